@@ -1,0 +1,36 @@
+# Two commands do all the set-up on a fresh machine: `make tour` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: tour test check bench soak test-system lock clean
+
+tour: .venv/tour.stamp  ## the main job, on real data: a month of events through a model made from a notebook
+	$(BIN)/passerelle tour examples/flights
+
+test: .venv/test.stamp  ## every test that this machine can run
+	$(BIN)/pytest -n 2 --dist worksteal
+
+check: .venv/test.stamp  ## style, types, directions of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_house.py
+
+test-system:  ## the system parts that some tests need (root, Debian)
+	sh tests/system/install.sh
+
+lock:  ## new hashed requirements, from pyproject.toml
+	sh requirements.sh
+
+.venv/tour.stamp: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv/test.stamp: requirements-test.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-test.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@ .venv/tour.stamp

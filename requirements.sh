@@ -1,0 +1,11 @@
+#!/bin/sh
+# New hashed, universal requirements from pyproject.toml: requirements.txt for the tour, requirements-test.txt for all.
+set -eu
+python3 -m venv .tools/lock
+.tools/lock/bin/pip install --quiet uv==0.13.9
+compile() {
+    .tools/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+        --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml "$@"
+}
+compile --extra all --group example -o requirements.txt
+compile --extra all --group test -c requirements.txt -o requirements-test.txt

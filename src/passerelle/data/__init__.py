@@ -1,0 +1,1 @@
+"""Data: deliveries become accepted batches or are quarantined; what is accepted is read as snapshots."""

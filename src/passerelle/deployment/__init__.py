@@ -1,0 +1,1 @@
+"""Deployment: the wanted state of an endpoint, as a value with revisions."""

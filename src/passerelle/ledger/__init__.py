@@ -1,0 +1,1 @@
+"""Ledger: the durable record of predictions and outcomes."""

@@ -1,0 +1,1 @@
+"""Segments: the write-ahead form of the ledger."""

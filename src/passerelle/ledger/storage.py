@@ -1,0 +1,1 @@
+"""Storage: where segments are kept; the seam."""

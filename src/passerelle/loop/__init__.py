@@ -1,0 +1,1 @@
+"""Loop: training, and what later issues make of it."""

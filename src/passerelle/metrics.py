@@ -1,0 +1,1 @@
+"""Losses, scores, calibration and cost: pure functions of plain arrays."""

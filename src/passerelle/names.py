@@ -1,0 +1,61 @@
+"""Adapters by name: one table from a name to ``module:Class``, imported on use, and the extra that brings it."""
+
+from __future__ import annotations
+
+import importlib
+
+from passerelle.errors import MissingExtraError
+
+#: Package imported → the extra of Passerelle that installs it.
+EXTRAS = {
+    "cryptography": "serve",
+    "numpy": "serve",
+    "onnxruntime": "serve",
+    "prometheus_client": "serve",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "alembic": "control",
+    "deltalake": "control",
+    "duckdb": "control",
+    "jinja2": "control",
+    "jupytext": "control",
+    "markdown_it": "control",
+    "mlflow": "control",
+    "nbclient": "control",
+    "nbconvert": "control",
+    "nbformat": "control",
+    "onnx": "control",
+    "pandas": "control",
+    "papermill": "control",
+    "plotly": "control",
+    "pyarrow": "control",
+    "rich": "control",
+    "sqlalchemy": "control",
+    "tomlkit": "control",
+}
+
+
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
+    """The message that names the extra to install for a package that is not there; None if it is not one of ours.
+
+    >>> str(missing_extra(ModuleNotFoundError(name="duckdb")))
+    'duckdb is not installed, and this command needs it: run pip install "passerelle[control]".'
+    """
+    package = (error.name or "").partition(".")[0]
+    extra = EXTRAS.get(package)
+    if extra is None:
+        return None
+    return MissingExtraError(
+        f'{package} is not installed, and this command needs it: run pip install "passerelle[{extra}]".'
+    )
+
+
+def load(path: str) -> object:
+    """Import ``module:attribute``.
+
+    >>> load("passerelle.names:load") is load
+    True
+    """
+    module, _, attribute = path.partition(":")
+    found: object = getattr(importlib.import_module(module), attribute)
+    return found

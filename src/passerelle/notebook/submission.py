@@ -1,0 +1,115 @@
+"""What crosses between the pipeline and a notebook's kernel, both ways: two folders of files, no code shared but these.
+
+Handout (written by the pipeline before the run, read by training_data):
+
+    handout/handout.json        Handout
+    handout/<table>.msgpack     Columns of the training rows (main: with the target, holdout left out) or of a table
+    handout/holdout.msgpack     Columns of the main table's held-out rows, with the target; never given to a cell
+
+Submission (written by submit, read by the bundle room):
+
+    submission/submission.json  Submission
+    submission/model.pkl        {"model", "features", "events"}, by cloudpickle
+    submission/golden.msgpack   Answers on golden rows: rows of the training data, and edge rows
+    submission/holdout.msgpack  Answers on the whole holdout, written by the kernel after the last cell
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from passerelle.project.settings import TaskKind
+from passerelle.schema import Columns, Schema, decode_columns, encode_columns
+
+#: The kernel finds the run's folder under this name in its environment; by hand it is not set.
+RUN_FOLDER = "PASSERELLE_RUN"
+
+HANDOUT = "handout"
+SUBMISSION = "submission"
+HOLDOUT = "holdout.msgpack"
+GOLDEN = "golden.msgpack"
+MODEL = "model.pkl"
+
+
+class Handout(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is given to learn from."""
+
+    project: str
+    task: TaskKind
+    target: str
+    #: For binary: the class whose probability is predicted.
+    positive: str | int | bool
+    key: tuple[str, ...]
+    time: str | None
+    main: str
+    #: Table → the fields of its rows, in the order of the file; the main table's include the target.
+    tables: dict[str, Schema]
+    #: Table → its version in the snapshot.
+    snapshot: dict[str, int]
+    #: What was left out, for people: "7,132 rows from 2013-01-25T00:00:00Z held out", "12 rows without an outcome yet".
+    notes: tuple[str, ...] = ()
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """What a notebook handed over, besides its model."""
+
+    #: The fields of an event: what the features (or the model) really read.
+    schema: Schema
+    #: The classes in the order of the model's answers; for binary (negative, positive); empty for a number.
+    classes: tuple[str | int | bool, ...]
+    #: The columns of X, in order.
+    x_columns: tuple[str, ...]
+    #: Names computed from training rows that the features read, declared by the notebook.
+    constants: tuple[str, ...]
+    #: How many rows the model was fitted on.
+    rows: int
+    #: Check → what it found, in one sentence each: skew, batch independence, clean process.
+    proofs: dict[str, str]
+    #: Interpreter and distributions of the kernel.
+    python: str
+    python_version: str
+    platform: str
+    packages: dict[str, str]
+    #: True if features is a function, False if the model takes the raw fields.
+    has_features: bool
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows and what the notebook's model answered on them, computed in the notebook's own process.
+
+    ``inputs`` are the events (no target); ``outputs`` are float64 of shape (rows, outputs); ``truth`` is the target of
+    each row (object array of JSON values; empty where it plays no part); ``key`` are the rows' keys, for messages.
+    """
+
+    inputs: Columns
+    outputs: NDArray[Any]
+    truth: Columns = {}
+
+    def write(self, path: Path) -> None:
+        """Write to a file, whole or not at all."""
+        packed = {
+            "inputs": encode_columns(self.inputs),
+            "outputs": encode_columns(
+                {"outputs": self.outputs.reshape(-1), "width": np.array([self.outputs.shape[1]])}
+            ),
+            "truth": encode_columns(self.truth),
+        }
+        draft = path.with_suffix(".draft")
+        draft.write_bytes(msgspec.msgpack.encode(packed))
+        draft.replace(path)
+
+
+def read_answers(path: Path) -> Answers:
+    """Read what Answers.write wrote."""
+    packed = msgspec.msgpack.decode(path.read_bytes(), type=dict[str, bytes])
+    outputs = decode_columns(packed["outputs"])
+    return Answers(
+        inputs=decode_columns(packed["inputs"]),
+        outputs=outputs["outputs"].reshape(-1, int(outputs["width"][0])),
+        truth=decode_columns(packed["truth"]),
+    )

@@ -1,0 +1,215 @@
+"""passerelle.toml → Project: every setting there is, with its default and its meaning."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from passerelle.errors import SettingsError
+
+FILE = "passerelle.toml"
+
+TaskKind = Literal["binary", "multiclass", "regression"]
+Metric = Literal["log_loss", "brier", "auc", "accuracy", "rmse", "mae"]
+Privacy = Literal["keep", "hash", "drop"]
+LedgerMode = Literal["durable", "async", "off"]
+Stage = Literal["scoped", "data", "trained", "deployed", "served", "judged"]
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Notebook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[notebook]: the training job."""
+
+    #: The notebook, from the project's folder: .ipynb, or .py / .Rmd / .qmd as jupytext reads them.
+    path: str = "notebooks/model.ipynb"
+    #: The interpreter of the notebook's own environment; Passerelle's own where it is not given.
+    python: str | None = None
+    #: Seconds after which a cell is given up.
+    timeout_s: Count = 3600
+    #: What is written over the cell tagged "parameters".
+    parameters: dict[str, str | int | float | bool] = {}
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[task]: what is predicted, for what, and how it is judged."""
+
+    #: binary, multiclass or regression.
+    kind: TaskKind
+    #: The column of the outcomes table that holds the truth.
+    target: str
+    #: The columns that identify a row of the main table, and its outcome.
+    key: tuple[str, ...]
+    #: The main table's time column; None if time plays no part.
+    time: str | None = None
+    #: The input field that says who is randomised in an A/B test; None: each event by its id.
+    unit: str | None = None
+    #: For binary: the class whose probability is predicted, as JSON writes it.
+    positive: str | int | bool = True
+    #: The days held out for the gate (with a time column) ...
+    holdout_days: Positive = 7
+    #: ... or the share of keys (without one).
+    holdout_share: Share = 0.2
+    #: Hours after an event when its outcome in force is taken as the truth.
+    horizon_hours: Positive = 24
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[gate]: when a candidate is refused before it becomes a version."""
+
+    #: What is compared on the holdout; None: log_loss for classes, rmse for numbers.
+    metric: Metric | None = None
+    #: The difference that matters, as a share of the champion's loss (for auc and accuracy: in points).
+    margin: Positive = 0.03
+    #: A candidate is refused if it is worse by more than this many margins.
+    refuse_above: Positive = 2.0
+
+
+class Costs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[costs]: what acting and not acting cost, in one unit of the user's choice."""
+
+    #: Of acting on an event.
+    action: Positive = 1.0
+    #: Of an event that needed the action and did not get it.
+    missed: Positive = 4.0
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[data]: which of the delivered tables play which part."""
+
+    #: The table with a row per event.
+    main: Name = "events"
+    #: The table with the truth: the key, the target, and known_at; may be the same as main only if it has known_at.
+    outcomes: Name = "outcomes"
+    #: The folder that ``passerelle ingest`` looks through when it is given no file.
+    inbox: str = "deliveries"
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[serving]: the endpoint."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8700
+    #: Processes that answer behind the one port.
+    workers: Count = 1
+    #: durable: answered after its record's fdatasync; async: up to 100 ms may be lost with the machine; off.
+    ledger: LedgerMode = "durable"
+    #: Milliseconds after which a model that has not answered counts as timed out.
+    deadline_ms: Count = 5000
+    #: The most events in one request.
+    max_rows: Count = 1000
+    #: The largest request, in bytes.
+    max_body_bytes: Count = 2_000_000
+
+
+class Milestone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[[milestones]]: a line of the plan."""
+
+    name: str
+    start: date
+    end: date
+    #: What shows that it is reached, read from the project's state.
+    stage: Stage
+
+
+class Acceptance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[[acceptance]]: a figure that the project must reach."""
+
+    name: str
+    #: A metric of the champion on its holdout (auc, log_loss, brier, accuracy, rmse, mae, cost) or parity_max_abs_diff.
+    figure: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+
+class ProjectSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[project]: its name and the language of its papers."""
+
+    name: Name
+    #: Of the scoping note: en or fr.
+    language: Literal["en", "fr"] = "en"
+
+
+class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A project: its settings, whole. ``root`` is the folder of its passerelle.toml."""
+
+    project: ProjectSection
+    task: Task
+    notebook: Notebook = Notebook()
+    gate: Gate = Gate()
+    costs: Costs = Costs()
+    data: Data = Data()
+    serving: Serving = Serving()
+    #: Column → keep, hash or drop, in the ledger, in golden rows, reports and images; keep where it is not named.
+    privacy: dict[str, Privacy] = {}
+    milestones: tuple[Milestone, ...] = ()
+    acceptance: tuple[Acceptance, ...] = ()
+    root: Path = Path()
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+        return self.project.name
+
+    @property
+    def state(self) -> Path:
+        """The folder of everything that Passerelle keeps for the project: never edited by hand, never committed."""
+        return self.root / ".passerelle"
+
+    @property
+    def metric(self) -> Metric:
+        """What the gate compares."""
+        return self.gate.metric or ("rmse" if self.task.kind == "regression" else "log_loss")
+
+
+def find_project(start: Path) -> Project:
+    """The project that a folder belongs to: the nearest passerelle.toml, here or above."""
+    for folder in (start.resolve(), *start.resolve().parents):
+        if (folder / FILE).is_file():
+            return load_project(folder / FILE)
+    raise SettingsError(
+        f"no {FILE} in {start.resolve()} or above: go to your project's folder, or make one: passerelle new NAME"
+    )
+
+
+def load_project(path: Path) -> Project:
+    """Read a passerelle.toml. Raises SettingsError, naming the key, the value and, for a typing error, the near one."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}. Correct that line.") from error
+    _refuse_unknown(raw, Project, "", path)
+    raw.pop("root", None)
+    try:
+        project = msgspec.convert(raw, Project)
+    except msgspec.ValidationError as error:
+        text = re.sub(r" - at `\$\.?(.*)`$", r" (at \1)", str(error))
+        raise SettingsError(f"{path}: {text[0].lower()}{text[1:]}. Correct it and run the command again.") from error
+    return msgspec.structs.replace(project, root=path.resolve().parent)
+
+
+def _refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where: str, path: Path) -> None:
+    hints = msgspec.structs.fields(section)
+    known = {field.name: field.type for field in hints if field.name != "root"}
+    for key, value in raw.items():
+        place = f"{where}.{key}".lstrip(".")
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}."
+            raise SettingsError(f"{path}: unknown key {place!r}: {hint}")
+        kind = known[key]
+        item = get_args(kind)[0] if get_origin(kind) is tuple else kind
+        if isinstance(item, type) and issubclass(item, msgspec.Struct):
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, dict):
+                    _refuse_unknown(one, item, place, path)

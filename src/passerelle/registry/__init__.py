@@ -1,0 +1,1 @@
+"""Registry: the versions of a project's model, on MLflow."""

@@ -1,0 +1,1 @@
+"""Serving: the one path that every event takes, and its doors."""

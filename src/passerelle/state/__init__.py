@@ -1,0 +1,1 @@
+"""State: the one database of a project, and its timeline."""

@@ -1,1 +1,163 @@
-"""Losses, scores, calibration and cost: pure functions of plain arrays."""
+"""Losses, scores, calibration and cost: pure functions of plain arrays, for binary, multi-class and regression.
+
+Outputs are what a Scorer answers: float64 of shape (rows, outputs). Truth is a class's position in ``classes``
+(0 or 1 for binary), or the number itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+#: A probability is kept this far from 0 and 1 before its logarithm is taken, so that one sure error is not infinite.
+CLIP = 1e-15
+
+#: Metrics where more is better; all others are losses.
+SCORES = frozenset({"auc", "accuracy"})
+
+
+def log_loss(probabilities: Array, truth: Array) -> float:
+    """Mean of -ln(probability given to the true class). Shapes (rows, classes) and (rows,).
+
+    >>> round(log_loss(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 0])), 6)
+    0.164252
+    """
+    given = probabilities[np.arange(len(truth)), truth.astype(np.int64)]
+    return float(-np.log(np.clip(given, CLIP, 1)).mean())
+
+
+def brier(probabilities: Array, truth: Array) -> float:
+    """Mean squared distance of the probabilities from the truth (Brier 1950); for two classes, of one of them.
+
+    >>> brier(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 0]))
+    0.025
+    """
+    hot = np.zeros_like(probabilities)
+    hot[np.arange(len(truth)), truth.astype(np.int64)] = 1
+    distance = ((probabilities - hot) ** 2).sum(axis=1).mean()
+    return round(float(distance / (2 if probabilities.shape[1] == 2 else 1)), 15)  # noqa: PLR2004  (two classes)
+
+
+def auc(scores: Array, truth: Array) -> float:
+    """Probability that a positive row scores above a negative one, ties counted half (Mann and Whitney 1947).
+
+    NaN if there is only one class.
+
+    >>> auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
+    0.75
+    """
+    positives = int(truth.sum())
+    negatives = len(truth) - positives
+    if not positives or not negatives:
+        return float("nan")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2
+    above = ranks[inverse][truth.astype(bool)].sum() - positives * (positives + 1) / 2
+    return float(above / (positives * negatives))
+
+
+def accuracy(probabilities: Array, truth: Array) -> float:
+    """Share of rows whose most probable class is the true one.
+
+    >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    0.5
+    """
+    return float((probabilities.argmax(axis=1) == truth).mean())
+
+
+def calibration_error(scores: Array, truth: Array, *, groups: int = 10) -> float:
+    """Mean over equal groups of the sorted scores of |mean score - share of positives| (expected calibration error).
+
+    >>> calibration_error(np.array([0.0, 0.0, 1.0, 1.0]), np.array([0, 0, 1, 1]), groups=2)
+    0.0
+    """
+    order = np.argsort(scores, kind="stable")
+    parts = [part for part in np.array_split(order, groups) if len(part)]
+    gaps = [abs(float(scores[part].mean() - truth[part].mean())) * len(part) for part in parts]
+    return sum(gaps) / len(truth)
+
+
+def cost(scores: Array, truth: Array, *, action: float, missed: float) -> float:
+    """Cost per event if one acts where it pays by the model: where the probability is above action / missed.
+
+    >>> cost(np.array([0.9, 0.1, 0.1]), np.array([1, 0, 1]), action=1, missed=4)
+    1.6666666666666667
+    """
+    act = scores > action / missed
+    return float((act * action + (~act & truth.astype(bool)) * missed).mean())
+
+
+def rmse(values: Array, truth: Array) -> float:
+    """Root of the mean squared error, in the target's unit.
+
+    >>> rmse(np.array([1.0, 5.0]), np.array([1.0, 1.0])) == 8 ** 0.5
+    True
+    """
+    return float(np.sqrt(((values - truth) ** 2).mean()))
+
+
+def mae(values: Array, truth: Array) -> float:
+    """Mean absolute error, in the target's unit.
+
+    >>> mae(np.array([1.0, 5.0]), np.array([1.0, 1.0]))
+    2.0
+    """
+    return float(np.abs(values - truth).mean())
+
+
+def positions(labels: Sequence[Any], classes: Sequence[Any]) -> Array:
+    """Each label's position in classes; -1 for a label that is not one of them.
+
+    >>> positions([True, False, True], (False, True))
+    array([1, 0, 1])
+    """
+    place = {(type(name), name): number for number, name in enumerate(classes)}
+    return np.array([place.get((type(label), label), -1) for label in labels], dtype=np.int64)
+
+
+def evaluate(task: str, outputs: Array, truth: Array, *, action: float = 1.0, missed: float = 4.0) -> dict[str, float]:
+    """Every metric of a task. Outputs of shape (rows, outputs); truth as positions (classes) or numbers.
+
+    Raises ValueError if there is no row.
+
+    >>> evaluate("regression", np.array([[1.0], [5.0]]), np.array([1.0, 1.0]))["mae"]
+    2.0
+    """
+    if len(truth) == 0:
+        raise ValueError("there is no row to evaluate")
+    if task == "regression":
+        values = outputs[:, 0]
+        return {"rmse": rmse(values, truth), "mae": mae(values, truth)}
+    if task == "binary":
+        scores = outputs[:, 0]
+        both = np.column_stack([1 - scores, scores])
+        return {
+            "log_loss": log_loss(both, truth),
+            "brier": brier(both, truth),
+            "auc": auc(scores, truth),
+            "accuracy": accuracy(both, truth),
+            "calibration_error": calibration_error(scores, truth),
+            "cost": cost(scores, truth, action=action, missed=missed),
+        }
+    return {
+        "log_loss": log_loss(outputs, truth),
+        "brier": brier(outputs, truth),
+        "accuracy": accuracy(outputs, truth),
+    }
+
+
+def baseline(task: str, truth: Array, classes: int) -> Array:
+    """What knows nothing but the truths' average answers for each row: their shares, or their mean.
+
+    >>> baseline("binary", np.array([1, 0, 0, 0]), 2)[0]
+    array([0.25])
+    """
+    if task == "regression":
+        return np.full((len(truth), 1), truth.mean())
+    shares = np.bincount(truth.astype(np.int64), minlength=classes) / len(truth)
+    return np.tile(shares[1:2] if task == "binary" else shares, (len(truth), 1))

@@ -1,0 +1,45 @@
+"""Metrics against scikit-learn's, on random data and on the edges."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as theirs
+
+from passerelle import metrics
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 0.999), st.booleans()), min_size=2, max_size=60))
+def test_binary_metrics_equal_scikit_learns(pairs: list[tuple[float, bool]]) -> None:
+    scores = np.array([score for score, _ in pairs])
+    truth = np.array([int(label) for _, label in pairs])
+    ours = metrics.evaluate("binary", scores[:, None], truth)
+    assert ours["log_loss"] == pytest.approx(theirs.log_loss(truth, scores, labels=[0, 1]))
+    assert ours["brier"] == pytest.approx(theirs.brier_score_loss(truth, scores))
+    if 0 < truth.sum() < len(truth):
+        assert ours["auc"] == pytest.approx(theirs.roc_auc_score(truth, scores))
+    else:
+        assert np.isnan(ours["auc"])
+
+
+def test_multiclass_metrics_equal_scikit_learns() -> None:
+    random = np.random.default_rng(0)
+    outputs = random.dirichlet([1, 1, 1], size=500)
+    truth = random.integers(0, 3, size=500)
+    ours = metrics.evaluate("multiclass", outputs, truth)
+    assert ours["log_loss"] == pytest.approx(theirs.log_loss(truth, outputs))
+    assert ours["accuracy"] == theirs.accuracy_score(truth, outputs.argmax(axis=1))
+    assert ours["brier"] == pytest.approx(((outputs - np.eye(3)[truth]) ** 2).sum(axis=1).mean())
+
+
+def test_a_sure_error_is_large_and_finite() -> None:
+    assert metrics.log_loss(np.array([[1.0, 0.0]]), np.array([1])) == pytest.approx(-np.log(1e-15))
+
+
+def test_no_row_is_refused() -> None:
+    with pytest.raises(ValueError, match="no row"):
+        metrics.evaluate("binary", np.empty((0, 1)), np.empty(0))
+
+
+def test_true_is_not_the_number_one() -> None:
+    assert metrics.positions([1, True, "1"], (True,)).tolist() == [-1, 0, -1]

@@ -1,10 +1,6 @@
 """What crosses between the pipeline and a notebook's kernel, both ways: two folders of files, no code shared but these.
 
-Handout (written by the pipeline before the run, read by training_data):
-
-    handout/handout.json        Handout
-    handout/<table>.msgpack     Columns of the training rows (main: with the target, holdout left out) or of a table
-    handout/holdout.msgpack     Columns of the main table's held-out rows, with the target; never given to a cell
+Handout (written by the pipeline before the run, read by training_data): see passerelle.data.layout.
 
 Submission (written by submit, read by the bundle room):
 
@@ -23,36 +19,30 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from passerelle.project.settings import TaskKind
+from passerelle.data.layout import HANDOUT, HANDOUT_FILE, HOLDOUT, Handout, table_file
 from passerelle.schema import Columns, Schema, decode_columns, encode_columns
+
+__all__ = [
+    "GOLDEN",
+    "HANDOUT",
+    "HANDOUT_FILE",
+    "HOLDOUT",
+    "MODEL",
+    "RUN_FOLDER",
+    "SUBMISSION",
+    "Answers",
+    "Handout",
+    "Submission",
+    "read_answers",
+    "table_file",
+]
 
 #: The kernel finds the run's folder under this name in its environment; by hand it is not set.
 RUN_FOLDER = "PASSERELLE_RUN"
 
-HANDOUT = "handout"
 SUBMISSION = "submission"
-HOLDOUT = "holdout.msgpack"
 GOLDEN = "golden.msgpack"
 MODEL = "model.pkl"
-
-
-class Handout(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is given to learn from."""
-
-    project: str
-    task: TaskKind
-    target: str
-    #: For binary: the class whose probability is predicted.
-    positive: str | int | bool
-    key: tuple[str, ...]
-    time: str | None
-    main: str
-    #: Table → the fields of its rows, in the order of the file; the main table's include the target.
-    tables: dict[str, Schema]
-    #: Table → its version in the snapshot.
-    snapshot: dict[str, int]
-    #: What was left out, for people: "7,132 rows from 2013-01-25T00:00:00Z held out", "12 rows without an outcome yet".
-    notes: tuple[str, ...] = ()
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,104 @@
+"""The one database of a project: SQLite, ``<state folder>/state.db``, safe for several processes at once.
+
+Write-ahead mode lets readers go on while one process writes; a writer takes the write lock as it begins, and waits
+for the one before it, so that what it read is still true when it writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from passerelle.errors import StateError
+from passerelle.state import tables
+from passerelle.state.lease import lease
+
+FILE = "state.db"
+
+_BUSY_MS = 30_000
+_WRITE = "passerelle_write"
+
+#: How to come from one format to the next: the first makes format 1 out of nothing.
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (tables.metadata.create_all,)
+
+
+def open_state(folder: Path) -> sa.Engine:
+    """Open the database of a state folder; make it, or bring it to this format, where needed.
+
+    Raises StateError if the file is no database, or if a newer Passerelle made it (it is then left as it is).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILE
+    # A connection per use: nothing is held open, so nothing is shared with a forked process or left to a finaliser.
+    engine = sa.create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": _BUSY_MS / 1000})
+    sa.event.listen(engine, "connect", _set_up)
+    sa.event.listen(engine, "begin", _begin)
+    try:
+        if _format(engine, path) < tables.FORMAT:
+            with lease(folder, "migrate", wait_s=_BUSY_MS / 1000):
+                _migrate(engine, path)
+    except sa.exc.DatabaseError as error:
+        raise StateError(
+            f"{path} cannot be used as a database: {error.orig}. Free the disk or mend the rights; if the file is "
+            "damaged, put back a copy of the folder from before."
+        ) from error
+    return engine
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that writes: it holds the write lock from its beginning, and is kept whole or not at all."""
+    with engine.execution_options(**{_WRITE: True}).begin() as connection:
+        yield connection
+
+
+def _set_up(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # sqlite3 begins no transaction of its own; _begin does
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    write = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _format(engine: sa.Engine, path: Path) -> int:
+    """The file's format; 0 for a file without tables. A newer one is refused."""
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table("meta"):
+            return 0
+        query = sa.select(tables.meta.c.value).where(tables.meta.c.name == "format")
+        found = int(connection.execute(query).scalar_one())
+    if found > tables.FORMAT:
+        raise StateError(
+            f"{path} was made by a newer Passerelle (its format is {found}; this one knows {tables.FORMAT}): "
+            "upgrade Passerelle."
+        )
+    return found
+
+
+def _migrate(engine: sa.Engine, path: Path) -> None:
+    start = _format(engine, path)  # again: another process may have done it while we waited
+    if start == tables.FORMAT:
+        return
+    with engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        if driver is None:  # a pool that lost its connection; SQLAlchemy's type says that it may
+            raise StateError(f"{path} was closed while it was being opened: try again.")
+        connection.exec_driver_sql("ROLLBACK")  # the journal's mode changes outside a transaction only
+        driver.execute("PRAGMA journal_mode = WAL")
+        connection.exec_driver_sql("BEGIN")
+    with writing(engine) as connection:
+        for migrate in MIGRATIONS[start:]:
+            migrate(connection)
+        connection.execute(tables.meta.delete().where(tables.meta.c.name == "format"))
+        connection.execute(tables.meta.insert().values(name="format", value=str(tables.FORMAT)))

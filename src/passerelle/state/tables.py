@@ -1,0 +1,99 @@
+"""The tables of the one database, and the type in which moments are kept."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+from passerelle.errors import StateError
+
+#: Raised by one with every change of the tables below; see database.MIGRATIONS.
+FORMAT = 1
+
+_WIDTH = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+class Moment(sa.TypeDecorator[datetime]):
+    """An aware moment, kept as text of one width in UTC: it sorts, and a person can read it."""
+
+    impl = sa.String(27)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002  (its caller is SQLAlchemy)
+        """Refuse a moment without its offset; write it in UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise StateError(f"{value!r} has no offset from UTC: moments are passed aware.")
+        return value.astimezone(UTC).strftime(_WIDTH).rjust(27, "0")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002  (its caller is SQLAlchemy)
+        """Read it back, aware and in UTC."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+metadata = sa.MetaData()
+
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("value", sa.String, nullable=False),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("at", Moment, nullable=False),
+    #: landing (half way: to be finished), accepted or quarantined.
+    sa.Column("status", sa.String, nullable=False),
+    #: Table → rows.
+    sa.Column("rows", sa.JSON, nullable=False),
+    #: Why it was quarantined, a sentence per problem.
+    sa.Column("problems", sa.JSON, nullable=False),
+)
+
+files = sa.Table(
+    "files",
+    metadata,
+    sa.Column("delivery", sa.ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("table", sa.String, primary_key=True),
+    sa.Column("sha256", sa.String, primary_key=True),
+    sa.Column("name", sa.String, nullable=False),
+    sa.Index("files_by_content", "sha256", "table"),
+)
+
+#: Which version of each Delta table holds what has been accepted, and nothing of a batch that is still landing.
+landed = sa.Table(
+    "landed",
+    metadata,
+    sa.Column("table", sa.String, primary_key=True),
+    sa.Column("version", sa.Integer, nullable=False),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("finished_at", Moment),
+    sa.Column("details", sa.JSON, nullable=False),
+)
+
+timeline = sa.Table(
+    "timeline",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("kind", sa.String, nullable=False, index=True),
+    sa.Column("subject", sa.String, nullable=False),
+    sa.Column("sentence", sa.String, nullable=False),
+    sa.Column("details", sa.JSON, nullable=False),
+    sa.Index("timeline_by_time", "at", "id"),
+)

@@ -37,6 +37,10 @@ class SchemaError(PasserelleError):
     exit_code = 3
 
 
+class StateError(PasserelleError):
+    """The project's state cannot be used: another process holds it, it is damaged, or a newer Passerelle made it."""
+
+
 class DataError(PasserelleError):
     """A delivery cannot be read: look at the file that is named, then deliver it again."""
 

@@ -43,3 +43,10 @@ def test_no_row_is_refused() -> None:
 
 def test_true_is_not_the_number_one() -> None:
     assert metrics.positions([1, True, "1"], (True,)).tolist() == [-1, 0, -1]
+
+
+def test_a_class_the_model_does_not_know_counts_as_wrong() -> None:
+    outputs, truth = np.array([[0.5, 0.5], [0.0, 1.0]]), np.array([-1, 1])
+    assert metrics.accuracy(outputs, truth) == 0.5
+    assert metrics.log_loss(outputs, truth) == pytest.approx(-np.log(1e-15) / 2)
+    assert metrics.brier(outputs[:, [0, 1]], truth) == pytest.approx((0.5 + 1) / 4)

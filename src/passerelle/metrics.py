@@ -1,7 +1,7 @@
 """Losses, scores, calibration and cost: pure functions of plain arrays, for binary, multi-class and regression.
 
 Outputs are what a Scorer answers: float64 of shape (rows, outputs). Truth is a class's position in ``classes``
-(0 or 1 for binary), or the number itself.
+(0 or 1 for binary; -1 for a class that the model does not know, which it is then wrong about), or the number itself.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ def log_loss(probabilities: Array, truth: Array) -> float:
     >>> round(log_loss(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 0])), 6)
     0.164252
     """
-    given = probabilities[np.arange(len(truth)), truth.astype(np.int64)]
+    given = np.where(truth >= 0, probabilities[np.arange(len(truth)), truth.astype(np.int64)], 0.0)
     return float(-np.log(np.clip(given, CLIP, 1)).mean())
 
 
 def brier(probabilities: Array, truth: Array) -> float:
     """Mean squared distance of the probabilities from the truth (Brier 1950); for two classes, of one of them.
 
-    >>> brier(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 0]))
+    >>> round(brier(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 0])), 6)
     0.025
     """
-    hot = np.zeros_like(probabilities)
-    hot[np.arange(len(truth)), truth.astype(np.int64)] = 1
-    distance = ((probabilities - hot) ** 2).sum(axis=1).mean()
-    return round(float(distance / (2 if probabilities.shape[1] == 2 else 1)), 15)  # noqa: PLR2004  (two classes)
+    hot = np.zeros((len(truth), probabilities.shape[1] + 1))
+    hot[np.arange(len(truth)), truth.astype(np.int64)] = 1  # a class never seen, -1, is the column beside the others
+    hot[:, :-1] -= probabilities
+    distance = (hot**2).sum(axis=1).mean()
+    return float(distance / (2 if probabilities.shape[1] == 2 else 1))  # noqa: PLR2004  (two classes)
 
 
 def auc(scores: Array, truth: Array) -> float:
@@ -161,3 +162,23 @@ def baseline(task: str, truth: Array, classes: int) -> Array:
         return np.full((len(truth), 1), truth.mean())
     shares = np.bincount(truth.astype(np.int64), minlength=classes) / len(truth)
     return np.tile(shares[1:2] if task == "binary" else shares, (len(truth), 1))
+
+
+def rates_by_value(values: Array, truth: Array, asked: Array, *, weight: float = 20.0) -> Array:
+    """What a one-column table would answer: the mean truth per value (or per tenth, for numbers), pulled to the mean.
+
+    ``values`` and ``truth`` are learnt from, ``asked`` are the values to answer for; all of shape (rows,). A value seen
+    n times counts n against ``weight`` rows at the overall mean. Values never seen get the overall mean.
+
+    >>> rates_by_value(np.array(["a", "a", "b"]), np.array([1, 1, 0]), np.array(["a", "c"]), weight=0.0).tolist()
+    [1.0, 0.6666666666666666]
+    """
+    overall = float(truth.mean())
+    if values.dtype.kind == "f" and len(np.unique(values)) > 50:  # noqa: PLR2004  (beyond that a number is continuous)
+        edges = np.nanquantile(values, np.linspace(0.1, 0.9, 9))
+        values, asked = np.searchsorted(edges, values), np.searchsorted(edges, asked)
+    names, inverse = np.unique([str(value) for value in values.tolist()], return_inverse=True)
+    counts = np.bincount(inverse)
+    sums = np.bincount(inverse, weights=truth)
+    rates = dict(zip(names.tolist(), ((sums + weight * overall) / (counts + weight)).tolist(), strict=True))
+    return np.array([rates.get(str(value), overall) for value in asked.tolist()])

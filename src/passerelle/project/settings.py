@@ -60,6 +60,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     holdout_days: Positive = 7
     #: ... or the share of keys (without one).
     holdout_share: Share = 0.2
+    #: Hours before the event's time at which the prediction is asked.
+    lead_hours: Annotated[float, msgspec.Meta(ge=0)] = 0
     #: Hours after an event when its outcome in force is taken as the truth.
     horizon_hours: Positive = 24
 

@@ -1,0 +1,32 @@
+"""Check: everything that can be said of a project without running its notebook."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from passerelle.data.contract import load_contract
+from passerelle.errors import SubmissionError
+from passerelle.notebook.source import read_notebook
+from passerelle.project.note import find_note, render
+from passerelle.project.settings import FILE, Project
+
+
+def check_project(project: Project, *, now: datetime) -> dict[str, str]:
+    """Read settings, contract, notebook and note; file → what it holds. Raises what is wrong with the first."""
+    source = read_notebook(project)
+    calls = [name for name in ("training_data", "submit") if not any(name in cell for cell in source.code)]
+    if calls:
+        raise SubmissionError(
+            f"{project.notebook.path} never calls passerelle.{calls[0]}: add the call, see docs/notebook.md."
+        )
+    contract = load_contract(project)
+    note = find_note(project)
+    found = {
+        FILE: f"{project.name} predicts {project.task.target} ({project.task.kind})",
+        "contract.toml": f"tables: {', '.join(contract.tables) or 'none until the first delivery'}",
+        project.notebook.path: f"{len(source.code)} code cells, {source.language}",
+    }
+    if note.exists():
+        render(project, reached={}, figures={}, now=now)
+        found[note.name] = "every figure it names is in passerelle.toml"
+    return found

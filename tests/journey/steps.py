@@ -1,0 +1,97 @@
+"""Steps of a journey: the commands that a user types, as real processes, and requests to a real endpoint."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PASSERELLE = Path(sys.executable).with_name("passerelle")
+
+
+def run(*arguments: str, cwd: Path, code: int = 0, **environment: str) -> str:
+    """A command of ours in a folder; what it printed, both streams. Fails if its exit code is another."""
+    done = subprocess.run(
+        [str(PASSERELLE), *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    assert done.returncode == code, f"passerelle {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+def run_json(*arguments: str, cwd: Path) -> Any:
+    """A command with --json, decoded; its progress goes to stderr, unheard."""
+    done = subprocess.run([str(PASSERELLE), *arguments, "--json"], cwd=cwd, capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
+class Client:
+    """One kept-alive connection to an endpoint."""
+
+    def __init__(self, url: str) -> None:
+        self.connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+
+    def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status and decoded answer."""
+        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        self.connection.request(method, path, data, {"Content-Type": "application/json"})
+        answer = self.connection.getresponse()
+        content = answer.read()
+        is_json = "json" in (answer.getheader("Content-Type") or "")
+        return answer.status, json.loads(content) if is_json else content.decode()
+
+    def predict(self, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The answers to many events; fails if the endpoint refused them."""
+        status, answer = self.ask("POST", "/predict", {"events": events})
+        assert status == 200, answer
+        found: list[dict[str, Any]] = answer["predictions"]
+        return found
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self.connection.close()
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[Client]:
+    """``passerelle serve`` as a user starts it, on a free port, until the block ends."""
+    process = subprocess.Popen(
+        [str(PASSERELLE), "serve", "--port", "0", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = []
+    url = None
+    for line in process.stdout:
+        said.append(line)
+        if found := re.search(r"http://[\d.]+:\d+", line):
+            url = found.group()
+            break
+    assert url is not None, f"serve ended with {process.wait()}:\n{''.join(said)}"
+    listening = threading.Thread(target=lambda: said.extend(process.stdout or ()), daemon=True)
+    listening.start()
+    client = Client(url)
+    try:
+        yield client
+    finally:
+        client.close()
+        process.terminate()
+        assert process.wait(20) == 0, "".join(said)
+        listening.join(10)
+        process.stdout.close()

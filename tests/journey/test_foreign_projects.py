@@ -1,0 +1,155 @@
+"""Three projects that Passerelle was not designed on go the whole way, by the commands of the tutorial."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import foreign
+import numpy as np
+import pandas as pd
+import pytest
+from steps import Client, run, run_json, serving
+
+from passerelle.bundle.manifest import Manifest, read_manifest
+from passerelle.notebook.submission import Answers, read_answers
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def number(answer: dict[str, Any], manifest: Manifest) -> list[float]:
+    """An answer as the scorer's numbers."""
+    if manifest.task == "regression":
+        return [answer["prediction"]]
+    if manifest.task == "binary":
+        return [answer["probability"]]
+    return [answer["probability"][label] for label in manifest.classes]
+
+
+def largest_difference(client: Client, manifest: Manifest, answers: Answers, *, singles: int = 40) -> float:
+    """Rows through the live endpoint singly, in sevens, shuffled and together, against the notebook's own answers."""
+    rows = manifest.schema.rows(answers.inputs)
+    order = list(range(len(rows)))
+    shuffled = random.Random(1).sample(order, len(order))  # noqa: S311  (an order, not a secret)
+    batches = [[one] for one in order[:singles]]
+    batches += [order[first : first + 7] for first in range(0, len(order), 7)]
+    batches += [shuffled[first : first + 50] for first in range(0, len(order), 50)]
+    batches += [order[first : first + 1000] for first in range(0, len(order), 1000)]
+    worst = 0.0
+    for batch in batches:
+        answered = client.predict([{"inputs": rows[one]} for one in batch])
+        served = np.array([number(one, manifest) for one in answered])
+        expected = answers.outputs[batch]
+        scale = np.maximum(1, np.abs(expected)) if manifest.task == "regression" else 1
+        worst = max(worst, float((np.abs(served - expected) / scale).max()))
+    return worst
+
+
+def trained(folder: Path) -> tuple[Manifest, Answers, dict[str, Any]]:
+    """Check, ingest and train a project: its manifest, the notebook's answers on the holdout, what train printed."""
+    run("check", cwd=folder)
+    run("ingest", cwd=folder)
+    training = run_json("train", cwd=folder)
+    manifest, _ = read_manifest(folder / ".passerelle" / "bundles" / training["digest"])
+    return (
+        manifest,
+        read_answers(folder / ".passerelle" / "runs" / training["run"] / "submission" / "holdout.msgpack"),
+        training,
+    )
+
+
+def test_wine_many_classes_without_a_time(tmp_path: Path) -> None:
+    run("new", "wine", "--task", "multiclass", "--no-time", cwd=tmp_path)
+    folder = tmp_path / "wine"
+    foreign.wine(folder)
+    manifest, answers, training = trained(folder)
+    assert manifest.classes == ("barbera", "barolo", "grignolino")
+    assert "hue" in manifest.schema.names
+    assert "ash" not in manifest.schema.names, "the features do not read it, so an event need not carry it"
+    assert training["parity"]["flips"] == 0
+    assert training["metrics"]["accuracy"] > 0.85
+    assert run_json("train", cwd=folder)["made"] is False, "the same notebook on the same data makes no second version"
+    run("deploy", "1", cwd=folder)
+    with serving(folder) as client:
+        assert largest_difference(client, manifest, answers) <= 1e-12
+        row = manifest.schema.rows(answers.inputs)[0]
+        status, answer = client.ask("POST", "/predict", {"id": "mine", "inputs": row})
+        assert status == 200
+        assert answer["id"] == "mine"
+        assert answer["prediction"] == max(answer["probability"], key=answer["probability"].get)
+        outcome = {"id": "mine", "value": "barolo", "known_at": "2026-02-01T00:00:00Z"}
+        assert client.ask("POST", "/outcomes", outcome)[0] == 200
+        assert client.ask("POST", "/outcomes", {**outcome, "value": "merlot"})[0] == 422
+    assert "mine" in run("ledger", "--last", "1000", cwd=folder)
+    found = run_json("ledger", "--compact", "--sql", "SELECT id, value FROM judged", cwd=folder)
+    assert found["rows"] == [["mine", "barolo"]]
+    table = pd.read_csv(folder / "deliveries" / "events-1.csv")
+    run("score", "deliveries/events-1.csv", "-o", "scored.csv", cwd=folder)
+    scored = pd.read_csv(folder / "scored.csv")
+    assert scored["id"].tolist() == table["bottle"].tolist()
+    assert run_json("outcomes", "deliveries/outcomes-1.jsonl", cwd=folder) == {"recorded": 178, "unknown": 0}
+    right = run_json("ledger", "--sql", "SELECT count(*) FROM judged WHERE id LIKE 'b%'", cwd=folder)
+    assert right["rows"] == [[178]]
+
+
+def test_chicago_numbers_with_late_outcomes_and_retraining(tmp_path: Path) -> None:
+    run("new", "chicago", "--task", "regression", cwd=tmp_path)
+    folder = tmp_path / "chicago"
+    foreign.chicago(folder)
+    manifest, answers, training = trained(folder)
+    assert training["metrics"]["mae"] < 3
+    assert {column.kind for column in manifest.schema.columns if column.name == "day"} == {"date"}
+    run("deploy", "1", cwd=folder)
+    with serving(folder, "--workers", "2") as client:
+        assert largest_difference(client, manifest, answers, singles=60) <= 1e-12
+        # new data arrive: a second version, in shadow, then for half of the units, then back; nothing is restarted
+        foreign.later_chicago(folder)
+        run("ingest", cwd=folder)
+        again = run_json("train", cwd=folder)
+        assert again["version"] == 2
+        assert again["gate"]["champion"] is not None, "the candidate is compared with the champion on the same rows"
+        rows = manifest.schema.rows(answers.inputs)
+        for arguments, seen in ((["--shadow"], {1}), (["--share", "0.5"], {1, 2}), ([], {2})):
+            revision = run_json("deploy", "2", *arguments, cwd=folder)["revision"]
+            foreign.wait_for_revision(client, revision, workers=2)
+            answered = client.predict([{"id": f"{revision}-{n}", "inputs": row} for n, row in enumerate(rows)])
+            assert {one["version"] for one in answered} == seen
+        revision = run_json("rollback", cwd=folder)["revision"]
+        foreign.wait_for_revision(client, revision, workers=2)
+        assert {one["version"] for one in client.predict([{"inputs": row} for row in rows])} == {1, 2}
+        before = {
+            one["id"]: one["version"] for one in client.predict([{"id": f"u{n}", "inputs": rows[0]} for n in range(50)])
+        }
+        after = {
+            one["id"]: one["version"] for one in client.predict([{"id": f"u{n}", "inputs": rows[0]} for n in range(50)])
+        }
+        assert before == after, "a unit stays with its version"
+    shadows = run_json("ledger", "--sql", "SELECT count(*) FROM predictions WHERE role = 'shadow'", cwd=folder)
+    assert shadows["rows"] == [[len(rows)]]
+    note = folder / "note.html"
+    run("note", "--out", str(note), cwd=folder)
+    assert "chicago" in note.read_text()
+
+
+def test_credit_an_existing_mlflow_model(tmp_path: Path) -> None:
+    run("new", "credit", "--task", "binary", "--no-time", cwd=tmp_path)
+    folder = tmp_path / "credit"
+    tracking = f"sqlite:///{tmp_path / 'theirs.db'}"
+    source = foreign.credit(folder, tracking=tracking)
+    run("ingest", cwd=folder)
+    refused = run("import", source, cwd=folder, code=3, MLFLOW_TRACKING_URI=tracking)
+    assert "--trust" in refused
+    assert "Version 1" in run("import", source, "--trust", cwd=folder, MLFLOW_TRACKING_URI=tracking)
+    version = run_json("versions", cwd=folder)[0]
+    manifest, _ = read_manifest(folder / ".passerelle" / "bundles" / version["digest"])
+    run("deploy", "1", cwd=folder)
+    inputs, expected = foreign.credit_answers(tracking, source, manifest)
+    with serving(folder) as client:
+        answers = Answers(inputs=inputs, outputs=expected)
+        assert largest_difference(client, manifest, answers) <= 1e-12
+        status, answer = client.ask("POST", "/predict", {"inputs": {"Age": 30}})
+        assert status == 422
+        assert {issue["field"] for issue in answer["issues"]} >= {"Seniority", "Home"}
+    run("score", "deliveries/events-1.csv", "-o", "scored.parquet", cwd=folder)
+    assert run_json("outcomes", "deliveries/outcomes-1.csv", cwd=folder)["unknown"] == 0

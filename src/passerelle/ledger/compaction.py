@@ -1,0 +1,205 @@
+"""Compaction: sealed segments are moved into the Delta tables, exactly once.
+
+For each group of segments: their rows are committed with (writer, number of the last segment) as Delta's application
+transaction, checked first; the new files are put on the disk, which delta-rs does not do; then the segments are
+deleted. A crash between any two steps leaves segments that the tables hold already: the next compaction finds that by
+the transaction, puts the tables on the disk again, and deletes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+from deltalake import CommitProperties, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
+
+from passerelle.errors import LedgerError
+from passerelle.ledger.storage import LocalStorage, SegmentName, Storage, sync_file, sync_folder
+from passerelle.ledger.tables import (
+    TABLES,
+    SegmentRows,
+    TableName,
+    alone,
+    ensure_table,
+    files_below,
+    moved,
+    open_table,
+    read_rows,
+    sync_files,
+)
+
+#: A commit takes segments until it has this many rows.
+_COMMIT_ROWS = 250_000
+#: With more files than this in a table, small ones are joined.
+_MANY_FILES = 100
+
+
+class Compaction(msgspec.Struct, frozen=True, kw_only=True):
+    """What a compaction did."""
+
+    #: Segments that were moved and deleted.
+    segments: int = 0
+    #: Records that were added to the tables.
+    predictions: int = 0
+    outcomes: int = 0
+    #: Segments that the tables held already, since an earlier compaction died before it could delete them.
+    repeated: int = 0
+    #: Segments that were torn or damaged: what they held up to there was moved, the file is kept in ``damaged/``.
+    damaged: tuple[str, ...] = ()
+
+
+def compact(folder: Path, *, now: datetime) -> Compaction:
+    """Move all sealed segments of the ledger in ``folder`` into its tables, and those that dead writers left open.
+
+    ``now`` is written in the note beside a damaged segment. Raises LedgerError if the disk is full, a table cannot be
+    opened or a newer Passerelle wrote a segment: what was moved until then stays moved, the rest waits.
+    """
+    storage = LocalStorage(folder)
+    with alone(folder):
+        return compact_alone(folder, storage, now=now)
+
+
+def compact_alone(folder: Path, storage: Storage, *, now: datetime | None) -> Compaction:
+    """Compact, for a caller who holds the ledger's lock."""
+    seal_the_dead(storage)
+    done = Compaction()
+    try:
+        for group in _groups(storage, settled(storage.names())):
+            done = _sum(done, _move(folder, storage, group, now))
+        if done.segments:
+            _join_files(folder)
+    except (DeltaError, OSError, pa.ArrowException) as error:
+        raise LedgerError(
+            f"the ledger in {folder} could not be compacted: {error}. Nothing was lost: free the disk, compact again."
+        ) from error
+    return done
+
+
+def seal_the_dead(storage: Storage) -> None:
+    """Seal what dead writers left open: claiming a slot does it, and fails for the living."""
+    for slot in {name.slot for name in storage.names() if not name.sealed}:
+        try:
+            claimed = storage.claim(slot)
+        except LedgerError:
+            continue
+        claimed.release()
+
+
+def settled(names: Iterable[SegmentName]) -> Iterator[SegmentName]:
+    """The segments that may be moved: of each writer in order, up to the first that is still open."""
+    for _, of_writer in groupby(sorted(names), key=lambda name: name.writer):
+        for name in of_writer:
+            if not name.sealed:
+                break
+            yield name
+
+
+def _groups(storage: Storage, names: Iterable[SegmentName]) -> Iterator[list[SegmentRows]]:
+    """Segments, read, in groups that make one commit each."""
+    group: list[SegmentRows] = []
+    for name in names:
+        data = storage.read(name)
+        if data is None:
+            continue
+        group.append(read_rows(data, name))
+        if sum(table.num_rows for segment in group for table in segment.rows.values()) >= _COMMIT_ROWS:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _move(folder: Path, storage: Storage, group: list[SegmentRows], now: datetime | None) -> Compaction:
+    """Commit, put on the disk, delete: in this order."""
+    added: dict[TableName, int] = {}
+    repeated: set[SegmentName] = set()
+    for table in TABLES:
+        added[table], held = _commit(folder, table, group)
+        repeated |= held
+    damaged = [segment for segment in group if segment.damage]
+    for segment in damaged:
+        _set_aside(folder, storage, segment, now)
+    for segment in group:
+        storage.delete(segment.name)
+    return Compaction(
+        segments=len(group),
+        predictions=added["predictions"],
+        outcomes=added["outcomes"],
+        repeated=len(repeated),
+        damaged=tuple(f"{segment.name.file}: {segment.damage}" for segment in damaged),
+    )
+
+
+def _commit(folder: Path, table: TableName, group: list[SegmentRows]) -> tuple[int, set[SegmentName]]:
+    """Add what the table does not hold yet, durably: the rows added, and the segments that it held."""
+    with_rows = [segment for segment in group if segment.rows[table].num_rows]
+    if not with_rows:
+        return 0, set()
+    delta = ensure_table(folder, table)
+    last = {writer: moved(delta, writer) for writer in {segment.name.writer for segment in with_rows}}
+    held = {segment.name for segment in with_rows if segment.name.sequence <= last[segment.name.writer]}
+    fresh = [segment for segment in with_rows if segment.name not in held]
+    # Whoever died before us may have left a commit that is not on the disk: then all of the table is put there.
+    known = set() if held or not last else files_below(folder / table)
+    rows = pa.concat_tables([segment.rows[table] for segment in fresh]) if fresh else None
+    if rows is not None:
+        newest = {segment.name.writer: segment.name.sequence for segment in fresh}
+        write_deltalake(
+            delta,
+            rows,
+            mode="append",
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(writer, sequence) for writer, sequence in newest.items()]
+            ),
+        )
+    sync_files(folder / table, known)
+    return rows.num_rows if rows is not None else 0, held
+
+
+def _set_aside(folder: Path, storage: Storage, segment: SegmentRows, now: datetime | None) -> None:
+    """Keep a damaged segment as it is, with a note that says what was recovered."""
+    note = {
+        "segment": segment.name.file,
+        "damage": segment.damage,
+        "recovered": {table: rows.num_rows for table, rows in segment.rows.items()},
+        "compacted_at": now,
+    }
+    place = folder / "damaged"
+    place.mkdir(exist_ok=True)
+    _write(place / segment.name.file, storage.read(segment.name) or b"")
+    _write(place / f"{segment.name.file}.json", msgspec.json.format(msgspec.json.encode(note)) + b"\n")
+
+
+def _write(path: Path, data: bytes) -> None:
+    draft = path.with_name(f".{path.name}")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        sync_file(file.fileno())
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
+def _join_files(folder: Path) -> None:
+    """Join small files, so that queries stay quick; the old ones stay, for an auditor who goes back."""
+    for table in TABLES:
+        delta = open_table(folder, table)
+        if delta is not None and len(delta.file_uris()) > _MANY_FILES:
+            known = files_below(folder / table)
+            delta.optimize.compact()
+            sync_files(folder / table, known)
+
+
+def _sum(one: Compaction, other: Compaction) -> Compaction:
+    return Compaction(
+        segments=one.segments + other.segments,
+        predictions=one.predictions + other.predictions,
+        outcomes=one.outcomes + other.outcomes,
+        repeated=one.repeated + other.repeated,
+        damaged=one.damaged + other.damaged,
+    )

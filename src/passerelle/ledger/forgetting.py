@@ -1,0 +1,152 @@
+"""Forgetting: a unit (a customer, a passenger) is erased from the ledger, and from the disk.
+
+Rows are named for Delta by where they were written first, never by the unit: Delta's log, which is kept, says how many
+rows were deleted and not whose. Every file that a table no longer needs is removed, so versions from before cannot be
+read again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from passerelle.errors import LedgerError
+from passerelle.ledger.compaction import compact_alone, seal_the_dead
+from passerelle.ledger.privacy import hash_value
+from passerelle.ledger.storage import LocalStorage, SegmentName
+from passerelle.ledger.tables import alone, files_below, open_table, sync_files
+from passerelle.project.settings import Privacy
+
+#: How long living writers have to seal what they hold: they look once a second.
+_SEAL_S = 5.0
+_DELETE_ROWS = 1000
+
+
+class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
+    """What was erased, and what is left."""
+
+    #: Records that were erased.
+    predictions: int
+    outcomes: int
+    #: Damaged segments, kept aside, that held the unit and were removed.
+    damaged: tuple[str, ...]
+    #: Open segments of living writers that still hold the unit: its events since, or of a writer that did not answer.
+    #: They are sealed within a minute (the Writer's roll_s); forget again then.
+    remains: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """For a person."""
+        erased = f"{self.predictions:,} predictions and {self.outcomes:,} outcomes erased"
+        if self.damaged:
+            erased += f", {len(self.damaged)} damaged segments removed"
+        if self.remains:
+            erased += f"; still in {', '.join(self.remains)}, which its writer seals within a minute: forget again then"
+        return erased
+
+
+def forget(
+    folder: Path, unit: str, *, privacy: Mapping[str, Privacy], unit_column: str | None, salt: str
+) -> Forgetting:
+    """Erase a unit's predictions, and their outcomes, from the ledger in ``folder``, whether it was kept or hashed.
+
+    ``unit`` is as the caller knows it, ``unit_column`` the field that it comes from (None: the event's id). A unit
+    whose column is dropped cannot be found, and nothing in the ledger says who it was. Erasing again is harmless, and
+    finishes what a crash interrupted.
+
+    Raises LedgerError if the unit is empty, the ledger is being changed by another process, or the disk fails.
+    """
+    if not unit:
+        raise LedgerError("the unit to erase is empty: name it as the caller of the endpoint does.")
+    marks = {unit}
+    if unit_column is not None and (salt or privacy.get(unit_column) == "hash"):
+        marks.add(hash_value(unit, unit_column, salt))
+    storage = LocalStorage(folder)
+    with alone(folder):
+        try:
+            _seal_all(storage)
+            compact_alone(folder, storage, now=None)
+            predictions, ids = _erase_predictions(folder, marks)
+            outcomes = _erase_outcomes(folder, ids | marks)
+            damaged = _erase_damaged(folder, marks)
+        except (DeltaError, OSError, pa.ArrowException) as error:
+            raise LedgerError(
+                f"the ledger in {folder} could not be erased from: {error}. Some rows may be left: forget again."
+            ) from error
+        return Forgetting(
+            predictions=predictions, outcomes=outcomes, damaged=damaged, remains=_remaining(storage, marks)
+        )
+
+
+def _seal_all(storage: LocalStorage) -> None:
+    """Have every open segment sealed: the dead writers' by us, the living ones' by themselves, if they answer."""
+    seal_the_dead(storage)
+    asked = {name for name in storage.names() if not name.sealed}
+    for name in asked:
+        storage.ask_to_seal(name)
+    until_s = time.monotonic() + _SEAL_S
+    while asked & set(storage.names()) and time.monotonic() < until_s:
+        time.sleep(0.05)
+
+
+def _erase_predictions(folder: Path, marks: set[str]) -> tuple[int, set[str]]:
+    delta = open_table(folder, "predictions")
+    if delta is None:
+        return 0, set()
+    theirs = pc.field("unit").isin(list(marks)) | pc.field("id").isin(list(marks))
+    rows = delta.to_pyarrow_dataset().to_table(columns=["id", "writer", "sequence", "position"], filter=theirs)
+    _erase(folder / "predictions", delta, rows)
+    return len(rows), set(rows.column("id").to_pylist())
+
+
+def _erase_outcomes(folder: Path, ids: set[str]) -> int:
+    delta = open_table(folder, "outcomes")
+    if delta is None:
+        return 0
+    theirs = pc.field("id").isin(list(ids))
+    rows = delta.to_pyarrow_dataset().to_table(columns=["writer", "sequence", "position"], filter=theirs)
+    _erase(folder / "outcomes", delta, rows)
+    return len(rows)
+
+
+def _erase(path: Path, delta: DeltaTable, rows: pa.Table) -> None:
+    """Delete rows, then every file that the table's newest version does not need, now: retention is zero."""
+    known = files_below(path)
+    for start in range(0, rows.num_rows, _DELETE_ROWS):
+        places: dict[tuple[str, int], list[int]] = {}
+        for row in rows.slice(start, _DELETE_ROWS).to_pylist():
+            places.setdefault((row["writer"], row["sequence"]), []).append(row["position"])
+        delta.delete(
+            " OR ".join(
+                f"(writer = '{writer}' AND sequence = {sequence} AND position IN ({', '.join(map(str, positions))}))"
+                for (writer, sequence), positions in places.items()
+            )
+        )
+    sync_files(path, known)
+    delta.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)
+    sync_files(path, known)
+
+
+def _erase_damaged(folder: Path, marks: set[str]) -> tuple[str, ...]:
+    """Remove the damaged segments that hold the unit, as far as it can be read in them."""
+    erased = []
+    for path in sorted((folder / "damaged").glob("*.seg")):
+        data = path.read_bytes()
+        if any(mark.encode() in data for mark in marks):
+            path.unlink()
+            erased.append(path.name)
+    return tuple(erased)
+
+
+def _remaining(storage: LocalStorage, marks: set[str]) -> tuple[str, ...]:
+    def holds(name: SegmentName) -> bool:
+        data = storage.read(name) or b""
+        return any(mark.encode() in data for mark in marks)
+
+    return tuple(name.file for name in storage.names() if holds(name))

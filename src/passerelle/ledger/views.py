@@ -1,0 +1,149 @@
+"""Views: the ledger as SQL, fresh: the Delta tables and the segments that are not in them yet, open ones too.
+
+| view | a row is |
+|---|---|
+| all_predictions, all_outcomes | a record, as it was written |
+| predictions | a prediction: of each (id, role, version) the record received first |
+| repeats | an (id, role, version) that was recorded more than once, and how many records were too many |
+| outcomes | an outcome, corrections included |
+| truths | an id and the outcome in force: the one known last, among those the one received last |
+| judged | a live prediction with its truth: ``truth`` (JSON text), ``known_at``, ``truth_received_at`` |
+| orphans | an outcome whose prediction is not in the ledger: kept and counted |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+import pyarrow as pa
+
+from passerelle.errors import LedgerError
+from passerelle.ledger.storage import LocalStorage
+from passerelle.ledger.tables import SCHEMAS, TABLES, SegmentRows, TableName, moved, open_table, read_rows
+
+_FIRST = "received_at, writer, sequence, position"
+_LAST = "known_at DESC, received_at DESC, writer DESC, sequence DESC, position DESC"
+_VIEWS = f"""
+CREATE VIEW all_predictions AS SELECT * FROM kept_predictions UNION ALL SELECT * FROM pending_predictions;
+CREATE VIEW all_outcomes AS SELECT * FROM kept_outcomes UNION ALL SELECT * FROM pending_outcomes;
+CREATE VIEW predictions AS SELECT * FROM all_predictions
+    QUALIFY row_number() OVER (PARTITION BY id, role, version ORDER BY {_FIRST}) = 1;
+CREATE VIEW repeats AS SELECT id, role, version, count(*) - 1 AS repeats FROM all_predictions
+    GROUP BY id, role, version HAVING count(*) > 1;
+CREATE VIEW outcomes AS SELECT * FROM all_outcomes;
+CREATE VIEW truths AS SELECT * FROM all_outcomes
+    QUALIFY row_number() OVER (PARTITION BY id ORDER BY {_LAST}) = 1;
+CREATE VIEW judged AS SELECT predictions.*, truths.value AS truth, truths.known_at,
+    truths.received_at AS truth_received_at FROM predictions JOIN truths USING (id) WHERE role = 'live';
+CREATE VIEW orphans AS SELECT * FROM all_outcomes ANTI JOIN all_predictions USING (id);
+"""  # noqa: S608  (constants of this file)
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """How much the ledger holds."""
+
+    #: Predictions, each counted once: live and shadow together.
+    predictions: int
+    live: int
+    shadow: int
+    #: Of these, how many the model failed on, and how many it was too slow for.
+    failed: int
+    timed_out: int
+    #: Outcome records, corrections included.
+    outcomes: int
+    #: Outcome records whose prediction is not in the ledger.
+    orphans: int
+    #: Prediction records beyond the first of their (id, role, version).
+    repeats: int
+    #: Records in segments that no table holds yet.
+    uncompacted: int
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that answer a question."""
+
+    columns: tuple[str, ...]
+    #: Python values; moments are aware and in UTC.
+    rows: list[tuple[Any, ...]]
+
+
+def open_views(folder: Path) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection, in memory, with the views above over the ledger in ``folder`` as it is now.
+
+    It holds no lock and stops nobody. Close it. Fetch moments through Arrow, as ``ask`` does. Raises LedgerError if a table or a segment cannot be read. A segment
+    that is torn or damaged is read up to there; compaction reports it.
+    """
+    # Segments first: one that is compacted while we look is in the tables by the time we open those.
+    storage = LocalStorage(folder)
+    segments = []
+    for name in storage.names():
+        data = storage.read(name)
+        if data is not None:
+            segments.append(read_rows(data, name))
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    for table in TABLES:
+        kept, pending = _sources(folder, table, segments)
+        connection.register(f"kept_{table}", kept)
+        connection.register(f"pending_{table}", pending)
+    connection.execute(_VIEWS)
+    # Questions are asked of the ledger: SQL that reads or writes other files, or loads code, is refused.
+    connection.execute("SET TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true;")
+    return connection
+
+
+def ask(folder: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
+    """The answer to a question in SQL of the views, with a parameter for each ``?``.
+
+    Raises LedgerError if DuckDB does not understand the question, or the ledger cannot be read.
+    """
+    with open_views(folder) as connection:
+        try:
+            # Through Arrow: DuckDB's own fetch of a moment needs pytz.
+            answer = connection.execute(sql, list(parameters)).to_arrow_table()
+        except duckdb.Error as error:
+            raise LedgerError(f"the ledger did not understand {sql!r}: {error}") from error
+    columns = [column.to_pylist() for column in answer.columns]
+    return Answer(columns=tuple(answer.column_names), rows=list(zip(*columns, strict=True)))
+
+
+def totals(folder: Path) -> Totals:
+    """How much the ledger in ``folder`` holds now, counted once each."""
+    with open_views(folder) as connection:
+        counted = connection.execute("""
+            WITH once AS (
+                SELECT id, role, version, arg_min(status, (received_at, writer, sequence, position)) AS status,
+                    count(*) - 1 AS repeats
+                FROM all_predictions GROUP BY id, role, version
+            )
+            SELECT count(*), count(*) FILTER (role = 'live'), count(*) FILTER (role = 'shadow'),
+                count(*) FILTER (status = 'failed'), count(*) FILTER (status = 'timed_out'),
+                coalesce(sum(repeats), 0)::BIGINT,
+                (SELECT count(*) FROM outcomes), (SELECT count(*) FROM orphans),
+                (SELECT count(*) FROM pending_predictions) + (SELECT count(*) FROM pending_outcomes)
+            FROM once
+        """).fetchone()
+    predictions, live, shadow, failed, timed_out, repeats, outcomes, orphans, uncompacted = counted or (0,) * 9
+    return Totals(
+        predictions=predictions,
+        live=live,
+        shadow=shadow,
+        failed=failed,
+        timed_out=timed_out,
+        outcomes=outcomes,
+        orphans=orphans,
+        repeats=repeats,
+        uncompacted=uncompacted,
+    )
+
+
+def _sources(folder: Path, table: TableName, segments: list[SegmentRows]) -> tuple[object, pa.Table]:
+    """What the Delta table holds, and the rows of the segments that it does not hold."""
+    delta = open_table(folder, table)
+    empty = SCHEMAS[table].empty_table()
+    last = {writer: moved(delta, writer) for writer in {segment.name.writer for segment in segments}}
+    pending = [segment.rows[table] for segment in segments if segment.name.sequence > last[segment.name.writer]]
+    return (empty if delta is None else delta.to_pyarrow_dataset()), pa.concat_tables([empty, *pending])

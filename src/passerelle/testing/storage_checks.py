@@ -1,0 +1,113 @@
+"""What every Storage must do: run by tests/conformance on each one there is, and by whoever writes another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from passerelle.errors import LedgerError
+from passerelle.ledger.storage import Storage
+
+Check = Callable[[Storage], None]
+
+
+def _refused(act: Callable[[], object]) -> str:
+    try:
+        act()
+    except LedgerError as error:
+        return str(error)
+    raise AssertionError("a LedgerError was due, and none was raised")
+
+
+def check_append_is_readable(storage: Storage) -> None:
+    """What was appended is read at once, in order, in one open segment."""
+    slot = storage.claim("worker-0")
+    slot.append(b"one")
+    slot.append(b"two")
+    names = storage.names()
+    assert [storage.read(name) for name in names] == [b"onetwo"]
+    assert [(name.slot, name.sequence, name.sealed) for name in names] == [("worker-0", 1, False)]
+    slot.release()
+
+
+def check_seal_begins_another(storage: Storage) -> None:
+    """After seal the segment is sealed, also under the name it had, and the next append begins the next number."""
+    slot = storage.claim("worker-0")
+    slot.append(b"one")
+    [before] = storage.names()
+    slot.seal()
+    slot.seal()
+    assert storage.read(before) == b"one"
+    slot.append(b"two")
+    assert [(name.sequence, name.sealed) for name in storage.names()] == [(1, True), (2, False)]
+    slot.release()
+
+
+def check_nothing_is_made_unasked(storage: Storage) -> None:
+    """A slot that writes nothing makes no segment."""
+    slot = storage.claim("worker-0")
+    slot.seal()
+    assert not slot.asked()
+    slot.release()
+    assert storage.names() == []
+
+
+def check_slot_has_one_owner(storage: Storage) -> None:
+    """A claimed slot is refused to a second owner, by its name, until it is released; other slots are free."""
+    slot = storage.claim("worker-0")
+    assert "worker-0" in _refused(lambda: storage.claim("worker-0"))
+    storage.claim("worker-1").release()
+    slot.release()
+    storage.claim("worker-0").release()
+
+
+def check_claim_seals_what_was_left(storage: Storage) -> None:
+    """A segment left open by an owner that is gone is sealed by the next, who begins a new one for the same writer."""
+    first = storage.claim("worker-0")
+    first.append(b"one")
+    first.release()
+    second = storage.claim("worker-0")
+    assert [name.sealed for name in storage.names()] == [True]
+    second.append(b"two")
+    names = storage.names()
+    assert [(name.sequence, name.sealed) for name in names] == [(1, True), (2, False)]
+    assert len({name.writer for name in names}) == 1
+    second.release()
+
+
+def check_numbers_are_never_used_twice(storage: Storage) -> None:
+    """A deleted segment's number does not come back, not even for the next owner: compaction would take it as moved."""
+    for expected in (1, 2, 3):
+        slot = storage.claim("worker-0")
+        slot.append(b"some")
+        slot.seal()
+        slot.release()
+        [name] = storage.names()
+        assert name.sequence == expected
+        storage.delete(name)
+        storage.delete(name)
+        assert storage.read(name) is None
+        assert storage.names() == []
+
+
+def check_writers_are_apart(storage: Storage) -> None:
+    """Two slots have segments of their own, numbered each from one."""
+    one, two = storage.claim("worker-0"), storage.claim("worker-1")
+    one.append(b"one")
+    two.append(b"two")
+    assert [(name.slot, name.sequence, storage.read(name)) for name in storage.names()] == [
+        ("worker-0", 1, b"one"),
+        ("worker-1", 1, b"two"),
+    ]
+    one.release()
+    two.release()
+
+
+CHECKS: tuple[Check, ...] = (
+    check_append_is_readable,
+    check_seal_begins_another,
+    check_nothing_is_made_unasked,
+    check_slot_has_one_owner,
+    check_claim_seals_what_was_left,
+    check_numbers_are_never_used_twice,
+    check_writers_are_apart,
+)

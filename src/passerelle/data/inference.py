@@ -7,7 +7,7 @@ delivery cannot tell is only suggested, in a comment: bounds, allowed values, ho
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -43,12 +43,15 @@ A new column: add it here with nullable = true, before it is delivered. A column
 _FEW = 20
 
 
-def infer(project: Project, name: str, files: Sequence[Raw]) -> TableContract:
-    """The contract of a table from its first delivery.
+def infer(project: Project, name: str, files: Sequence[Raw], known: Mapping[str, TableContract]) -> TableContract:
+    """The contract of a table from its first delivery; ``known`` are the tables there are already.
 
-    Raises DataError for a column whose kind cannot be told, SettingsError if a column that passerelle.toml names is
+    The key of the main table and of the outcomes is of one kind, that of whichever came first. Raises DataError for a column whose kind cannot be told, SettingsError if a column that passerelle.toml names is
     not there.
     """
+    main, outcomes = project.data.main, project.data.outcomes
+    twin = known.get({main: outcomes, outcomes: main}.get(name, ""))
+    shared = {one.name: one.kind for one in twin.columns if one.name in project.task.key} if twin else {}
     columns = []
     for column in dict.fromkeys(column for raw in files for column in raw.columns):
         kind: Kind | None = None
@@ -61,7 +64,7 @@ def infer(project: Project, name: str, files: Sequence[Raw]) -> TableContract:
                 kind = _wider(kind, guess(values, text=raw.text))
             except ValueError as error:
                 raise DataError(f"{raw.name}, column {column!r} {error}.") from error
-        guessed = Column(name=column, kind=kind or "string")
+        guessed = Column(name=column, kind=shared.get(column, kind or "string"))
         for raw in files:
             nullable |= bool(cast(raw.columns[column], guessed, text=raw.text).values.null_count)
         columns.append(msgspec.structs.replace(guessed, nullable=nullable))

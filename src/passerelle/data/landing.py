@@ -207,12 +207,13 @@ def _check(project: Project, files: Sequence[File], *, again: bool = False) -> _
             problems.append(Problem(file=file.name, reason=reason))
             continue
         raws.setdefault(file.table, []).append(raw)
-    rows, new = {}, {}
-    for name, some in raws.items():
+    rows: dict[str, pa.Table] = {}
+    new: dict[str, TableContract] = {}
+    for name, some in sorted(raws.items(), key=lambda one: one[0] != project.data.main):  # the main table first
         table = contract.get(name)
         if table is None:
             try:
-                table = new[name] = infer(project, name, some)
+                table = new[name] = infer(project, name, some, {**contract, **new})
             except (DataError, SettingsError) as error:
                 problems.append(Problem(file=", ".join(raw.name for raw in some), reason=str(error)))
                 continue

@@ -148,7 +148,7 @@ def conformed(rows: pa.Table, columns: tuple[Column, ...] | list[Column], table:
         values = rows[column.name]
         if column.kind == "string" and not pa.types.is_string(values.type):
             values = values.cast(pa.string())
-        result = cast(values, column, text=pa.types.is_string(values.type))
+        result = cast(values, column, text=column.kind != "string" and pa.types.is_string(values.type))
         if result.misfits:
             misfit = result.misfits[0]
             raise SettingsError(

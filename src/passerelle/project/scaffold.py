@@ -87,7 +87,7 @@ def _check_name(name: str) -> None:
     pattern: str = next(meta.pattern for meta in get_args(Name)[1:])
     if re.fullmatch(pattern, name):
         return
-    near = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_0123456789")[:63]
+    near = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).lstrip("-_0123456789").rstrip("-_")[:63]
     hint = f"try {near!r}" if re.fullmatch(pattern, near) else "try a word"
     raise SettingsError(
         f"{name!r} cannot be a project's name: it starts with a small letter and has small letters, digits, - and _ "

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from passerelle.bundle.manifest import MANIFEST, Environment, Manifest, Provenance, read_manifest
+from passerelle.deployment.spec import Deployment, Variant
+from passerelle.errors import LedgerError, ScoringError
+from passerelle.ledger.records import Record
+from passerelle.schema import Column, Columns, Schema, count
+from passerelle.serving.service import Service
+
+MADE = datetime(2013, 2, 1, tzinfo=UTC)
+SCHEMA = Schema(
+    columns=(
+        Column(name="distance", kind="number", minimum=0),
+        Column(name="carrier", kind="string"),
+        Column(name="plane", kind="string", nullable=True),
+    )
+)
+
+
+class FormulaScorer:
+    """A scorer whose behaviour a test decides: probability = distance / 1000, unless told otherwise."""
+
+    kind = "inline"
+
+    def __init__(self, function: Callable[[Columns], np.ndarray] | None = None) -> None:
+        self.function = function or (lambda columns: (columns["distance"] / 1000).reshape(-1, 1))
+        self.batches: list[Columns] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.started = self.closed = 0
+        self.start_error: Exception | None = None
+        self.in_flight = 0
+
+    async def start(self) -> None:
+        if self.start_error:
+            raise self.start_error
+        self.started += 1
+
+    async def score(self, columns: Columns) -> np.ndarray:
+        assert self.in_flight == 0, "two batches in flight"
+        assert self.closed == 0, "scored after it was closed"
+        self.in_flight += 1
+        self.batches.append(columns)
+        try:
+            await asyncio.sleep(0)
+            await self.gate.wait()
+            return self.function(columns)
+        finally:
+            self.in_flight -= 1
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+class Memory:
+    """A ledger in memory."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.error: LedgerError | None = None
+        self.closed = False
+
+    async def append(self, records: Sequence[Record]) -> None:
+        await asyncio.sleep(0)
+        if self.error:
+            raise self.error
+        self.records += records
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+def write_bundle(folder: Path, **changes: Any) -> tuple[str, str]:
+    """A bundle's manifest, and nothing else: for scorers that a test hands over. (path, digest)."""
+    manifest = Manifest(
+        **{
+            "project": "flights",
+            "task": "binary",
+            "target": "late",
+            "classes": (False, True),
+            "schema": SCHEMA,
+            "provenance": Provenance(created_at=MADE),
+            "environment": Environment(python="python", python_version="3.11", platform="linux", packages={}),
+            "files": {},
+            **changes,
+        }
+    )
+    folder.mkdir(parents=True)
+    (folder / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    return str(folder), read_manifest(folder)[1]
+
+
+class House:
+    """An endpoint in this process, its bundles, its scorers and its ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.memory = Memory()
+        self.scorers: dict[int, list[FormulaScorer]] = {}
+        self.made: dict[str, int] = {}
+        self.prepare: Callable[[int, FormulaScorer], None] = lambda _version, _scorer: None
+        self.service = Service(open_scorer=self.open, open_recorder=lambda _: self.memory, deadline_s=2.0)
+
+    def open(self, bundle: Path, *, digest: str, trusted_keys: tuple[str, ...], deadline_s: float) -> FormulaScorer:
+        assert digest
+        assert deadline_s > 0
+        version = self.made[str(bundle)]
+        scorer = FormulaScorer()
+        self.prepare(version, scorer)
+        self.scorers.setdefault(version, []).append(scorer)
+        return scorer
+
+    def fails_on(self, value: float) -> None:
+        """Every scorer from now on fails on any batch with this distance in it."""
+
+        def function(columns: Columns) -> np.ndarray:
+            if (columns["distance"] == value).any():
+                raise ScoringError(f"distance {value} divides by zero")
+            return (columns["distance"] / 1000).reshape(count(columns), 1)
+
+        self.prepare = lambda _version, scorer: setattr(scorer, "function", function)
+
+    def variant(self, version: int, *, weight: float = 1.0, mode: str = "live", **changes: Any) -> Variant:
+        path = self.folder / f"version-{version}"
+        if not path.exists():
+            # A constant's name makes each version's digest its own.
+            write_bundle(path, **{"constants": (f"version {version}",), **changes})
+            self.made[str(path)] = version
+        digest = read_manifest(path)[1]
+        return Variant(version=version, bundle=str(path), digest=digest, weight=weight, mode=mode)
+
+    def deployment(self, revision: int, *variants: Variant, **changes: Any) -> Deployment:
+        return Deployment(
+            **{
+                "project": "flights",
+                "environment": "production",
+                "revision": revision,
+                "variants": variants or (self.variant(1),),
+                "salt": "salt",
+                "created_at": MADE,
+                "reason": "a test",
+                **changes,
+            }
+        )
+
+
+@pytest.fixture
+def formula() -> type[FormulaScorer]:
+    return FormulaScorer
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)

@@ -1,0 +1,28 @@
+#!/bin/sh
+# The system parts that some tests need, on Debian 12 as root: Chromium (pages are looked at) and actionlint (CI files
+# are checked). Run again, it finds them and ends at once. Without them those tests are skipped, with the reason.
+set -eu
+cd "$(dirname "$0")/../.."
+
+ACTIONLINT=1.7.7 # its checksum is verified by Go's checksum database; builds with Debian 12's Go 1.19 and with newer
+
+packages=""
+command -v chromium >/dev/null || packages="$packages chromium"
+command -v git >/dev/null || packages="$packages git"
+if [ "$(.tools/bin/actionlint -version 2>/dev/null | head -n 1)" != "v$ACTIONLINT" ]; then
+    command -v go >/dev/null || packages="$packages golang-go ca-certificates"
+fi
+if [ -n "$packages" ]; then
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    # shellcheck disable=SC2086  # a list of words
+    apt-get install -y -qq --no-install-recommends $packages >/dev/null
+fi
+
+if [ "$(.tools/bin/actionlint -version 2>/dev/null | head -n 1)" != "v$ACTIONLINT" ]; then
+    mkdir -p .tools/bin
+    GOBIN="$PWD/.tools/bin" GOFLAGS="" go install "github.com/rhysd/actionlint/cmd/actionlint@v$ACTIONLINT"
+fi
+
+echo "chromium: $(command -v chromium)"
+echo "actionlint: $PWD/.tools/bin/actionlint $(.tools/bin/actionlint -version | head -n 1)"

@@ -101,7 +101,7 @@ def new(context: click.Context, name: str, task: Any, language: Any, *, time: bo
     from passerelle.project.scaffold import create
 
     folder = context.obj / name
-    paths = create(folder, name, task=task, language=language, time=time)
+    paths = create(folder, name, task=task, language=language, time=time, today=system_clock().date())
     trust(folder / ".passerelle", public_hex(own_key()))
     click.echo(f"Made {folder} with {len(paths)} files. Next:\n  cd {folder}\n  passerelle ingest && passerelle train")
 

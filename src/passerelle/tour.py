@@ -10,10 +10,12 @@ Everything is found before it is made again: cut short at any point, the same co
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,12 +33,13 @@ from passerelle.bundle.verify import verify
 from passerelle.clock import Clock
 from passerelle.data.columns import columns_of, row_ids
 from passerelle.data.contract import load_contract
-from passerelle.data.landing import ingest, read_rows, table_of
+from passerelle.data.landing import ingest, table_of
+from passerelle.data.rows import read_rows
 from passerelle.data.table import read
 from passerelle.errors import DataError
 from passerelle.ledger.compaction import compact
 from passerelle.ledger.storage import ledger_folder
-from passerelle.ledger.views import open_views, totals
+from passerelle.ledger.views import ask, totals
 from passerelle.loop.replay import Asked, Replayed, Told, replay
 from passerelle.loop.report import chart, write_page
 from passerelle.loop.rollout import PRODUCTION, deploy, reconcile
@@ -45,7 +48,7 @@ from passerelle.metrics import auc, evaluate, positions, rates_by_value
 from passerelle.notebook.submission import HANDOUT, HOLDOUT
 from passerelle.project.settings import FILE, Project, load_project
 from passerelle.schema import Columns, decode_columns
-from passerelle.serving.supervisor import start_endpoint
+from passerelle.serving.endpoint import start_endpoint
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 
@@ -191,10 +194,10 @@ def _prepare(source: Path, out: Path) -> Project:
 
 def _split(project: Project) -> tuple[list[Path], list[Path]]:
     """The deliveries to learn from, and those of the last period: files of one stamp (flights-2013-02) go together."""
-    contract = load_contract(project)
+    tables = (project.data.main, project.data.outcomes, *load_contract(project).tables)
     files = sorted((project.root / project.data.inbox).iterdir())
-    stamps = {path: path.name.partition(".")[0].removeprefix(table_of(path, project, contract)) for path in files}
-    last = sorted({stamps[path] for path in files if table_of(path, project, contract) == project.data.main})
+    stamps = {path: path.name.partition(".")[0].removeprefix(table_of(path, known=tables)) for path in files}
+    last = sorted({stamps[path] for path in files if table_of(path, known=tables) == project.data.main})
     if len(last) < 2:  # noqa: PLR2004  (one to learn from, one to answer)
         raise DataError(
             f"a tour needs two deliveries of {project.data.main} in {project.data.inbox}, one to learn from and one "
@@ -208,10 +211,8 @@ def _recorded(project: Project) -> tuple[set[str], set[str]]:
     folder = ledger_folder(project.state, PRODUCTION)
     if not folder.exists():
         return set(), set()
-    with open_views(folder) as views:
-        predictions = {id_ for (id_,) in views.execute("SELECT DISTINCT id FROM predictions").fetchall()}
-        outcomes = {id_ for (id_,) in views.execute("SELECT DISTINCT id FROM outcomes").fetchall()}
-    return predictions, outcomes
+    predictions, outcomes = (ask(folder, f"SELECT DISTINCT id FROM {view}") for view in ("predictions", "outcomes"))  # noqa: S608  (constants)
+    return {id_ for (id_,) in predictions.rows}, {id_ for (id_,) in outcomes.rows}
 
 
 def _period(project: Project, training: Training, files: list[Path]) -> Period:
@@ -223,7 +224,7 @@ def _period(project: Project, training: Training, files: list[Path]) -> Period:
         if name not in (project.data.main, project.data.outcomes)
     }
     for path in files:
-        name = table_of(path, project, contract)
+        name = table_of(path, known=contract.tables)
         rows = columns_of(read_rows(path, contract.tables[name]), contract.tables[name].schema)
         before = tables[name][1] if name in tables else {}
         tables[name] = (contract.tables[name].schema, _joined(before, rows))
@@ -231,7 +232,8 @@ def _period(project: Project, training: Training, files: list[Path]) -> Period:
     _, truths = tables.pop(project.data.outcomes)
     version = registry_of(project).get(training.version)
     manifest = verify(version.path, digest=version.digest, trusted_keys=trusted(project.state)).manifest
-    inputs = event_rows(version.path, python=manifest.environment.python, tables=tables, main=project.data.main)
+    keys = trusted(project.state)
+    inputs = event_rows(version.path, digest=version.digest, trusted_keys=keys, tables=tables, main=project.data.main)
     ids = row_ids(main, project.task.key)
     lead = timedelta(hours=project.task.lead_hours)
     moments = _moments(main[project.task.time]) if project.task.time else [datetime.now(UTC)] * len(ids)
@@ -261,9 +263,8 @@ def _judge(
     """Count what is in the ledger, compare it with the notebook's functions, and with the truth that came."""
     folder = ledger_folder(project.state, PRODUCTION)
     compact(folder, now=now())
-    with open_views(folder) as views:
-        live = views.execute("SELECT id, output FROM predictions WHERE role = 'live' AND status = 'scored'").fetchall()
-        truths = dict(views.execute("SELECT id, value FROM truths").fetchall())
+    live = ask(folder, "SELECT id, output FROM predictions WHERE role = 'live' AND status = 'scored'").rows
+    truths = {id_: json.loads(value) for id_, value in ask(folder, "SELECT id, value FROM truths").rows}
     served = dict(live)
     expected = asyncio.run(_in_one_piece(project, training, period))
     kept = [number for number, id_ in enumerate(period.ids) if id_ in served]
@@ -372,14 +373,15 @@ def _days(project: Project, period: Period) -> tuple[Any, str]:
     """The daily mean of what was predicted and of what turned out to be true."""
     if project.task.kind == "multiclass" or not project.task.time:
         return None, ""
-    with open_views(ledger_folder(project.state, PRODUCTION)) as views:
-        judged = views.execute("SELECT event_at, output[1], value FROM judged ORDER BY event_at").fetchall()
+    folder = ledger_folder(project.state, PRODUCTION)
+    judged = ask(folder, "SELECT event_at, output[1], truth FROM judged WHERE status = 'scored'").rows
     yes = period.manifest.classes[-1] if period.manifest.classes else None
     by_day: dict[Any, list[tuple[float, float]]] = {}
-    for at, said, value in judged:
+    for at, said, text in judged:
+        value = json.loads(text)
         by_day.setdefault(at.date(), []).append((said, float(value == yes if yes is not None else value)))
     means = {day: np.mean(pairs, axis=0) for day, pairs in sorted(by_day.items())}
-    lines = {
+    lines: dict[str, Sequence[float]] = {
         "predicted": [float(mean[0]) for mean in means.values()],
         "came true": [float(mean[1]) for mean in means.values()],
     }

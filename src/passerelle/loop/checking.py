@@ -6,25 +6,27 @@ from datetime import datetime
 
 from passerelle.data.contract import load_contract
 from passerelle.errors import SubmissionError
-from passerelle.notebook.source import read_notebook
-from passerelle.project.note import find_note, render
+from passerelle.notebook.source import read_source
+from passerelle.project.note import FILE as NOTE
+from passerelle.project.note import render
 from passerelle.project.settings import FILE, Project
 
 
 def check_project(project: Project, *, now: datetime) -> dict[str, str]:
     """Read settings, contract, notebook and note; file → what it holds. Raises what is wrong with the first."""
-    source = read_notebook(project)
-    calls = [name for name in ("training_data", "submit") if not any(name in cell for cell in source.code)]
+    source = read_source(project.root / project.notebook.path)
+    code = [cell.source for cell in source.node.cells if cell.cell_type == "code"]
+    calls = [name for name in ("training_data", "submit") if not any(name in cell for cell in code)]
     if calls:
         raise SubmissionError(
             f"{project.notebook.path} never calls passerelle.{calls[0]}: add the call, see docs/notebook.md."
         )
     contract = load_contract(project)
-    note = find_note(project)
+    note = project.root / NOTE
     found = {
         FILE: f"{project.name} predicts {project.task.target} ({project.task.kind})",
         "contract.toml": f"tables: {', '.join(contract.tables) or 'none until the first delivery'}",
-        project.notebook.path: f"{len(source.code)} code cells, {source.language}",
+        project.notebook.path: f"{len(code)} code cells, {source.language}",
     }
     if note.exists():
         render(project, reached={}, figures={}, now=now)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from passerelle.errors import PasserelleError
 from passerelle.ledger.storage import ledger_folder
-from passerelle.ledger.views import open_views
+from passerelle.ledger.views import ask
 from passerelle.loop.rollout import PRODUCTION
 from passerelle.loop.train import registry_of
-from passerelle.project.note import find_note, render
+from passerelle.project.note import FILE, render
 from passerelle.project.settings import Project, Stage
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
@@ -21,7 +21,7 @@ from passerelle.state.timeline import events
 def reached(project: Project) -> dict[Stage, datetime]:
     """Stage → when it was first reached. Scoped: the note is there; judged: an outcome has met its prediction."""
     found: dict[Stage, datetime] = {}
-    note = find_note(project)
+    note = project.root / FILE
     if note.exists():
         found["scoped"] = datetime.fromtimestamp(note.stat().st_mtime, UTC)
     firsts: dict[str, Stage] = {"delivery": "data", "version": "trained", "deployment": "deployed"}
@@ -74,6 +74,5 @@ def _from_ledger(project: Project) -> dict[Stage, datetime]:
         "served": "SELECT min(received_at) FROM predictions",
         "judged": "SELECT min(t.received_at) FROM predictions p JOIN truths t USING (id)",
     }
-    with open_views(folder) as views:
-        found = {stage: views.execute(question).fetchone() for stage, question in questions.items()}
-    return {stage: row[0].astimezone(UTC) for stage, row in found.items() if row is not None and row[0] is not None}
+    found = {stage: ask(folder, question).rows[0][0] for stage, question in questions.items()}
+    return {stage: moment for stage, moment in found.items() if moment is not None}

@@ -12,7 +12,7 @@ from passerelle.errors import LedgerError, SettingsError
 from passerelle.ledger.compaction import compact as move
 from passerelle.ledger.forgetting import forget
 from passerelle.ledger.storage import ledger_folder
-from passerelle.ledger.views import Totals, open_views, totals
+from passerelle.ledger.views import Totals, ask, totals
 from passerelle.loop.rollout import revisions
 from passerelle.project.settings import Project
 from passerelle.state.database import open_state
@@ -50,13 +50,8 @@ def look(project: Project, environment: str, *, last: int, sql: str | None, comp
         raise LedgerError(f"nothing has been recorded in {environment} yet: passerelle serve, then send an event.")
     if compact:
         move(folder, now=now)
-    with open_views(folder) as views:
-        try:
-            asked = views.execute(sql) if sql else views.execute(LAST, [last])
-        except Exception as error:
-            raise LedgerError(f"the question cannot be answered: {error}") from error
-        columns = tuple(str(column[0]) for column in asked.description or ())
-        return Look(totals=totals(folder), columns=columns, rows=asked.fetchall())
+    answer = ask(folder, sql) if sql else ask(folder, LAST, [last])
+    return Look(totals=totals(folder), columns=answer.columns, rows=answer.rows)
 
 
 def forget_unit(project: Project, unit: str, *, now: datetime) -> dict[str, str]:

@@ -17,15 +17,15 @@ from passerelle.bundle.opening import open_scorer
 from passerelle.bundle.verify import verify
 from passerelle.data.columns import columns_of, row_ids
 from passerelle.data.contract import TableContract, load_contract
-from passerelle.data.landing import read_rows
 from passerelle.data.reading import read_file
+from passerelle.data.rows import read_rows
 from passerelle.data.table import read
-from passerelle.deployment.spec import Deployment
+from passerelle.deployment.spec import Deployment, Variant
 from passerelle.errors import DataError, DeploymentError
 from passerelle.ledger.records import Outcome
 from passerelle.ledger.segments import Writer
 from passerelle.ledger.storage import LocalStorage, ledger_folder
-from passerelle.ledger.views import open_views
+from passerelle.ledger.views import ask
 from passerelle.loop.rollout import revisions
 from passerelle.project.settings import LedgerMode, Project
 from passerelle.schema import Column, Columns, Schema
@@ -73,7 +73,7 @@ def score_file(project: Project, file: Path, out: Path, *, environment: str) -> 
     deployment = current(project, environment)
     live = deployment.live[0]
     manifest = verify(Path(live.bundle), digest=live.digest, trusted_keys=deployment.trusted_keys).manifest
-    ids, inputs = _events_of(project, file, Path(live.bundle), manifest.schema, manifest.environment.python)
+    ids, inputs = _events_of(project, file, live, deployment.trusted_keys, manifest.schema)
     rows = manifest.schema.rows(inputs)
     sent = [Event(id=id_, inputs=row) for id_, row in zip(ids, rows, strict=True)]
     answers = asyncio.run(_answers(project, deployment, sent))
@@ -105,14 +105,13 @@ def record_outcomes(project: Project, file: Path, *, environment: str, now: date
         )
     ]
     asyncio.run(_record(project, environment, outcomes))
-    with open_views(ledger_folder(project.state, environment)) as views:
-        unknown = views.execute("SELECT DISTINCT id FROM orphans").fetchall()
-    orphans = {id_ for (id_,) in unknown}
+    unknown = ask(ledger_folder(project.state, environment), "SELECT DISTINCT id FROM orphans")
+    orphans = {id_ for (id_,) in unknown.rows}
     return Recorded(recorded=len(outcomes), unknown=sum(one.id in orphans for one in outcomes))
 
 
 def _events_of(
-    project: Project, file: Path, bundle: Path, schema: Schema, python: str
+    project: Project, file: Path, live: Variant, trusted_keys: tuple[str, ...], schema: Schema
 ) -> tuple[list[str | None], Columns]:
     """The ids and inputs of a file's rows."""
     names = set(read_file(file).columns)
@@ -126,9 +125,11 @@ def _events_of(
             if name not in (project.data.main, project.data.outcomes)
         }
         tables[project.data.main] = (main.schema, rows)
-        return list(row_ids(rows, project.task.key)), event_rows(
-            bundle, python=python, tables=tables, main=project.data.main
+        bundle = Path(live.bundle)
+        inputs = event_rows(
+            bundle, digest=live.digest, trusted_keys=trusted_keys, tables=tables, main=project.data.main
         )
+        return list(row_ids(rows, project.task.key)), inputs
     missing = [name for name in schema.names if name not in names]
     if missing:
         raise DataError(
@@ -139,7 +140,7 @@ def _events_of(
     key = tuple(project.task.key) if set(project.task.key) <= names else ("id",) if "id" in names else ()
     extra = tuple(known.get(name, Column(name=name, kind="string")) for name in key if name not in schema.names)
     wanted = TableContract(columns=(*schema.columns, *extra), key=())
-    rows = columns_of(read_rows(file, wanted, extra_columns="ignore"), wanted.schema)
+    rows = columns_of(read_rows(file, wanted, only_its_columns=True), wanted.schema)
     ids: list[str | None] = list(row_ids(rows, key)) if key else [None] * len(next(iter(rows.values())))
     return ids, {name: rows[name] for name in schema.names}
 

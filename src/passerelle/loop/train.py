@@ -28,7 +28,6 @@ from passerelle.bundle.opening import open_scorer
 from passerelle.bundle.parity import Parity, compare, require
 from passerelle.bundle.profile import profile
 from passerelle.bundle.seal import Bundle, seal
-from passerelle.bundle.verify import verify
 from passerelle.data.handout import write_handout
 from passerelle.data.table import Snapshot, snapshot
 from passerelle.errors import GateError, PasserelleError, SettingsError
@@ -118,7 +117,7 @@ def train(
         try:
             training = _train(project, registry, taken, key=key, now=now, on_step=on_step)
         except PasserelleError as error:
-            status = "refused" if error.exit_code == 3 else "failed"  # noqa: PLR2004  (refused by a check)
+            status: runs.Status = "refused" if error.exit_code == 3 else "failed"  # noqa: PLR2004  (refused by a check)
             runs.finish(engine, key, at=now, status=status, details={"reason": str(error)})
             record(engine, Event(at=now, kind="run", subject=key, sentence=f"no version was made: {error}"))
             raise
@@ -276,8 +275,8 @@ def _champion_value(
     tables = {name: (schema, _table(folder, name)) for name, schema in handout.tables.items() if name != handout.main}
     held_out = decode_columns((folder / HANDOUT / HOLDOUT).read_bytes())
     tables[handout.main] = (handout.tables[handout.main], held_out)
-    manifest = verify(champion.path, digest=champion.digest, trusted_keys=trusted(project.state))
-    inputs = event_rows(champion.path, python=manifest.environment.python, tables=tables, main=handout.main)
+    keys = trusted(project.state)
+    inputs = event_rows(champion.path, digest=champion.digest, trusted_keys=keys, tables=tables, main=handout.main)
     outputs = asyncio.run(_score(champion, inputs, project))
     return _metrics(project, outputs, truth)[project.metric]
 

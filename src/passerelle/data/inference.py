@@ -46,8 +46,8 @@ _FEW = 20
 def infer(project: Project, name: str, files: Sequence[Raw], known: Mapping[str, TableContract]) -> TableContract:
     """The contract of a table from its first delivery; ``known`` are the tables there are already.
 
-    The key of the main table and of the outcomes is of one kind, that of whichever came first. Raises DataError for a column whose kind cannot be told, SettingsError if a column that passerelle.toml names is
-    not there.
+    The key of the main table and of the outcomes is of one kind: that of whichever came first. Raises DataError for a
+    column whose kind cannot be told, SettingsError if a column that passerelle.toml names is not there.
     """
     main, outcomes = project.data.main, project.data.outcomes
     twin = known.get({main: outcomes, outcomes: main}.get(name, ""))

@@ -1,0 +1,33 @@
+"""What every test session has: in CI a skipped test is a failed one."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+#: Set by .ci/run: every system part is there, so that a skip means a hole.
+NO_SKIPS = "PASSERELLE_NO_SKIPS"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a session that skipped something, where that is asked for."""
+    if os.environ.get(NO_SKIPS) == "1" and exitstatus == pytest.ExitCode.OK and _skipped(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name each skipped test and why, where skips count as failures."""
+    if os.environ.get(NO_SKIPS) == "1":
+        for report in _skipped(terminalreporter.config):
+            where, line, reason = report.longrepr if isinstance(report.longrepr, tuple) else (report.nodeid, 0, "")
+            terminalreporter.write_line(
+                f"SKIPPED, which counts as failed here: {report.nodeid} ({reason}, {where}:{line})"
+            )
+
+
+def _skipped(config: pytest.Config) -> list[pytest.TestReport]:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    found: list[pytest.TestReport] = [] if reporter is None else reporter.stats.get("skipped", [])
+    return [report for report in found if not hasattr(report, "wasxfail")]

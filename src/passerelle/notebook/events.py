@@ -1,0 +1,118 @@
+"""Events: the raw rows as a caller of the endpoint sends them, and which of them X was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from passerelle.errors import SchemaError, SubmissionError
+from passerelle.notebook.compare import as_table, equal
+from passerelle.notebook.frame import infer_schema, shown, to_frame
+from passerelle.notebook.proofs import described
+from passerelle.notebook.submission import Handout
+from passerelle.schema import Column, Columns, Schema
+
+MakeEvents = Callable[[dict[str, Any]], Any]
+
+_ADVICE = "pass X as a DataFrame that keeps the index of training_data()."
+
+
+def make_events(events: MakeEvents | None, handout: Handout, tables: Mapping[str, Columns]) -> pd.DataFrame:
+    """One raw row per event, without the target, with the index 0, 1, 2 ... of the main table.
+
+    ``tables`` are the rows of every table; ``events`` joins them, else the main table's rows are the events. Raises
+    SubmissionError if it raises, gives no frame, gives rows that are no event's, or two for one.
+    """
+    frames = {name: to_frame(columns, handout.tables[name]) for name, columns in tables.items()}
+    main = frames[handout.main] = frames[handout.main].drop(columns=[handout.target])
+    if events is None:
+        return main
+    try:
+        raw = events({name: frame.copy() for name, frame in frames.items()})
+    except Exception as error:
+        raise SubmissionError(
+            f"events fails: {described(error)}. It is given a dict of the tables as DataFrames "
+            f"({', '.join(frames)}), the target left out."
+        ) from error
+    if not isinstance(raw, pd.DataFrame):
+        raise SubmissionError(f"events gives {type(raw).__name__}: let it return a DataFrame with a row per event.")
+    if raw.index.has_duplicates or not raw.index.isin(main.index).all():
+        raise SubmissionError(
+            f"events gives {len(raw):,} rows for {len(main):,} of {handout.main!r}, some twice or none's: a join finds "
+            f"several rows for one event, or the index of {handout.main!r} was lost."
+        )
+    for name in handout.key:
+        if (
+            name in raw.columns
+            and not equal(raw[name].to_numpy(dtype=object), main.loc[raw.index, name].to_numpy(dtype=object)).all()
+        ):
+            raise SubmissionError(
+                f"events brings rows out of place: {name!r} is not that of the same index in {handout.main!r}. A merge "
+                "makes a new index: use how='left', or set the old one again."
+            )
+    if handout.target in raw.columns:
+        raise SubmissionError(f"the target {handout.target!r} is among the events' columns: an event has none.")
+    return raw
+
+
+class RawSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """What the raw rows hold."""
+
+    schema: Schema
+    #: Column that no field of an event can be → why.
+    unusable: dict[str, str]
+
+
+def raw_schema(raw: pd.DataFrame, handout: Handout) -> RawSchema:
+    """The schema of the raw rows: of the main table as handed out; of what events joined, nullable."""
+    main = {column.name: column for column in handout.tables[handout.main].columns}
+    joined = {
+        column.name: msgspec.structs.replace(column, nullable=True)
+        for name, schema in handout.tables.items()
+        if name != handout.main
+        for column in schema.columns
+    }
+    columns: list[Column] = []
+    unusable: dict[str, str] = {}
+    for name in raw.columns:
+        try:
+            (column,) = infer_schema(raw[[name]], joined | main).columns
+        except SchemaError as error:
+            unusable[str(name)] = str(error)
+            continue
+        if str(name) not in main and column.kind not in ("integer", "boolean"):
+            column = msgspec.structs.replace(column, nullable=True)  # a join may find nothing for an event
+        columns.append(column)
+    return RawSchema(schema=Schema(columns=tuple(columns)), unusable=unusable)
+
+
+def place_rows(X: Any, raw: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[Any]]:  # noqa: N803  (X is its name)
+    """X as a table, and for each of its rows the position of the raw row that it was made of.
+
+    Raises SubmissionError if that cannot be known.
+    """
+    table = as_table(X, "X")
+    if not isinstance(X, pd.DataFrame | pd.Series):
+        if len(table) != len(raw):
+            raise SubmissionError(
+                f"X is an array of {len(table):,} rows and there are {len(raw):,} raw rows, so that it cannot be known "
+                f"which they are: {_ADVICE}"
+            )
+        return table.set_axis(raw.index, axis=0), np.arange(len(raw))
+    if not len(table):
+        raise SubmissionError(f"X has no rows: {_ADVICE}")
+    if table.index.has_duplicates:
+        twice = table.index[table.index.duplicated()][0]
+        raise SubmissionError(f"X has the index {shown(twice)} twice, so that its rows are not known: {_ADVICE}")
+    places = raw.index.get_indexer(table.index)
+    if (places < 0).any():
+        stray = table.index[places < 0][0]
+        raise SubmissionError(
+            f"X has the index {shown(stray)}, which no raw row has ({(places < 0).sum():,} of {len(table):,}): {_ADVICE}"
+        )
+    return table, places

@@ -1,0 +1,221 @@
+"""Run: execute a project's notebook in a fresh kernel of its own environment, and keep what happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import nbformat
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbconvert import HTMLExporter
+
+from passerelle import errors
+from passerelle.errors import NotebookError, PasserelleError, SettingsError, SubmissionError
+from passerelle.notebook.environment import without_secrets
+from passerelle.notebook.source import read_source, with_parameters
+from passerelle.notebook.submission import RUN_FOLDER, SUBMISSION
+from passerelle.project.settings import Project
+
+EXECUTED = "executed.ipynb"
+HTML = "executed.html"
+EXECUTION = "execution.json"
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_NEEDED = ("passerelle", "cloudpickle", "msgspec", "numpy", "pandas", "ipykernel")
+_ANSWER_HOLDOUT = "import passerelle.notebook.handover as _handover\n_handover.answer_holdout()"
+
+OnCell = Callable[[int, int, str], None]
+"""Called before each cell of code: its number from 1, of how many, and its first line."""
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """One execution of a notebook; kept as execution.json in the run's folder, also when it failed."""
+
+    status: Literal["succeeded", "failed"]
+    #: The executed copy, and the same as a page that needs nothing from outside.
+    executed: Path
+    html: Path
+    seconds: float
+    #: How many cells of code the notebook has.
+    cells: int
+    #: The number, from 1, of the cell of code that failed.
+    failed_cell: int | None = None
+    #: Why it failed.
+    message: str | None = None
+
+
+class _Failure(Exception):  # noqa: N818  (it carries an error; it is none itself)
+    def __init__(self, error: PasserelleError, cell: int | None) -> None:
+        self.error = error
+        self.cell = cell
+
+
+def run_notebook(project: Project, folder: Path, *, on_cell: OnCell | None = None) -> Execution:
+    """Execute the project's notebook, top to bottom, on the handout in ``folder``, and answer the holdout.
+
+    Writes executed.ipynb, executed.html and execution.json into ``folder``, whatever happens, and what the notebook
+    submits. Raises NotebookError if a cell fails, takes too long or kills its kernel; SubmissionError if what it
+    submits is refused, or if it submits nothing; SettingsError if the kernel cannot be started.
+    """
+    source = read_source(project.root / project.notebook.path)
+    node = with_parameters(source, project.notebook.parameters)
+    python = notebook_python(project)
+    started = time.monotonic()
+    failure: _Failure | None = None
+    try:
+        _execute(node, python, project, folder, on_cell)
+    except _Failure as caught:
+        failure = caught
+    execution = Execution(
+        status="failed" if failure else "succeeded",
+        executed=folder / EXECUTED,
+        html=folder / HTML,
+        seconds=time.monotonic() - started,
+        cells=sum(_is_code(cell) for cell in node.cells),
+        failed_cell=failure.cell if failure else None,
+        message=str(failure.error) if failure else None,
+    )
+    (folder / EXECUTED).write_text(json.dumps(node, indent=1, ensure_ascii=False), encoding="utf-8")
+    (folder / HTML).write_text(to_html(node, source.path.stem), encoding="utf-8")
+    (folder / EXECUTION).write_bytes(msgspec.json.encode(execution, enc_hook=str))
+    if failure is not None:
+        raise failure.error from failure
+    return execution
+
+
+def notebook_python(project: Project) -> str:
+    """The interpreter of the notebook's environment. Raises SettingsError, with the command that mends it."""
+    named = project.notebook.python
+    python = sys.executable
+    if named is not None:
+        path = (project.root / Path(named).expanduser()) if os.sep in named or "/" in named else None
+        python = str(path) if path is not None else shutil.which(named) or named
+    look = "import importlib.util as u, sys; print(*[m for m in sys.argv[1:] if u.find_spec(m) is None])"
+    try:
+        done = subprocess.run(  # noqa: S603  (the interpreter that the project names)
+            [python, "-c", look, *_NEEDED], capture_output=True, text=True, check=True, env=without_secrets(os.environ)
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SettingsError(
+            f"[notebook] python is {named!r}, and {python} does not start ({error}): name the interpreter of the "
+            "notebook's environment, like .venv-notebook/bin/python."
+        ) from error
+    missing = done.stdout.split()
+    if missing:
+        raise SettingsError(
+            f"the notebook's environment lacks {', '.join(missing)}: run {python} -m pip install {' '.join(missing)}"
+        )
+    return python
+
+
+def _execute(node: Any, python: str, project: Project, folder: Path, on_cell: OnCell | None) -> None:
+    with tempfile.TemporaryDirectory() as profile:  # no start-up files, no history of the user's own
+        environment = without_secrets(os.environ) | {
+            RUN_FOLDER: str(folder.resolve()),
+            "IPYTHONDIR": profile,
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "OMP_WAIT_POLICY": "PASSIVE",
+        }
+        kernel = AsyncKernelManager()
+        kernel._kernel_spec = KernelSpec(  # noqa: SLF001  (so that no kernelspec need be installed anywhere)
+            argv=[python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            display_name="Python 3",
+            language="python",
+        )
+        client = NotebookClient(
+            node,
+            km=kernel,
+            timeout=project.notebook.timeout_s,
+            allow_errors=False,
+            interrupt_on_timeout=False,
+            resources={"metadata": {"path": str((project.root / project.notebook.path).parent)}},
+        )
+        with client.setup_kernel(env=environment, cleanup_kc=True):
+            _cells(client, node, folder, on_cell)
+            if not (folder / SUBMISSION / "submission.json").is_file():
+                raise _Failure(
+                    SubmissionError(
+                        f"{project.notebook.path} submitted no model: add passerelle.submit(model, X=X_train, "
+                        "features=make_features) to its last cell."
+                    ),
+                    None,
+                )
+            _answer_holdout(client, node, folder)
+
+
+def _cells(client: NotebookClient, node: Any, folder: Path, on_cell: OnCell | None) -> None:
+    number, of = 0, sum(_is_code(cell) for cell in node.cells)
+    for place, cell in enumerate(node.cells):
+        if not _is_code(cell):
+            continue
+        number += 1
+        first = _first_line(cell.source)
+        if on_cell is not None:
+            on_cell(number, of, first)
+        where = f"cell {number} of {of} ({first})"
+        see = f"The executed copy is {folder / EXECUTED}."
+        try:
+            client.execute_cell(cell, place)
+        except CellExecutionError as error:
+            raise _Failure(_cell_error(error, where, see), number) from error
+        except CellTimeoutError as error:
+            text = f"{where} did not end in {client.timeout} s: raise [notebook] timeout_s or make it quicker. {see}"
+            raise _Failure(NotebookError(text), number) from error
+        except DeadKernelError as error:
+            text = f"{where} ended its kernel, as one does that takes more memory than there is. {see}"
+            raise _Failure(NotebookError(text), number) from error
+
+
+def _answer_holdout(client: NotebookClient, node: Any, folder: Path) -> None:
+    """In the same kernel, with the objects that were submitted; not a cell of the executed copy."""
+    cell = nbformat.NotebookNode(cell_type="code", source=_ANSWER_HOLDOUT, metadata={}, outputs=[])  # type: ignore[no-untyped-call]
+    node.cells.append(cell)
+    try:
+        client.execute_cell(cell, len(node.cells) - 1, store_history=False)
+    except CellExecutionError as error:
+        raise _Failure(_cell_error(error, "answering the held-out rows", f"Run: {folder}."), None) from error
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise _Failure(NotebookError(f"the held-out rows were not answered: {error}"), None) from error
+    finally:
+        node.cells.pop()
+
+
+def _cell_error(error: CellExecutionError, where: str, see: str) -> PasserelleError:
+    """What a cell raised, as an error of ours; one of ours stays what it is."""
+    said = _ANSI.sub("", error.evalue)
+    kind = getattr(errors, error.ename, None)
+    if isinstance(kind, type) and issubclass(kind, PasserelleError):
+        return kind(f"{said} (raised in {where}. {see})")
+    return NotebookError(f"{where} raised {error.ename}: {said}. {see} Correct the cell, and train again.")
+
+
+def _is_code(cell: Any) -> bool:
+    return bool(cell.cell_type == "code" and cell.source.strip())
+
+
+def _first_line(source: str) -> str:
+    lines = [line.strip() for line in source.splitlines() if line.strip()]
+    code = [line for line in lines if not line.startswith("#")]
+    return (code or lines)[0][:80]
+
+
+def to_html(node: Any, title: str) -> str:
+    """A notebook as one page that asks nothing of the network."""
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+        mathjax_url="", require_js_url="", jquery_url="", jupyter_widgets_base_url="", widget_renderer_url=""
+    )
+    body, _ = exporter.from_notebook_node(node, {"metadata": {"name": title}})
+    return str(body)

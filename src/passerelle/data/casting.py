@@ -74,6 +74,8 @@ def guess(values: Values, *, text: bool) -> Kind | None:
             reasons = {misfit.reason for misfit in trial.misfits}
             if not reasons or reasons == {_AMBIGUOUS}:
                 return kind
+            if kind == "integer":
+                return "string"  # digits beyond 64 bits: a code, which a float would round
     return "string"
 
 
@@ -136,7 +138,7 @@ def _cast_number(values: pa.ChunkedArray, kind: Kind) -> Cast:
 
 def _without(values: pa.ChunkedArray, source: pa.ChunkedArray, good: pa.ChunkedArray, reason: str) -> Cast:
     """The values with null where ``good`` is false, and those as a misfit."""
-    bad = pc.indices_nonzero(pc.invert(pc.fill_null(good, True)))  # noqa: FBT003  (Arrow's own signature)
+    bad = pc.indices_nonzero(pc.invert(pc.fill_null(good, fill_value=True)))
     if not len(bad):
         return Cast(values=values)
     kept = pc.if_else(good, values, pa.scalar(None, values.type))

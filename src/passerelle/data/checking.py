@@ -128,7 +128,7 @@ def _check_column(raw: Raw, column: Column, hidden: frozenset[str]) -> tuple[pa.
 
 
 def _where(bad: pa.ChunkedArray, values: pa.ChunkedArray, reason: str) -> list[Misfit]:
-    rows = pc.indices_nonzero(pc.fill_null(bad, False))  # noqa: FBT003  (Arrow's own signature)
+    rows = pc.indices_nonzero(pc.fill_null(bad, fill_value=False))
     if not len(rows):
         return []
     return [

@@ -173,7 +173,7 @@ def _read_jsonl(name: str, data: bytes) -> Raw:
     for number, line in lines:
         try:
             events.append(decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             events.append(_lenient(name, number, line))
     fields = list(dict.fromkeys(field for event in events for field in event))
     _refuse_names(name, fields)

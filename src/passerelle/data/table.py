@@ -197,7 +197,7 @@ def forget(project: Project, column: str, value: str) -> int:
             rows = delta.to_pyarrow_table()
             if column not in rows.column_names:
                 continue
-            kept = rows.filter(pc.fill_null(pc.not_equal(rows[column], asked.values[0]), True))  # noqa: FBT003  (Arrow's)
+            kept = rows.filter(pc.fill_null(pc.not_equal(rows[column], asked.values[0]), fill_value=True))
             if kept.num_rows < rows.num_rows:
                 # Overwritten, not deleted by a predicate: Delta's log would keep the predicate, and so the value.
                 deltalake.write_deltalake(delta_path(project, name), kept, mode="overwrite")

@@ -98,7 +98,8 @@ _Wanted = TypeVar("_Wanted", Hello, Scored, EventRows, Versions)
 
 def command(python: str, bundle: Path, digest: str) -> list[str]:
     """The child's command line: isolated from the current folder, the user's site and PYTHON… variables."""
-    return [python, "-I", "-m", "passerelle.bundle.worker", str(bundle.resolve()), digest]
+    # -B: a model that brings modules of its own would write their bytecode into the bundle.
+    return [python, "-I", "-B", "-m", "passerelle.bundle.worker", str(bundle.resolve()), digest]
 
 
 def environment() -> dict[str, str]:

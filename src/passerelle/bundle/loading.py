@@ -22,7 +22,7 @@ from passerelle.notebook.answers import labels_of
 NATIVE_FLAVORS = ("sklearn", "lightgbm", "xgboost", "catboost")
 
 #: MLflow's column types → those of pandas, where an event's own type is another.
-_CASTS = {"integer": "int32", "float": "float32"}
+_CASTS = {"integer": "int32", "float": "float32", "datetime": "datetime64[ns]"}
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ def _load_mlflow(bundle: Path, manifest: Manifest) -> Any:
 
 
 class _Cast:
-    """A model whose MLflow signature has 32-bit columns: events carry 64 bits, and MLflow does not narrow them."""
+    """A model whose MLflow signature has types that events have not: 32 bits, or moments without their zone (UTC)."""
 
     def __init__(self, model: Any, casts: dict[str, str]) -> None:
         self._model = model
@@ -92,4 +92,11 @@ class _Cast:
         found = getattr(self._model, name)
         if name not in ("predict", "predict_proba"):
             return found
-        return lambda frame: found(frame.astype(self._casts))
+        return lambda frame: found(self._cast(frame))
+
+    def _cast(self, frame: Any) -> Any:
+        columns = {
+            name: (frame[name].dt.tz_localize(None) if kind.startswith("datetime") else frame[name]).astype(kind)
+            for name, kind in self._casts.items()
+        }
+        return frame.assign(**columns)

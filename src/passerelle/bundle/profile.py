@@ -134,8 +134,8 @@ def _is_missing(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype == object:
         return np.array([value is None for value in values], dtype=np.bool_)
     if values.dtype.kind == "M":
-        return np.isnat(values)
-    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=np.bool_)
+        return np.asarray(np.isnat(values))
+    return np.asarray(np.isnan(values)) if values.dtype.kind == "f" else np.zeros(len(values), dtype=np.bool_)
 
 
 def _hidden(values: NDArray[Any]) -> Hidden:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,12 +9,18 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
+
 from passerelle.bundle.manifest import MANIFEST, Environment, Manifest, Provenance, read_manifest
-from passerelle.deployment.spec import Deployment, Variant
+from passerelle.deployment.spec import Deployment, Revisions, Variant, environment_folder
 from passerelle.errors import LedgerError, ScoringError
 from passerelle.ledger.records import Record
+from passerelle.ledger.segments import read_segment
+from passerelle.ledger.storage import LocalStorage, ledger_folder
+from passerelle.project.settings import load_project
 from passerelle.schema import Column, Columns, Schema, count
+from passerelle.serving.endpoint import Endpoint, start_endpoint
 from passerelle.serving.service import Service
 
 MADE = datetime(2013, 2, 1, tzinfo=UTC)
@@ -111,7 +118,8 @@ class House:
         self.service = Service(open_scorer=self.open, open_recorder=lambda _: self.memory, deadline_s=2.0)
 
     def open(self, bundle: Path, *, digest: str, trusted_keys: tuple[str, ...], deadline_s: float) -> FormulaScorer:
-        assert digest
+        assert digest == read_manifest(bundle)[1]
+        assert isinstance(trusted_keys, tuple)
         assert deadline_s > 0
         version = self.made[str(bundle)]
         scorer = FormulaScorer()
@@ -161,3 +169,69 @@ def formula() -> type[FormulaScorer]:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
+
+
+class Land:
+    """A project on the disk, whose versions are arithmetic, and its endpoints: real processes."""
+
+    supervisor = (sys.executable, str(Path(__file__).with_name("arithmetic_supervisor.py")))
+
+    def __init__(self, root: Path) -> None:
+        (root / "passerelle.toml").write_text(
+            '[project]\nname = "flights"\n[task]\nkind = "binary"\ntarget = "late"\nkey = ["id"]\n'
+        )
+        self.project = load_project(root / "passerelle.toml")
+        self.environment = environment_folder(self.project.state, "production")
+        self.revisions = Revisions(self.environment)
+
+    def deploy(self, version: int, **changes: Any) -> int:
+        """Make the next revision: this version alone. Its number."""
+        folder = self.project.state / "bundles" / str(version)
+        if not folder.exists():
+            write_bundle(folder, constants=(str(version),))
+        after = (self.revisions.numbers() or [0])[-1]
+        variant = Variant(version=version, bundle=str(folder), digest=read_manifest(folder)[1])
+        deployment = Deployment(
+            **{
+                "project": "flights",
+                "environment": "production",
+                "revision": after + 1,
+                "variants": (variant,),
+                "salt": "salt",
+                "created_at": MADE,
+                "reason": "a test",
+                **changes,
+            }
+        )
+        self.revisions.put(deployment, after=after)
+        return after + 1
+
+    def serve(self, *, workers: int = 1, port: int = 0) -> Endpoint:
+        return start_endpoint(
+            self.project, "production", port=port, workers=workers, timeout_s=30, command=self.supervisor
+        )
+
+    def records(self) -> list[Record]:
+        """Whatever the segments hold."""
+        storage = LocalStorage(ledger_folder(self.project.state, "production"))
+        found: list[Record] = []
+        for name in storage.names():
+            records, damage = read_segment(storage.read(name) or b"")
+            assert damage is None
+            found += records
+        return found
+
+    def processes(self, endpoint: Endpoint) -> list[psutil.Process]:
+        """The supervisor and all that it started."""
+        parent = psutil.Process(endpoint.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+
+@pytest.fixture
+def land(tmp_path: Path) -> Land:
+    return Land(tmp_path)
+
+
+@pytest.fixture
+def bundle() -> Callable[..., tuple[str, str]]:
+    return write_bundle

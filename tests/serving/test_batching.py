@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from passerelle.errors import ScoringError
 from passerelle.schema import Columns
 from passerelle.serving.batching import QUEUE_ROWS, Batcher, OverloadedError, Scored

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from passerelle.errors import PasserelleError
 from passerelle.schema import RowsError
 from passerelle.serving.events import BodyError, TooManyRowsError, read_events, read_truths, refuse_repeats
@@ -74,15 +77,20 @@ def test_an_id_stands_once_in_a_request() -> None:
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes_are_read_or_refused_by_name(body: bytes) -> None:
     for read in (read_events, read_truths):
-        try:
+        with contextlib.suppress(PasserelleError):  # anything else fails the test
             read(body, max_rows=10)
-        except PasserelleError as error:
-            assert str(error)
 
 
 json = st.recursive(
     st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=5) | st.integers(-(2**70), 2**70),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "unit", "at", "inputs", "events", "outcomes", "value", "known_at"]), inner, max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["id", "unit", "at", "inputs", "events", "outcomes", "value", "known_at"]),
+            inner,
+            max_size=5,
+        )
+    ),
     max_leaves=12,
 )
 
@@ -94,10 +102,8 @@ def test_any_json_is_read_or_refused_by_name(value: object) -> None:
     except OverflowError:
         return
     for read in (read_events, read_truths):
-        try:
+        with contextlib.suppress(PasserelleError):  # anything else fails the test
             read(body, max_rows=10)
-        except PasserelleError as error:
-            assert str(error)
 
 
 @pytest.mark.parametrize(
@@ -120,4 +126,6 @@ def test_outcomes_are_read_one_or_many() -> None:
     one = b'{"id": "a", "value": "late", "known_at": "2013-01-01T05:00:00-05:00"}'
     (truth,) = read_truths(one, max_rows=1)
     assert (truth.id, truth.value, truth.known_at.isoformat()) == ("a", "late", "2013-01-01T05:00:00-05:00")
-    assert [truth.value for truth in read_truths(b'{"outcomes": [' + one + b"," + one + b"]}", max_rows=2)] == ["late"] * 2
+    assert [truth.value for truth in read_truths(b'{"outcomes": [' + one + b"," + one + b"]}", max_rows=2)] == [
+        "late"
+    ] * 2

@@ -9,12 +9,13 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import httpx
 import jsonschema
 import pytest
 import uvicorn
+
 from passerelle.errors import LedgerError, ServingError
 from passerelle.serving.door import Door
 from passerelle.serving.http import Http, Limits, Route
@@ -50,7 +51,7 @@ class Served:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return httpx.post(self.url + path, content=content, headers=JSON | headers)
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> Self:
         self._thread.start()
         while not self.server.started:
             threading.Event().wait(0.005)
@@ -144,7 +145,7 @@ def test_a_body_that_grows_beyond_the_limit_while_it_arrives_is_refused(served: 
     ],
 )
 def test_every_bad_request_gets_its_status_and_the_next_step(
-    served: Served, method: str, path: str, headers: dict[str, str], status: int, words: str
+    served: Served, *, method: str, path: str, headers: dict[str, str], status: int, words: str
 ) -> None:
     reply = httpx.request(method, served.url + path, headers=headers, content=b"{}" if method == "POST" else None)
     assert reply.status_code == status
@@ -258,7 +259,10 @@ def test_the_page_needs_nothing_from_elsewhere(served: Served) -> None:
 
 def test_with_tokens_each_route_asks_for_its_scope(house: Any, tmp_path: Path) -> None:
     path, now = tmp_path / "tokens.json", datetime.now(UTC)
-    tokens = {scope: make_token(path, name=scope, scopes=(scope,), created_at=now) for scope in ("predict", "label", "read", "admin")}
+    tokens = {
+        scope: make_token(path, name=scope, scopes=(scope,), created_at=now)
+        for scope in ("predict", "label", "read", "admin")
+    }
     tokens["expired"] = make_token(path, name="old", scopes=("admin",), created_at=now, expires_at=now)
     tokens["unknown"] = "psr_nobody"
     with Served(house, path) as served:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from passerelle.errors import BundleError, DeploymentError, LedgerError, ScoringError
 from passerelle.ledger.records import Outcome, Prediction
 from passerelle.schema import Column, RowsError, Schema
@@ -60,7 +61,9 @@ def test_an_event_is_answered_and_recorded_as_the_design_says(house: Any) -> Non
 
 
 def test_ids_units_and_times_come_from_where_they_are_said(house: Any) -> None:
-    schema = Schema(columns=(*house_schema(), Column(name="seen", kind="timestamp"), Column(name="tail", kind="number")))
+    schema = Schema(
+        columns=(*house_schema(), Column(name="seen", kind="timestamp"), Column(name="tail", kind="number"))
+    )
 
     async def work() -> None:
         variant = house.variant(1, schema=schema)
@@ -199,7 +202,10 @@ def test_a_shadow_is_scored_after_the_answer_and_recorded_as_one(house: Any) -> 
         house.scorers[2][0].gate.set()
         await settle(house.service)
         shadows = [record for record in house.memory.records if record.role == "shadow"]
-        assert [(r.id, r.version, r.probability, r.output) for r in shadows] == [("a", 2, 1.0, (0.25,)), ("b", 2, 1.0, (0.5,))]
+        assert [(r.id, r.version, r.probability, r.output) for r in shadows] == [
+            ("a", 2, 1.0, (0.25,)),
+            ("b", 2, 1.0, (0.5,)),
+        ]
         text = house.service.measures.exposition().decode()
         assert 'passerelle_events_total{role="shadow",status="scored",version="2"} 2.0' in text
 
@@ -238,7 +244,9 @@ def test_each_version_reads_the_fields_of_its_own_schema(house: Any) -> None:
             house.variant(3, weight=0.0, mode="shadow", schema=only),
         )
         await house.service.apply(house.deployment(1, *variants))
-        with pytest.raises(RowsError) as caught:  # valid for version 1; which version answers is not the caller's matter
+        with pytest.raises(
+            RowsError
+        ) as caught:  # valid for version 1; which version answers is not the caller's matter
             await house.service.predict([event(), Event(inputs={**UA, "wind": 1, "colour": "red"})])
         assert [(issue.row, issue.field, issue.reason) for issue in caught.value.issues] == [
             (0, "wind", "is missing"),
@@ -290,14 +298,19 @@ def test_outcomes_are_recorded_if_they_are_possible(house: Any) -> None:
 
     async def work() -> None:
         await house.service.apply(house.deployment(1))
-        truths = [TruthSent(id="unheard of", value=True, known_at=known_at), TruthSent(id="b", value=False, known_at=known_at)]
+        truths = [
+            TruthSent(id="unheard of", value=True, known_at=known_at),
+            TruthSent(id="b", value=False, known_at=known_at),
+        ]
         assert await house.service.record(truths) == 2
         assert house.memory.records == [
             Outcome(id=truth.id, value=truth.value, known_at=known_at, received_at=house.memory.records[0].received_at)
             for truth in truths
         ]
         with pytest.raises(RowsError) as caught:
-            await house.service.record([*truths, *(TruthSent(id="c", value=v, known_at=known_at) for v in (1, "true", 0.0))])
+            await house.service.record(
+                [*truths, *(TruthSent(id="c", value=v, known_at=known_at) for v in (1, "true", 0.0))]
+            )
         assert [(issue.row, issue.reason) for issue in caught.value.issues] == [
             (2, "1 is not one of the classes false, true"),
             (3, "'true' is not one of the classes false, true"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from passerelle.errors import LedgerError, PasserelleError, ScoringError
 from passerelle.serving.events import Event
 
@@ -106,7 +107,9 @@ def test_a_revision_that_cannot_be_loaded_changes_nothing_and_says_why(house: An
             scorer.start_error = failure if version == 3 else None
 
         house.prepare = prepare
-        bad = house.deployment(2, house.variant(1, weight=0.5), house.variant(2, weight=0.25), house.variant(3, weight=0.25))
+        bad = house.deployment(
+            2, house.variant(1, weight=0.5), house.variant(2, weight=0.25), house.variant(3, weight=0.25)
+        )
         with pytest.raises(type(failure), match=str(failure)):
             await house.service.apply(bad)
         state = house.service.state()

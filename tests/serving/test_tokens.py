@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from passerelle.errors import ServingError
+from passerelle.serving.door import Door, RefusedError, UnknownCallerError
+from passerelle.serving.tokens import allows, make_token, read_tokens, revoke_token
+
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+def test_a_token_is_shown_once_and_kept_as_its_digest(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "tokens.json"
+    secret = make_token(path, name="ci", scopes=("predict", "label"), created_at=NOW)
+    assert secret.startswith("psr_")
+    assert len(secret) == 47  # 256 bits
+    assert secret not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (token,) = read_tokens(path)
+    assert (token.name, token.scopes, token.created_at, token.expires_at) == ("ci", ("predict", "label"), NOW, None)
+    assert [path.name for path in path.parent.iterdir()] == ["tokens.json"]
+
+
+def test_scopes_expiry_and_admin(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    later = NOW + timedelta(days=1)
+    label = make_token(path, name="a", scopes=("label",), created_at=NOW, expires_at=later)
+    admin = make_token(path, name="b", scopes=("admin",), created_at=NOW)
+    tokens = read_tokens(path)
+    assert allows(tokens, label, "label", NOW)
+    assert not allows(tokens, label, "predict", NOW)
+    assert not allows(tokens, label, "label", later)
+    assert allows(tokens, admin, "predict", later)
+    assert not allows(tokens, admin + "x", "predict", NOW)
+    assert not allows((), admin, "predict", NOW)
+
+
+def test_a_token_of_the_same_name_is_replaced_and_a_revoked_one_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    old = make_token(path, name="ci", scopes=("read",), created_at=NOW)
+    new = make_token(path, name="ci", scopes=("read",), created_at=NOW)
+    assert [allows(read_tokens(path), one, "read", NOW) for one in (old, new)] == [False, True]
+    revoke_token(path, "ci")
+    assert read_tokens(path) == ()
+    with pytest.raises(ServingError, match=r"there is no token 'ci'; there are \[\]"):
+        revoke_token(path, "ci")
+
+
+def test_a_damaged_file_lets_nobody_through(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    secret = make_token(path, name="ci", scopes=("read",), created_at=NOW)
+    door = Door(path, host="127.0.0.1")
+    path.write_text("{")
+    with pytest.raises(ServingError, match="is damaged"):
+        Door(path, host="127.0.0.1")
+    door.refresh()  # a door that is in use keeps the tokens that it has read
+    door.check("read", authorization=f"Bearer {secret}", host=None)
+    path.unlink()
+    door.refresh()  # and does not open because the file is gone
+    with pytest.raises(UnknownCallerError):
+        door.check("read", authorization=None, host="localhost")
+    with pytest.raises(RefusedError):
+        door.check("read", authorization=f"Bearer {secret}", host="localhost")
+    door.check("nothing", authorization=None, host="evil.example")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from passerelle.errors import SchemaError
 from passerelle.notebook.frame import STRING, from_frame, infer_schema, to_frame
 from passerelle.schema import Column, Columns, Schema, as_array, take
 
+YEARS = datetime(1900, 1, 1), datetime(2100, 1, 1)  # noqa: DTZ001  (Hypothesis adds the zone)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "integer": st.integers(-(2**53), 2**53),
     "number": st.floats(allow_nan=False, allow_infinity=False),
     "boolean": st.booleans(),
     "string": st.text(),
-    "timestamp": st.datetimes(timezones=st.timezones()),
+    "timestamp": st.datetimes(*YEARS, timezones=st.timezones()),
     "date": st.dates(),
 }
 DTYPES = {

@@ -113,6 +113,6 @@ def place_rows(X: Any, raw: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[Any]]: 
     if (places < 0).any():
         stray = table.index[places < 0][0]
         raise SubmissionError(
-            f"X has the index {shown(stray)}, which no raw row has ({(places < 0).sum():,} of {len(table):,}): {_ADVICE}"
+            f"X has the index {shown(stray)}, which no raw row has ({(places < 0).sum():,} of them): {_ADVICE}"
         )
     return table, places

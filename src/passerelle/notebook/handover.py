@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,16 +60,18 @@ def submit(
     replaced = session.submission.exists()
     if replaced and not session.by_hand:
         raise SubmissionError("submit was called twice in this run: a notebook hands over one model; keep one call.")
-    crossing = cross(
-        session,
-        cells(),
-        model,
-        X,
-        features=features,
-        events=events,
-        inputs=inputs,
-        constants=tuple(constants),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # features runs many times here; its warnings were seen in the notebook
+        crossing = cross(
+            session,
+            cells(),
+            model,
+            X,
+            features=features,
+            events=events,
+            inputs=inputs,
+            constants=tuple(constants),
+        )
     crossing.write(session)
     session.submitted = crossing
     print(crossing.summary + ("\n  It replaces what was submitted before." if replaced else ""))  # noqa: T201

@@ -33,9 +33,19 @@ EXECUTED = "executed.ipynb"
 HTML = "executed.html"
 EXECUTION = "execution.json"
 
+#: The path of a Unix socket is limited, to 104 characters on macOS.
+_SOCKET_PATH = 80
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _NEEDED = ("passerelle", "cloudpickle", "msgspec", "numpy", "pandas", "ipykernel")
 _ANSWER_HOLDOUT = "import passerelle.notebook.handover as _handover\n_handover.answer_holdout()"
+
+#: nbconvert's own page without what it would fetch: require.js, MathJax, Mermaid and widgets.
+_OFFLINE = """{%- extends 'lab/index.html.j2' -%}
+{% block html_head_js %}{% endblock %}
+{% block html_head_js_mathjax %}{% endblock %}
+{% block html_head_js_mermaidjs %}{% endblock %}
+{% block jupyter_widgets %}{% endblock %}
+"""
 
 OnCell = Callable[[int, int, str], None]
 """Called before each cell of code: its number from 1, of how many, and its first line."""
@@ -130,6 +140,8 @@ def _execute(node: Any, python: str, project: Project, folder: Path, on_cell: On
             "OMP_WAIT_POLICY": "PASSIVE",
         }
         kernel = AsyncKernelManager()
+        if len(profile) < _SOCKET_PATH and os.name == "posix":  # sockets of this user alone, no port
+            kernel.transport, kernel.ip = "ipc", str(Path(profile, "kernel"))
         kernel._kernel_spec = KernelSpec(  # noqa: SLF001  (so that no kernelspec need be installed anywhere)
             argv=[python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
             display_name="Python 3",
@@ -214,8 +226,6 @@ def _first_line(source: str) -> str:
 
 def to_html(node: Any, title: str) -> str:
     """A notebook as one page that asks nothing of the network."""
-    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
-        mathjax_url="", require_js_url="", jquery_url="", jupyter_widgets_base_url="", widget_renderer_url=""
-    )
+    exporter = HTMLExporter(raw_template=_OFFLINE)  # type: ignore[no-untyped-call]
     body, _ = exporter.from_notebook_node(node, {"metadata": {"name": title}})
     return str(body)

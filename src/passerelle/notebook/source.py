@@ -81,6 +81,8 @@ def with_parameters(source: Source, parameters: Mapping[str, Any]) -> Any:
             hint = f"did you mean {near[0]!r}?" if near else f"it sets {', '.join(known) or 'nothing'}."
             raise SettingsError(f"the cell tagged {_PARAMETERS!r} in {source.path.name} does not set {name!r}: {hint}")
     node.metadata["papermill"] = {}
+    for cell in node.cells:
+        cell.metadata.setdefault("tags", [])  # papermill reads them without asking
     return parameterize_notebook(
         node, dict(parameters), comment="From passerelle.toml", kernel_name="python3", language="python"
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from passerelle.errors import SettingsError
-from passerelle.project.note import judge, placeholders, render
+from passerelle.project.note import judge, open_questions, placeholders, render
 from passerelle.project.settings import Acceptance, Project, Stage, load_project
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
@@ -151,6 +151,7 @@ def test_the_first_paragraph_says_where_the_project_stands(project_with: Callabl
     project = project_with("# Churn\n\n[to answer] and [to answer]\n")
     figures = {"auc": 0.6812, "cost": 0.85, "parity_max_abs_diff": 4.4e-16}
     text = text_of(page_of(project, figures=figures))
+    assert open_questions(project) == 2
     assert text.startswith(
         " Churn Where the project stands 2 of 5 milestones reached. Late: First version. "
         "Next: Deployed &lt;soon&gt;, due on 27 March 2026. 2 of 3 acceptance figures met. "

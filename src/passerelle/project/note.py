@@ -43,7 +43,7 @@ def render(project: Project, *, reached: Mapping[Stage, datetime], figures: Mapp
         "milestones": _plan(lines, now, language),
         "acceptance": _acceptance(project.acceptance, figures, language),
     }
-    body, open_questions = _body(_read(project), placeholders(project), blocks, say("open", language))
+    body, still_open = _body(_read(project), placeholders(project), blocks, say("open", language))
     title, mark, rest = body.partition("</h1>\n")
     title, body = (title + mark, rest) if title.startswith("<h1>") and mark else ("", body)
     template = jinja2.Template(
@@ -53,7 +53,7 @@ def render(project: Project, *, reached: Mapping[Stage, datetime], figures: Mapp
         name=project.name,
         language=language,
         heading=say("standing", language),
-        standing=_standing(lines, project.acceptance, figures, open_questions, language),
+        standing=_standing(lines, project.acceptance, figures, still_open, language),
         title=Markup(title),  # noqa: S704  (as the body)
         body=Markup(body),  # noqa: S704  (made by markdown-it with HTML off, and by us from escaped text)
         footer=say("rendered", language, day=day(now.astimezone(UTC).date(), language)),
@@ -91,6 +91,12 @@ def placeholders(project: Project) -> dict[str, str]:
         "data.outcomes": project.data.outcomes,
         "privacy": ", ".join(treated) or say("none", language),
     }
+
+
+def open_questions(project: Project) -> int:
+    """How many questions of the note are still marked as open; its errors are those of render."""
+    marker = say("open", project.project.language)
+    return _body(_read(project), placeholders(project), dict.fromkeys(BLOCKS, ""), marker)[1]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,9 +139,9 @@ def _body(text: str, values: Mapping[str, str], blocks: Mapping[str, str], marke
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")  # pictures are fetched
     markdown.inline.ruler.before("link", "placeholder", _placeholder)
     markdown.inline.ruler.before("link", "open_question", _open_question(marker))
-    tokens, open_questions = _filled(markdown.parse(text), values, blocks)
+    tokens, still_open = _filled(markdown.parse(text), values, blocks)
     rendered: str = markdown.renderer.render(tokens, markdown.options, {})
-    return rendered, open_questions
+    return rendered, still_open
 
 
 def _placeholder(state: StateInline, silent: bool) -> bool:  # noqa: FBT001  (markdown-it's signature)
@@ -165,7 +171,7 @@ def _open_question(marker: str) -> Callable[[StateInline, bool], bool]:
 def _filled(tokens: Sequence[Token], values: Mapping[str, str], blocks: Mapping[str, str]) -> tuple[list[Token], int]:
     """The tokens with every placeholder replaced, and how many open questions there are."""
     filled: list[Token] = []
-    open_questions = 0
+    still_open = 0
     for token in tokens:
         if token.type == "table_open":
             filled.append(_html('<div class="scroll">'))
@@ -178,7 +184,7 @@ def _filled(tokens: Sequence[Token], values: Mapping[str, str], blocks: Mapping[
             if child.type in ("softbreak", "hardbreak"):
                 line += 1
             elif child.type == "open_question":
-                open_questions += 1
+                still_open += 1
                 _become(child, f"<mark>{escape(child.content)}</mark>")
             elif child.type == "placeholder":
                 if child.content in blocks:
@@ -192,7 +198,7 @@ def _filled(tokens: Sequence[Token], values: Mapping[str, str], blocks: Mapping[
                         f"{FILE}, line {line}: unknown placeholder {child.content!r}; "
                         f"there are {', '.join((*BLOCKS, *values))}."
                     )
-    return filled, open_questions
+    return filled, still_open
 
 
 def _refuse_company(name: str, children: Sequence[Token], before: Sequence[Token], line: int) -> None:
@@ -272,7 +278,7 @@ def _standing(
     lines: Sequence[Line],
     asked: Sequence[Acceptance],
     figures: Mapping[str, float],
-    open_questions: int,
+    still_open: int,
     language: Language,
 ) -> str:
     """Where the project stands, in a few sentences: what a reader with one minute wants to know."""
@@ -305,8 +311,8 @@ def _standing(
         ]
         if missed:
             said.append(say("missed list", language, names="; ".join(missed)))
-    if open_questions:
-        said.append(say("open one" if open_questions == 1 else "open many", language, count=open_questions))
+    if still_open:
+        said.append(say("open one" if still_open == 1 else "open many", language, count=still_open))
     else:
         said.append(say("all answered", language))
     return " ".join(said)

@@ -31,7 +31,7 @@ from passerelle.bundle.child import (
     Versions,
 )
 from passerelle.bundle.loading import Loaded, load
-from passerelle.errors import PasserelleError
+from passerelle.errors import PasserelleError, ScoringError
 from passerelle.notebook.answers import score
 from passerelle.notebook.frame import from_frame, to_frame
 from passerelle.schema import decode_columns, encode_columns
@@ -117,7 +117,17 @@ def _score(loaded: Loaded, payload: bytes) -> Scored:
 
 def _events(loaded: Loaded, request: EventsRequest) -> EventRows:
     frames = {name: to_frame(decode_columns(data), schema) for name, (schema, data) in request.tables.items()}
-    rows = frames[request.main] if loaded.events is None else loaded.events(frames)
+    # As in the notebook, which never gave events the target of its rows either.
+    main = frames[request.main] = frames[request.main].drop(columns=[loaded.manifest.target], errors="ignore")
+    rows = main
+    if loaded.events is not None:
+        rows = loaded.events({name: frame.copy() for name, frame in frames.items()})
+        if not rows.index.sort_values().equals(main.index):
+            raise ScoringError(
+                f"events gives {len(rows)} rows for {len(main)} of {request.main!r}, or lost their index: it must give "
+                "one row for each."
+            )
+        rows = rows.loc[main.index]
     return EventRows(columns=encode_columns(from_frame(rows, loaded.manifest.schema)))
 
 

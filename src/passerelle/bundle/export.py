@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from passerelle.bundle.estimators import estimate
-from passerelle.bundle.form import Affine, Form, Linear, Slot, Unsupported, write_form
+from passerelle.bundle.form import Form, Linear, Slot, Unsupported, write_form
 from passerelle.bundle.manifest import Label
-from passerelle.bundle.preparation import Draft, Lane, kind_of, numbers
+from passerelle.bundle.preparation import Draft, Lane, kind_of
 from passerelle.project.settings import TaskKind
 from passerelle.schema import Kind, Schema
 
@@ -26,8 +26,6 @@ _KINDS: dict[Kind, Any] = {
     "timestamp": "time",
     "date": "time",
 }
-
-_BINARY = 2
 
 
 def export(model: Any, schema: Schema, *, task: TaskKind, classes: Sequence[Label], into: Path) -> None:
@@ -72,16 +70,17 @@ def _in_order(draft: Draft, answer: int, model: Any, task: TaskKind, classes: Se
     order = [own.index(label) if label in own else -1 for label in classes]
     if not any(place >= 0 for place in order):
         order = [own.index(code) if code in own else -1 for code in range(len(classes))]
+    if len(own) == 1 or not any(place >= 0 for place in order):
+        raise Unsupported(f"{kind_of(model)} answers for the classes {own}, and {list(classes)} are wanted.")
     if task == "binary":
-        if len(own) != _BINARY or order not in ([0, 1], [1, 0]):
-            raise Unsupported(f"{kind_of(model)} answers for the classes {own}, and {list(classes)} are wanted.")
-        if order == [0, 1]:
-            return answer
-        return draft.add(Affine(source=answer, multiply=numbers([-1.0]), add=numbers([1.0])), 1)
-    if order == list(range(len(own))):
+        order = order[1:]  # the probability of the positive class
+    width = draft.widths[answer]
+    if order == ([1] if width == 1 else list(range(width))):
         return answer
-    weights = np.zeros((len(own), len(classes)))
+    weights, intercept = np.zeros((width, len(order))), np.zeros(len(order))
     for column, place in enumerate(order):
-        if place >= 0:
+        if width == 1 and place >= 0:  # of two classes, the answer is the second's probability
+            weights[0, column], intercept[column] = (1.0, 0.0) if place == 1 else (-1.0, 1.0)
+        elif place >= 0:
             weights[place, column] = 1.0
-    return draft.add(Linear(source=answer, weights=weights, intercept=np.zeros(len(classes))), len(classes))
+    return draft.add(Linear(source=answer, weights=weights, intercept=intercept), len(order))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -240,9 +241,9 @@ def read_form(folder: Path) -> Form:
         number = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("format", msgspec.Raw(b"0"))
         if (found := msgspec.json.decode(number, type=int)) > FORMAT:
             raise BundleError(f"{folder} is of format {found} and this Passerelle reads {FORMAT}: upgrade Passerelle.")
-        with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO((folder / ARRAYS).read_bytes()), allow_pickle=False) as arrays:
             form = msgspec.json.decode(data, type=Form, dec_hook=lambda _, name: arrays[name])
-    except (OSError, KeyError, ValueError, msgspec.DecodeError) as error:
+    except (OSError, KeyError, ValueError, msgspec.DecodeError, zipfile.BadZipFile) as error:
         raise BundleError(f"the compiled form in {folder} is damaged ({error}): fetch the bundle again.") from error
     _refuse_forward_references(form, folder)
     return form

@@ -297,7 +297,10 @@ def _trees(step: Trees, file: Path) -> Run:
             _refuse_nan(matrix)
         raw = np.zeros((len(matrix), step.outputs))
         if session is not None:
-            raw = session.run(["y"], {"x": np.ascontiguousarray(matrix)})[0]
+            try:
+                raw = session.run(["y"], {"x": np.ascontiguousarray(matrix)})[0]
+            except Exception as error:  # ONNX Runtime's exceptions share no base class of its own
+                raise ScoringError(f"the trees of {file.name} cannot be walked on these events: {error}") from error
         if tables is None:
             answers: Matrix = raw / step.divide + step.base
             return answers

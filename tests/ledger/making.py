@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from passerelle.ledger.records import Outcome, Prediction
+from passerelle.ledger.records import Outcome, Prediction, Truth
 
 START = datetime(2013, 2, 1, tzinfo=UTC)
 
@@ -27,7 +27,7 @@ def prediction(id: str, *, at_s: float = 0, **changes: Any) -> Prediction:  # no
     return Prediction(**(fields | changes))
 
 
-def outcome(id: str, value: str | float | bool = True, *, at_s: float = 60) -> Outcome:  # noqa: A002, FBT002  (a record)
+def outcome(id: str, value: Truth = True, *, at_s: float = 60) -> Outcome:  # noqa: A002, FBT002  (a record)
     """An outcome that was known and received ``at_s`` seconds after START."""
     at = START + timedelta(seconds=at_s)
     return Outcome(id=id, value=value, known_at=at, received_at=at)

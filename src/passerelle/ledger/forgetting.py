@@ -11,9 +11,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import duckdb
 import msgspec
-import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
@@ -21,7 +20,7 @@ from passerelle.errors import LedgerError
 from passerelle.ledger.compaction import compact_alone, seal_the_dead
 from passerelle.ledger.privacy import hash_value
 from passerelle.ledger.storage import LocalStorage, SegmentName
-from passerelle.ledger.tables import alone, files_below, open_table, sync_files
+from passerelle.ledger.tables import alone, files_below, files_of, open_table, sync_files
 from passerelle.project.settings import Privacy
 
 #: How long living writers have to seal what they hold: they look once a second.
@@ -75,7 +74,7 @@ def forget(
             predictions, ids = _erase_predictions(folder, marks)
             outcomes = _erase_outcomes(folder, ids | marks)
             damaged = _erase_damaged(folder, marks)
-        except (DeltaError, OSError, pa.ArrowException) as error:
+        except (DeltaError, OSError, duckdb.Error) as error:
             raise LedgerError(
                 f"the ledger in {folder} could not be erased from: {error}. Some rows may be left: forget again."
             ) from error
@@ -97,31 +96,40 @@ def _seal_all(storage: LocalStorage) -> None:
 
 def _erase_predictions(folder: Path, marks: set[str]) -> tuple[int, set[str]]:
     delta = open_table(folder, "predictions")
-    if delta is None:
-        return 0, set()
-    theirs = pc.field("unit").isin(list(marks)) | pc.field("id").isin(list(marks))
-    rows = delta.to_pyarrow_dataset().to_table(columns=["id", "writer", "sequence", "position"], filter=theirs)
+    rows = _find(delta, "list_contains($marks, unit) OR list_contains($marks, id)", marks)
     _erase(folder / "predictions", delta, rows)
-    return len(rows), set(rows.column("id").to_pylist())
+    return len(rows), {row[0] for row in rows}
 
 
 def _erase_outcomes(folder: Path, ids: set[str]) -> int:
     delta = open_table(folder, "outcomes")
-    if delta is None:
-        return 0
-    theirs = pc.field("id").isin(list(ids))
-    rows = delta.to_pyarrow_dataset().to_table(columns=["writer", "sequence", "position"], filter=theirs)
+    rows = _find(delta, "list_contains($marks, id)", ids)
     _erase(folder / "outcomes", delta, rows)
     return len(rows)
 
 
-def _erase(path: Path, delta: DeltaTable, rows: pa.Table) -> None:
+def _find(delta: DeltaTable | None, condition: str, marks: set[str]) -> list[tuple[str, str, int, int]]:
+    """The rows that meet a condition: id, and where they were written first."""
+    files = files_of(delta)
+    if not files:
+        return []
+    question = f"SELECT id, writer, sequence, position FROM read_parquet($files) WHERE {condition}"  # noqa: S608  (ours)
+    with duckdb.connect() as connection:
+        found: list[tuple[str, str, int, int]] = connection.execute(
+            question, {"files": files, "marks": sorted(marks)}
+        ).fetchall()
+    return found
+
+
+def _erase(path: Path, delta: DeltaTable | None, rows: list[tuple[str, str, int, int]]) -> None:
     """Delete rows, then every file that the table's newest version does not need, now: retention is zero."""
+    if delta is None:
+        return
     known = files_below(path)
-    for start in range(0, rows.num_rows, _DELETE_ROWS):
+    for start in range(0, len(rows), _DELETE_ROWS):
         places: dict[tuple[str, int], list[int]] = {}
-        for row in rows.slice(start, _DELETE_ROWS).to_pylist():
-            places.setdefault((row["writer"], row["sequence"]), []).append(row["position"])
+        for _, writer, sequence, position in rows[start : start + _DELETE_ROWS]:
+            places.setdefault((writer, sequence), []).append(position)
         delta.delete(
             " OR ".join(
                 f"(writer = '{writer}' AND sequence = {sequence} AND position IN ({', '.join(map(str, positions))}))"

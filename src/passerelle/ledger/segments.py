@@ -226,26 +226,30 @@ class Writer:
         """Write all that waits in one append, and answer for it."""
         if not self._waiting:
             return
-        group, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        group, self._waiting = self._waiting, []
         data = b"".join([b"" if self._size_bytes else header(), *(one for one, _ in group)])
+        failure = None
         try:
             await self._in_thread(slot.append, data)
         except Exception as error:  # noqa: BLE001  (whatever it was, those who wait must hear of it)
-            self._failure = error if isinstance(error, LedgerError) else LedgerError(f"the ledger failed: {error!r}.")
-            self._size_bytes = 0
-            for _, waiter in group:
-                if waiter is not None and not waiter.done():
-                    waiter.set_exception(LedgerError(str(self._failure)))
-            kept = [one for one in group if one[1] is None]
-            self._waiting = kept + self._waiting
-            self._waiting_bytes += sum(len(one) for one, _ in kept)
-            return
-        if not self._size_bytes:
-            self._opened_s = time.monotonic()
-        self._size_bytes += len(data)
+            failure = error if isinstance(error, LedgerError) else LedgerError(f"the ledger failed: {error!r}.")
+        if failure is None:
+            if not self._size_bytes:
+                self._opened_s = time.monotonic()
+            self._size_bytes += len(data)
+        else:
+            self._size_bytes = 0  # the slot begins another segment
+            if self._mode == "async":
+                self._waiting = group + self._waiting
+        self._failure = failure
+        self._waiting_bytes = sum(len(one) for one, _ in self._waiting)
         for _, waiter in group:
-            if waiter is not None and not waiter.done():
+            if waiter is None or waiter.done():
+                continue
+            if failure is None:
                 waiter.set_result(None)
+            else:
+                waiter.set_exception(LedgerError(str(failure)))
 
     async def _roll(self, slot: Slot) -> None:
         """Seal the open segment if it is large or old enough, or if somebody asked for it."""

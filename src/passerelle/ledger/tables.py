@@ -124,8 +124,9 @@ def open_table(folder: Path, table: TableName) -> DeltaTable | None:
         found = DeltaTable(path)
         protocol = found.protocol()
     except (DeltaError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
         raise LedgerError(
-            f"the Delta table {path} cannot be opened ({error}): restore it from a backup, or upgrade Passerelle if a "
+            f"the Delta table {path} cannot be opened ({reason}): restore it from a backup, or upgrade Passerelle if a "
             "newer one wrote it. Segments that it does not hold yet are kept."
         ) from error
     if protocol.min_reader_version > _READER_VERSION or protocol.min_writer_version > _WRITER_VERSION:
@@ -158,6 +159,16 @@ def moved(table: DeltaTable | None, writer: str) -> int:
     """The number of the last segment of this writer whose rows are in the table; 0 if none is."""
     version: int | None = None if table is None else table.transaction_version(writer)
     return version or 0
+
+
+def files_of(delta: DeltaTable | None) -> list[str]:
+    """The Parquet files of the table's newest version, which DuckDB reads itself.
+
+    Not by way of pyarrow's dataset: delta-rs writes strings as ``string_view`` when it deletes or joins files, and no
+    filter on those passes there (deltalake 1.6, pyarrow 26). That a file is the table's rows and nothing else is what
+    protocol 1/2 says: no deletion vectors, no renamed columns.
+    """
+    return [] if delta is None else list(delta.file_uris())
 
 
 def files_below(folder: Path) -> set[Path]:

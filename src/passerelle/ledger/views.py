@@ -20,16 +20,15 @@ from typing import Any
 import duckdb
 import msgspec
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from passerelle.errors import LedgerError
 from passerelle.ledger.storage import LocalStorage
-from passerelle.ledger.tables import SCHEMAS, TABLES, SegmentRows, TableName, moved, open_table, read_rows
+from passerelle.ledger.tables import SCHEMAS, TABLES, SegmentRows, TableName, files_of, moved, open_table, read_rows
 
 _FIRST = "received_at, writer, sequence, position"
 _LAST = "known_at DESC, received_at DESC, writer DESC, sequence DESC, position DESC"
 _VIEWS = f"""
-CREATE VIEW all_predictions AS SELECT * FROM kept_predictions UNION ALL SELECT * FROM pending_predictions;
-CREATE VIEW all_outcomes AS SELECT * FROM kept_outcomes UNION ALL SELECT * FROM pending_outcomes;
 CREATE VIEW predictions AS SELECT * FROM all_predictions
     QUALIFY row_number() OVER (PARTITION BY id, role, version ORDER BY {_FIRST}) = 1;
 CREATE VIEW repeats AS SELECT id, role, version, count(*) - 1 AS repeats FROM all_predictions
@@ -41,6 +40,9 @@ CREATE VIEW judged AS SELECT predictions.*, truths.value AS truth, truths.known_
     truths.received_at AS truth_received_at FROM predictions JOIN truths USING (id) WHERE role = 'live';
 CREATE VIEW orphans AS SELECT * FROM all_outcomes ANTI JOIN all_predictions USING (id);
 """  # noqa: S608  (constants of this file)
+
+
+_COLUMNS = {table: ", ".join(SCHEMAS[table].names) for table in TABLES}
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +76,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 def open_views(folder: Path) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection, in memory, with the views above over the ledger in ``folder`` as it is now.
 
-    It holds no lock and stops nobody. Close it. Fetch moments through Arrow, as ``ask`` does. Raises LedgerError if a table or a segment cannot be read. A segment
-    that is torn or damaged is read up to there; compaction reports it.
+    It holds no lock and stops nobody. Close it. Fetch moments through Arrow, as ``ask`` does. A segment that is torn or
+    damaged is read up to there; compaction reports it. Raises LedgerError if a table or a segment cannot be read.
     """
     # Segments first: one that is compacted while we look is in the tables by the time we open those.
     storage = LocalStorage(folder)
@@ -85,13 +87,19 @@ def open_views(folder: Path) -> duckdb.DuckDBPyConnection:
         if data is not None:
             segments.append(read_rows(data, name))
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    paths: list[str] = []
     for table in TABLES:
-        kept, pending = _sources(folder, table, segments)
-        connection.register(f"kept_{table}", kept)
-        connection.register(f"pending_{table}", pending)
+        delta = open_table(folder, table)
+        connection.register(f"pending_{table}", _pending(delta, table, segments))
+        files = files_of(delta)
+        paths += files
+        sources = [f"pending_{table}", *([f"read_parquet({_listed(files)})"] if files else [])]
+        all_of_them = " UNION ALL ".join(f"SELECT {_COLUMNS[table]} FROM {source}" for source in sources)  # noqa: S608  (ours)
+        connection.execute(f"CREATE VIEW all_{table} AS {all_of_them}")
     connection.execute(_VIEWS)
     # Questions are asked of the ledger: SQL that reads or writes other files, or loads code, is refused.
-    connection.execute("SET TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true;")
+    connection.execute(f"SET TimeZone = 'UTC'; SET allowed_paths = {_listed(paths)};")
+    connection.execute("SET enable_external_access = false; SET lock_configuration = true;")
     return connection
 
 
@@ -102,10 +110,13 @@ def ask(folder: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
     """
     with open_views(folder) as connection:
         try:
+            asked = connection.sql(sql, params=list(parameters))
             # Through Arrow: DuckDB's own fetch of a moment needs pytz.
-            answer = connection.execute(sql, list(parameters)).to_arrow_table()
+            answer = None if asked is None else asked.to_arrow_table()
         except duckdb.Error as error:
             raise LedgerError(f"the ledger did not understand {sql!r}: {error}") from error
+    if answer is None:
+        raise LedgerError(f"{sql!r} asks for no rows: write a SELECT.")
     columns = [column.to_pylist() for column in answer.columns]
     return Answer(columns=tuple(answer.column_names), rows=list(zip(*columns, strict=True)))
 
@@ -140,10 +151,13 @@ def totals(folder: Path) -> Totals:
     )
 
 
-def _sources(folder: Path, table: TableName, segments: list[SegmentRows]) -> tuple[object, pa.Table]:
-    """What the Delta table holds, and the rows of the segments that it does not hold."""
-    delta = open_table(folder, table)
-    empty = SCHEMAS[table].empty_table()
+def _pending(delta: DeltaTable | None, table: TableName, segments: list[SegmentRows]) -> pa.Table:
+    """The rows of the segments that the Delta table does not hold."""
     last = {writer: moved(delta, writer) for writer in {segment.name.writer for segment in segments}}
     pending = [segment.rows[table] for segment in segments if segment.name.sequence > last[segment.name.writer]]
-    return (empty if delta is None else delta.to_pyarrow_dataset()), pa.concat_tables([empty, *pending])
+    return pa.concat_tables([SCHEMAS[table].empty_table(), *pending])
+
+
+def _listed(texts: list[str]) -> str:
+    """Texts as a list in SQL."""
+    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"

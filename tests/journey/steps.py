@@ -34,7 +34,8 @@ def run(*arguments: str, cwd: Path, code: int = 0, **environment: str) -> str:
 
 def run_json(*arguments: str, cwd: Path) -> Any:
     """A command with --json, decoded; its progress goes to stderr, unheard."""
-    done = subprocess.run([str(PASSERELLE), *arguments, "--json"], cwd=cwd, capture_output=True, check=True)
+    done = subprocess.run([str(PASSERELLE), *arguments, "--json"], cwd=cwd, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 
 

@@ -82,8 +82,8 @@ def test_wine_many_classes_without_a_time(tmp_path: Path) -> None:
         assert client.ask("POST", "/outcomes", outcome)[0] == 200
         assert client.ask("POST", "/outcomes", {**outcome, "value": "merlot"})[0] == 422
     assert "mine" in run("ledger", "--last", "1000", cwd=folder)
-    found = run_json("ledger", "--compact", "--sql", "SELECT id, value FROM judged", cwd=folder)
-    assert found["rows"] == [["mine", "barolo"]]
+    found = run_json("ledger", "--compact", "--sql", "SELECT id, truth FROM judged", cwd=folder)
+    assert found["rows"] == [["mine", '"barolo"']]
     table = pd.read_csv(folder / "deliveries" / "events-1.csv")
     run("score", "deliveries/events-1.csv", "-o", "scored.csv", cwd=folder)
     scored = pd.read_csv(folder / "scored.csv")
@@ -144,7 +144,7 @@ def test_credit_an_existing_mlflow_model(tmp_path: Path) -> None:
     version = run_json("versions", cwd=folder)[0]
     manifest, _ = read_manifest(folder / ".passerelle" / "bundles" / version["digest"])
     run("deploy", "1", cwd=folder)
-    inputs, expected = foreign.credit_answers(tracking, source, manifest)
+    inputs, expected = foreign.credit_answers(tracking, folder, manifest)
     with serving(folder) as client:
         answers = Answers(inputs=inputs, outputs=expected)
         assert largest_difference(client, manifest, answers) <= 1e-12

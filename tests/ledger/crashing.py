@@ -1,8 +1,8 @@
 """A compaction that is killed at each of its steps in turn: python crashing.py FOLDER STRIDE. A line for each.
 
-A step is a line, met for the first time, of the functions below (of ``delete``: for each segment). The process forks for
-each: the child compacts a copy of the ledger and kills itself at its n-th step; then another child says what is left,
-and compacts it. The parent never uses Delta itself, whose threads a fork would not survive.
+A step is a line, met for the first time, of the functions below (of ``delete``: for each segment). The process forks
+for each: the child compacts a copy of the ledger and kills itself at its n-th step; then another child says what is
+left, and compacts it. The parent never uses Delta itself, whose threads a fork would not survive.
 """
 
 import itertools

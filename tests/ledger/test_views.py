@@ -119,6 +119,25 @@ def test_an_open_segment_is_seen_and_its_unfinished_frame_is_not(tmp_path: Path)
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("moment", ["names", "read"])
+def test_what_is_compacted_while_we_look_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """The worst moments: when the segments have been listed, and when one has been read."""
+    asyncio.run(record(LocalStorage(tmp_path), PREDICTIONS, slot="worker-0"))
+    act = getattr(LocalStorage, moment)
+
+    def then_compact(self: LocalStorage, *arguments: object) -> object:
+        answer = act(self, *arguments)
+        monkeypatch.undo()
+        assert compact(tmp_path, now=NOW).segments == 1
+        return answer
+
+    monkeypatch.setattr(LocalStorage, moment, then_compact)
+    assert totals(tmp_path).predictions == 5
+    assert totals(tmp_path).repeats == 2
+
+
 def test_an_empty_ledger_has_all_views(tmp_path: Path) -> None:
     assert totals(tmp_path / "none") == Totals(
         predictions=0, live=0, shadow=0, failed=0, timed_out=0, outcomes=0, orphans=0, repeats=0, uncompacted=0

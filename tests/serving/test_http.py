@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 
 from passerelle.errors import LedgerError, ServingError
+from passerelle.serving.connection import Connection
 from passerelle.serving.door import Door
 from passerelle.serving.http import Http, Limits, Route
 from passerelle.serving.tokens import Needed, make_token
@@ -139,6 +140,7 @@ def test_a_body_that_grows_beyond_the_limit_while_it_arrives_is_refused(served: 
         ("DELETE", "/ready", {}, 405, "/ready takes GET, not DELETE"),
         ("OPTIONS", "/predict", {}, 405, "/predict takes POST"),
         ("GET", "/nowhere", {}, 404, "there is no /nowhere; the paths are /"),
+        ("GET", "/caf%C3%A9", {}, 404, "there is no /café"),
         ("GET", "/predict/", {}, 404, "there is no /predict/"),
         ("GET", "/ready", {"host": "evil.example"}, 421, "localhost or 127.0.0.1"),
         ("GET", "/ready", {"host": "127.0.0.1.evil.example:80"}, 421, "localhost or 127.0.0.1"),
@@ -165,6 +167,45 @@ def test_bytes_that_are_not_http_get_a_400_and_harm_nobody(served: Served) -> No
         one.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
         assert one.recv(100).startswith(b"HTTP/1.1 400")
     assert served.post("/predict", {"inputs": UA}).status_code == 200
+
+
+def test_a_head_that_is_too_large_is_refused(served: Served) -> None:
+    port = int(served.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as one:
+        one.sendall(b"GET /live HTTP/1.1\r\nx: " + b"x" * 40_000)
+        assert one.recv(1000).startswith(b"HTTP/1.1 400")
+        assert one.recv(1000) == b""
+    assert httpx.get(f"{served.url}/live", headers={"x": "x" * 20_000}).status_code == 200
+
+
+def test_a_head_that_does_not_come_closes_its_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Connection, "head_deadline_s", 0.2)
+    port = int(served.url.rpartition(":")[2])
+    live = b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    for said in (b"", b"GET /live HT", live + b"GET /live HTTP/1.1\r\nho"):
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as one:
+            one.sendall(said)
+            heard = b""
+            while data := one.recv(1000):
+                heard += data
+            assert heard.count(b"HTTP/1.1 200") == said.count(b"\r\n\r\n")
+    with httpx.Client() as idle:  # whoever is only idle between two requests stays
+        first = idle.get(f"{served.url}/live")
+        threading.Event().wait(0.4)
+        second = idle.get(f"{served.url}/live")
+        assert first.status_code == second.status_code == 200
+        ports = {reply.extensions["network_stream"].get_extra_info("client_addr") for reply in (first, second)}
+        assert len(ports) == 1
+
+
+def test_a_body_that_does_not_come_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("passerelle.serving.http.BODY_DEADLINE_S", 0.2)
+    port = int(served.url.rpartition(":")[2])
+    head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
+    for started in (b"", b'{"inputs"'):
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as one:
+            one.sendall(head + started)
+            assert one.recv(1000).startswith(b"HTTP/1.1 408")
 
 
 def test_failed_and_late_events_have_their_status(served: Served) -> None:

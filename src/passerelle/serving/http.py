@@ -178,32 +178,24 @@ class Http:
         )
         if (length := headers.get(b"content-length", b"0")).isdigit() and int(length) > most:
             raise too_large
-        message = await self._message(receive)
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            if len(body) > most:
-                raise too_large
-            return body
-        parts, size = [body], len(body)
+        parts: list[bytes] = []
+        size, more = 0, True
         try:
             async with asyncio.timeout(BODY_DEADLINE_S):
-                while message.get("more_body"):
-                    message = await self._message(receive)
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _RequestError(400, "the connection was closed before the body was complete.")
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     if size > most:
                         raise too_large
+                    more = message.get("more_body", False)
         except TimeoutError as error:
             raise _RequestError(
                 408, f"the body did not arrive within {BODY_DEADLINE_S:g} s: send it again.", ("connection", "close")
             ) from error
-        return b"".join(parts)
-
-    async def _message(self, receive: Receive) -> dict[str, Any]:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _RequestError(400, "the connection was closed before the body was complete.")
-        return message
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _predict(self, body: bytes) -> Reply:
         events, many = read_events(body, max_rows=self._limits.max_rows)

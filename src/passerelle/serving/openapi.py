@@ -50,21 +50,20 @@ def describe(active: Active, max_rows: int) -> dict[str, Any]:
                 _one_or_many("Event", "events", max_rows),
                 {"one": event, "many": {"events": [event]}},
                 {"oneOf": [_ref("Answer"), _list("Answer", "predictions")]},
-                {
-                    "500": "The model failed on every event",
-                    "503": "Too busy, not ready, or the ledger cannot be written: send it again",
-                    "504": "The model did not answer in time",
-                },
+                errors={"503": "Too busy, not ready, or the ledger cannot be written: send it again"},
+                failed={"500": "The model failed on every event", "504": "The model did not answer in time"},
             ),
             "/outcomes": _post(
                 "Say what became true of predictions",
                 _one_or_many("Outcome", "outcomes", max_rows),
                 {"one": truth, "many": {"outcomes": [truth]}},
                 {"type": "object", "properties": {"recorded": {"type": "integer"}}, "required": ["recorded"]},
-                {"409": "The ledger is off", "503": "Not ready, or the ledger cannot be written: send it again"},
+                errors={"409": "The ledger is off", "503": "Not ready, or the ledger cannot be written: send it again"},
             ),
             "/live": _get("Is the process there?", "application/json"),
-            "/ready": _get("Is a revision loaded, and which?", "application/json", {"503": "No revision is loaded"}),
+            "/ready": _get(
+                "Is a revision loaded, and which?", "application/json", failed={"503": "No revision is loaded"}
+            ),
             "/metrics": _get("Measures for Prometheus", "text/plain"),
             "/openapi.json": _get("This document", "application/json", {"503": "No revision is loaded"}),
             "/docs": _get("This page", "text/html"),
@@ -111,7 +110,7 @@ def describe(active: Active, max_rows: int) -> dict[str, Any]:
 
 
 def _event(active: Active) -> dict[str, Any]:
-    return {"id": "event-1", "inputs": {column.name: _example(column) for column in active.schema.columns}}
+    return {"inputs": {column.name: _example(column) for column in active.schema.columns}}
 
 
 def _example(column: Column) -> Any:
@@ -184,9 +183,16 @@ def _ref(name: str) -> dict[str, Any]:
 
 
 def _post(
-    summary: str, body: dict[str, Any], examples: dict[str, Any], answer: dict[str, Any], more: dict[str, str]
+    summary: str,
+    body: dict[str, Any],
+    examples: dict[str, Any],
+    answer: dict[str, Any],
+    *,
+    errors: dict[str, str],
+    failed: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    errors = {
+    """``failed`` are the codes that answer in the form of a success, or of an error."""
+    common = {
         "400": "The body is not JSON",
         "401": "A token is needed",
         "403": "The token does not allow it",
@@ -194,8 +200,9 @@ def _post(
         "413": "Too many rows, or too large a body",
         "415": "The body is not sent as application/json",
         "421": "Asked for by a name that is not this machine's",
-        "422": "An event does not fit; nothing was recorded",
-    } | more
+        "422": "A row does not fit; nothing was recorded",
+    }
+    either = {"anyOf": [answer, _ref("Error")]}
     return {
         "post": {
             "summary": summary,
@@ -208,15 +215,25 @@ def _post(
                     }
                 },
             },
-            "responses": {"200": _content("Done", "application/json", answer)} | _errors(errors),
+            "responses": {"200": _content("Done", "application/json", answer)}
+            | _errors(common | errors)
+            | {code: _content(text, "application/json", either) for code, text in (failed or {}).items()},
         }
     }
 
 
-def _get(summary: str, kind: str, more: dict[str, str] | None = None) -> dict[str, Any]:
-    errors = {"401": "A token is needed", "403": "The token does not allow it", "421": "Not this machine's name"}
+def _get(
+    summary: str, kind: str, errors: dict[str, str] | None = None, *, failed: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """``failed`` are the codes that answer in the form of a success."""
+    common = {"401": "A token is needed", "403": "The token does not allow it", "421": "Not this machine's name"}
     return {
-        "get": {"summary": summary, "responses": {"200": _content("Done", kind, {})} | _errors(errors | (more or {}))}
+        "get": {
+            "summary": summary,
+            "responses": {"200": _content("Done", kind, {})}
+            | _errors(common | (errors or {}))
+            | {code: _content(text, kind, {}) for code, text in (failed or {}).items()},
+        }
     }
 
 

@@ -25,6 +25,7 @@ from passerelle.ledger.segments import Writer
 from passerelle.ledger.storage import LocalStorage, ledger_folder
 from passerelle.project.settings import FILE, LedgerMode, Project, load_project
 from passerelle.serving.active import OpenScorer
+from passerelle.serving.connection import Connection
 from passerelle.serving.door import Door
 from passerelle.serving.http import Http, Limits
 from passerelle.serving.observation import Observation, observe, observed
@@ -174,7 +175,7 @@ def server_config(app: Http) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         interface="asgi3",
-        http="httptools",
+        http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -147,7 +148,7 @@ def _problem(file: str, column: str, misfit: Misfit, hidden: frozenset[str]) -> 
 def _shown(value: Any) -> str:
     if value is None:
         return "null"
-    text = repr(value) if isinstance(value, str | int | float | bool) else repr(str(value))
+    text = repr(value) if isinstance(value, str | int | float | bool) else _plain(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
@@ -231,4 +232,8 @@ def _identity_problems(
 
 
 def _key_shown(key: Mapping[str, Any], hidden: frozenset[str]) -> str:
-    return "/".join("(hidden)" if name in hidden else str(value) for name, value in key.items())
+    return "/".join("(hidden)" if name in hidden else _plain(value) for name, value in key.items())
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, date) else str(value)

@@ -31,7 +31,7 @@ def share_of_keys(ids: Sequence[str], share: float) -> NDArray[np.bool_]:
     The first 8 bytes of an id's BLAKE2b digest, as a number, are compared with share * 2^64.
 
     >>> share_of_keys(["a", "b", "c", "d", "e"], 0.4)
-    array([False, False, False,  True,  True])
+    array([ True, False,  True, False,  True])
     """
     limit = int(share * _RANGE)
     digests = (hashlib.blake2b(one.encode(), digest_size=8).digest() for one in ids)

@@ -65,7 +65,10 @@ def ingest(project: Project, paths: Sequence[Path], *, now: datetime, table: str
         known = _known(project)
         for file in (one for path in paths for one in _files_of(path)):
             table_of(file, known=known, table=table)  # before anything is done
-        return [_deliver(project, engine, path, now=now, table=table, finished=finished) for path in paths]
+        try:
+            return [_deliver(project, engine, path, now=now, table=table, finished=finished) for path in paths]
+        finally:
+            shutil.rmtree(_draft(project), ignore_errors=True)
 
 
 def inbox(project: Project) -> list[Path]:
@@ -124,7 +127,7 @@ def _files_of(path: Path) -> list[Path]:
 def _deliver(
     project: Project, engine: sa.Engine, path: Path, *, now: datetime, table: str | None, finished: dict[str, Delivery]
 ) -> Delivery:
-    draft = project.state / "landing" / "draft"
+    draft = _draft(project)
     shutil.rmtree(draft, ignore_errors=True)
     known = _known(project)
     files: dict[tuple[str, str], File] = {}
@@ -144,7 +147,6 @@ def _deliver(
         fresh = [file for key, file in files.items() if before[key] is None]
         repeated = next((one for one in before.values() if one is not None), None)
         if not fresh and repeated is not None:
-            shutil.rmtree(draft)
             old = finished.get(repeated) or deliveries.find(connection, repeated)
             if old is not None:
                 return old if repeated in finished else msgspec.structs.replace(old, repeated=True)
@@ -159,7 +161,7 @@ def _deliver(
     )
     if batch.problems:
         return _put_aside(project, engine, delivery, fresh, batch=batch, path=path)
-    staged = _stage(project, delivery.id, draft, fresh)
+    staged = _stage(project, delivery.id, fresh)
     if batch.new:
         write_contract(project, {name: (contract, batch.rows[name]) for name, contract in batch.new.items()})
     with writing(engine) as connection:
@@ -178,18 +180,21 @@ def _copy(source: Path, copy: Path) -> None:
         raise DataError(f"{source} cannot be copied ({error}): mend its rights, or free the disk.") from error
 
 
+def _draft(project: Project) -> Path:
+    return project.state / "landing" / "draft"
+
+
 def _staged(project: Project, delivery: str, file: File) -> Path:
     return project.state / "landing" / delivery / file.sha256 / Path(file.name).name
 
 
-def _stage(project: Project, delivery: str, draft: Path, files: Sequence[File]) -> list[File]:
+def _stage(project: Project, delivery: str, files: Sequence[File]) -> list[File]:
     folder = project.state / "landing" / delivery
     shutil.rmtree(folder, ignore_errors=True)
     staged = [msgspec.structs.replace(file, path=_staged(project, delivery, file)) for file in files]
     for file, target in zip(files, staged, strict=True):
         target.path.parent.mkdir(parents=True, exist_ok=True)
         file.path.replace(target.path)
-    shutil.rmtree(draft)
     return staged
 
 
@@ -241,7 +246,6 @@ def _put_aside(
     with writing(engine) as connection:
         deliveries.keep(connection, found, files)
         _tell(connection, found)
-    shutil.rmtree(project.state / "landing" / "draft")
     return found
 
 

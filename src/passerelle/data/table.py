@@ -7,7 +7,12 @@ state database holds, written when the whole batch has landed.
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import deltalake
 import msgspec
@@ -102,18 +107,28 @@ def append(project: Project, table: str, rows: pa.Table, *, delivery: str) -> in
         if delta.transaction_version(delivery) is not None:
             return int(delta.version())
         _conform(project, table, delta, rows.schema)
-    commit = deltalake.CommitProperties(app_transactions=[deltalake.Transaction(delivery, 1)])
+    transaction = deltalake.CommitProperties(app_transactions=[deltalake.Transaction(delivery, 1)])
+    return _write(path, rows, mode="append", configuration=_CONFIGURATION, commit_properties=transaction)
+
+
+def _write(path: Path, rows: pa.Table, **options: Any) -> int:
+    """Write a version and have it on the disk before anything relies on it, which Delta does not see to."""
     try:
-        deltalake.write_deltalake(path, rows, mode="append", configuration=_CONFIGURATION, commit_properties=commit)
+        deltalake.write_deltalake(path, rows, **options)
     except (DeltaError, OSError) as error:
-        raise DataError(f"{path} cannot be written ({_said(error)}): free the disk and ingest again.") from error
-    return int(deltalake.DeltaTable(path).version())
-
-
-def landed_before(project: Project, table: str, *, delivery: str) -> bool:
-    """Has this delivery been appended to the table already?"""
-    delta = open_delta(project, table)
-    return delta is not None and delta.transaction_version(delivery) is not None
+        raise DataError(f"{path} cannot be written ({_said(error)}): free the disk and try again.") from error
+    version = int(deltalake.DeltaTable(path).version())
+    log = path / "_delta_log" / f"{version:020}.json"
+    actions = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    for file in (*(path / unquote(action["add"]["path"]) for action in actions if "add" in action), log):
+        with file.open("r+b") as written:
+            os.fsync(written.fileno())
+    if sys.platform != "win32":  # where a folder cannot be synced
+        for folder in (path.parent, path, log.parent):
+            descriptor = os.open(folder, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+    return version
 
 
 def identities(project: Project, table: str, contract: TableContract) -> pa.Table | None:
@@ -164,9 +179,8 @@ def _conform(project: Project, table: str, delta: deltalake.DeltaTable, schema: 
     if rows.schema.remove_metadata().equals(schema.remove_metadata()):
         return
     columns = load_contract(project).tables[table].columns
-    deltalake.write_deltalake(
-        delta_path(project, table), conformed(rows, columns, table), mode="overwrite", schema_mode="overwrite"
-    )
+    form = conformed(rows, columns, table)
+    _write(delta_path(project, table), form, mode="overwrite", schema_mode="overwrite")
 
 
 def forget(project: Project, column: str, value: str) -> int:
@@ -200,7 +214,7 @@ def forget(project: Project, column: str, value: str) -> int:
             kept = rows.filter(pc.fill_null(pc.not_equal(rows[column], asked.values[0]), fill_value=True))
             if kept.num_rows < rows.num_rows:
                 # Overwritten, not deleted by a predicate: Delta's log would keep the predicate, and so the value.
-                deltalake.write_deltalake(delta_path(project, name), kept, mode="overwrite")
+                _write(delta_path(project, name), kept, mode="overwrite")
                 count += rows.num_rows - kept.num_rows
             delta = deltalake.DeltaTable(delta_path(project, name))
             delta.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, full=True)

@@ -213,9 +213,11 @@ def test_bad_calls_say_what_to_write(run: Run) -> None:
 def test_a_model_that_looks_at_its_batch_is_refused(run: Run) -> None:
     run("binary")
     raw = passerelle.training_data()
-    centre = FunctionTransformer(lambda frame: frame - frame.mean())
+    centre = FunctionTransformer(lambda frame: frame.assign(hour=frame["hour"] - frame["hour"].mean()))
     model = make_pipeline(centre, LogisticRegression()).fit(raw[["hour", "distance"]], raw["late"])
-    assert "the model answers differently when rows are scored alone" in refusal(model, raw[["hour", "distance"]])
+    said = refusal(model, raw[["hour", "distance"]])
+    assert "the model answers differently when rows are scored alone" in said
+    assert "looks at the other rows of the batch, in hour. Let it" in said
 
 
 def test_a_model_of_the_other_class_is_noticed(run: Run) -> None:

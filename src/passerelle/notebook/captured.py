@@ -179,7 +179,10 @@ def columns_changed_by(one: Captured, features: Features, frame: pd.DataFrame) -
 
     The value is put in place, the features are computed, and the old value is put back, whatever happens.
     """
-    before = as_table(features(frame.copy()), "what features returns")
+    try:
+        before = as_table(features(frame.copy()), "what features returns")
+    except Exception:  # noqa: BLE001  (a pipeline that does not let itself be looked into)
+        return None
     try:
         other = another(one.value)
         one.replace(other)
@@ -202,12 +205,12 @@ def another(value: Any) -> Any:  # noqa: C901, PLR0911  (a kind of value per lin
     """A value of the same form with other content. Raises TypeError for a kind it does not know.
 
     >>> another({"EWR": 12.5, "hours": [5, 6]})
-    {'EWR': 19.75, 'hours': [8.5, 10.0]}
+    {'EWR': 26.0, 'hours': [11, 13]}
     """
     if isinstance(value, bool | np.bool_):
         return not value
     if isinstance(value, int | float | complex | np.number):
-        return value * 1.5 + 1
+        return value * 2 + 1
     if isinstance(value, str):
         return f"{value}~"
     if isinstance(value, datetime | date):
@@ -230,13 +233,22 @@ def another(value: Any) -> Any:  # noqa: C901, PLR0911  (a kind of value per lin
 
 
 def _others(values: pd.Series[Any]) -> np.ndarray[Any, Any]:
+    if values.dtype == np.bool_:
+        return ~values.to_numpy(dtype=np.bool_)
     if pd.api.types.is_numeric_dtype(values.dtype):
-        return values.to_numpy(np.float64, na_value=np.nan) * 1.5 + 1
+        return np.asarray(values.to_numpy() * 2 + 1)
     rolled = np.roll(values.to_numpy(dtype=object), 1)
     return np.array([one if one is not old else None for one, old in zip(rolled, values, strict=True)], dtype=object)
 
 
+def functions_of(model: Any) -> list[Any]:
+    """The notebook's functions that a model's steps call: those among its parameters (FunctionTransformer's func)."""
+    parameters = model.get_params(deep=True) if hasattr(model, "get_params") else {}
+    return [value for value in parameters.values() if _is_code(value)]
+
+
 def check_lineage(
+    functions: Sequence[Any],
     features: Features,
     frame: pd.DataFrame,
     cells: Cells,
@@ -244,14 +256,17 @@ def check_lineage(
     main: str,
     constants: Sequence[str],
 ) -> str:
-    """Refuse features that read a value computed on the training rows, unless it is declared or a fitted estimator.
+    """Refuse functions that read a value computed on the training rows, unless it is declared or a fitted estimator.
 
-    ``frame`` holds a few raw rows to see which columns change with the value. One sentence of what was found, or
-    SubmissionError naming the values and the columns.
+    ``functions`` are looked into; ``features`` makes columns of ``frame``, a few raw rows, to see which change with
+    the value. One sentence of what was found, or SubmissionError naming the values and the columns.
     """
     lineage = trace(cells.sources, main)
     captured = [
-        one for one in captured_by(features, cells.namespace) if not (is_plain_code(one.value) or is_fitted(one.value))
+        one
+        for function in functions
+        for one in captured_by(function, cells.namespace)
+        if not (is_plain_code(one.value) or is_fitted(one.value))
     ]
     unknown = sorted(set(constants) - {one.name for one in captured})
     if unknown:

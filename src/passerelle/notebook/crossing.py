@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from passerelle.errors import PasserelleError, SchemaError, SubmissionError
 from passerelle.notebook.answers import are_codes, classes_of, score
-from passerelle.notebook.captured import Cells, check_lineage
+from passerelle.notebook.captured import Cells, check_lineage, functions_of
 from passerelle.notebook.clean import Question, check_clean
 from passerelle.notebook.environment import installed_packages
 from passerelle.notebook.events import MakeEvents, make_events, place_rows, raw_schema
@@ -32,6 +32,7 @@ from passerelle.notebook.proofs import (
     check_skew,
     described,
     features_of,
+    prepared,
 )
 from passerelle.notebook.session import Session
 from passerelle.notebook.submission import GOLDEN, HOLDOUT, MODEL, Answers, Submission
@@ -73,6 +74,11 @@ class Crossing:
                 f"the model fails on raw rows: {described(error)}. It was given what "
                 f"{'features returns' if self.features else 'training_data() gives of the columns of X'}."
             ) from error
+
+    def prepared(self, columns: Columns) -> pd.DataFrame:
+        """What the last step of the model's pipeline is given for these events."""
+        frame = to_frame(columns, self.submission.schema)
+        return prepared(self.model, frame if self.features is None else self.features(frame))
 
     @property
     def summary(self) -> str:
@@ -153,17 +159,21 @@ def cross(
     if features is None:
         source = "events" if events else "training_data()"
         skew = check_skew(frame, fitted, named_columns=True, source=source)
-        lineage = "the model takes raw columns"
-        if constants:
-            raise SubmissionError(f"constants names {constants[0]!r}, and there is no features function to read it.")
         x_columns = schema.names
     else:
         check_batches(rows, schema, features)
         given = features_of(features, frame, "training rows")
         skew = check_skew(given, fitted, named_columns=isinstance(X, pd.DataFrame), source="features")
-        lineage = check_lineage(features, frame.iloc[:_LINEAGE_ROWS], cells, main=handout.main, constants=constants)
         x_columns = tuple(given.columns)
 
+    lineage = check_lineage(
+        [*([] if features is None else [features]), *functions_of(model)],
+        features or (lambda raw: prepared(model, raw)),
+        frame.iloc[:_LINEAGE_ROWS],
+        cells,
+        main=handout.main,
+        constants=constants,
+    )
     submission = Submission(
         schema=schema,
         classes=classes_of(model, target.tolist(), handout.task, handout.positive),
@@ -179,7 +189,7 @@ def cross(
     )
     crossing = Crossing(model, features, events, submission, handout.task)
     _check_order(crossing, rows, truth)
-    batches = check_answers(rows, schema, crossing.answers)
+    batches = check_answers(rows, schema, crossing.answers, crossing.prepared)
     golden, edges = golden_rows(rows, schema, crossing.answers)
     proofs = {"skew": skew, "batch independence": batches, "lineage": lineage}
     _write_draft(crossing, session, golden, edges, proofs)

@@ -143,8 +143,30 @@ def check_batches(columns: Columns, schema: Schema, features: Features) -> None:
         )
 
 
-def check_answers(columns: Columns, schema: Schema, answers: Callable[[Columns], NDArray[Any]]) -> str:
-    """The same for the model's answers, which ``answers`` gives on events."""
+def prepared(model: Any, frame: Any) -> pd.DataFrame:
+    """What the steps before the last of a scikit-learn pipeline make of X, with their names for its columns.
+
+    Raises TypeError or AttributeError if the model is no such pipeline.
+    """
+    before = model[:-1]
+    table = as_table(before.transform(frame), "the pipeline's preparation")
+    try:
+        names = [str(name) for name in before.get_feature_names_out()]
+    except (AttributeError, ValueError):  # a step of it does not say
+        return table
+    return table.set_axis(names, axis=1) if len(names) == table.shape[1] else table
+
+
+def check_answers(
+    columns: Columns,
+    schema: Schema,
+    answers: Callable[[Columns], NDArray[Any]],
+    preparation: Callable[[Columns], pd.DataFrame],
+) -> str:
+    """The same for the model's answers, which ``answers`` gives on events.
+
+    ``preparation`` gives what the model's last step is given, to name its columns, or raises.
+    """
     picked = sample_rows(columns, schema)
     rows = take(columns, picked)
     together = answers(rows)
@@ -154,9 +176,18 @@ def check_answers(columns: Columns, schema: Schema, answers: Callable[[Columns],
             furthest = float(np.abs(together[batch] - said).max())
             raise SubmissionError(
                 f"the model answers differently when rows are scored {way} than together (by up to {furthest:.3g}): "
-                "a step of it looks at the other rows of the batch. Let it learn what it needs in fit."
+                f"a step of it looks at the other rows of the batch{_steps_columns(preparation, rows, batch)}. Let it "
+                "learn what it needs in fit."
             )
     return f"{len(picked):,} rows alone, in sevens, shuffled, with a new index, together: the same features and answers"
+
+
+def _steps_columns(preparation: Callable[[Columns], pd.DataFrame], rows: Columns, batch: NDArray[Any]) -> str:
+    try:
+        differences = compare(preparation(rows).iloc[batch], preparation(take(rows, batch)))
+    except Exception:  # noqa: BLE001  (no pipeline, or one that does not let itself be looked into: no name then)
+        return ""
+    return f", in {named([one.column for one in differences])}" if differences else ""
 
 
 def _same_features(left: pd.DataFrame, right: pd.DataFrame, what: str) -> None:

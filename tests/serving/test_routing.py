@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from passerelle.deployment.spec import Deployment, Variant
 from passerelle.serving.routing import Router, position
 
-UNITS = [f"unit-{number}" for number in range(5_000)]
+UNITS = [f"unit-{number}" for number in range(2_000)]
 
 
 def router(*weights: float, salt: str = "salt", reverse: bool = False) -> Router:

@@ -24,6 +24,7 @@ from passerelle.serving.observation import observed, wait_observed
 from passerelle.serving.supervisor import serve
 from passerelle.serving.tokens import make_token, tokens_path
 
+CLIENT = httpx.Client(verify=False)  # noqa: S501  (no TLS here)
 UA = {"distance": 250, "carrier": "UA", "plane": None}
 
 
@@ -141,7 +142,7 @@ def test_when_the_only_worker_dies_connections_wait_for_the_next(land: Any) -> N
     with land.serve() as endpoint:
         victim = observed(land.environment)["w0"].pid
         os.kill(victim, signal.SIGKILL)
-        reply = httpx.post(
+        reply = CLIENT.post(
             f"{endpoint.url}/predict", content=body("a"), headers={"content-type": "application/json"}, timeout=20
         )
         assert reply.json()["predictions"][0]["probability"] == 0.007
@@ -155,7 +156,7 @@ def test_sigterm_answers_what_is_in_flight_and_closes_the_ledger(land: Any) -> N
     answers: list[httpx.Response] = []
     slow = threading.Thread(
         target=lambda: answers.append(
-            httpx.post(
+            CLIENT.post(
                 f"{endpoint.url}/predict",
                 content=body("a", "b", carrier="slow"),
                 headers={"content-type": "application/json"},
@@ -185,7 +186,7 @@ def test_a_killed_supervisor_leaves_no_worker_and_the_next_one_starts(land: Any)
     endpoint.process.kill()
     with land.serve(workers=2) as next_one:
         assert ends(processes[1:], 0)  # the next one waited for them: they hold the ledger's slots
-        assert httpx.get(f"{next_one.url}/ready").status_code == 200
+        assert CLIENT.get(f"{next_one.url}/ready").status_code == 200
     endpoint.stop()
 
 
@@ -221,22 +222,22 @@ def test_a_revision_that_cannot_be_loaded_leaves_the_old_one_answering_even_afte
         while observed(land.environment)["w0"].pid == victim:
             time.sleep(0.02)
         for _ in range(20):
-            state = httpx.get(f"{endpoint.url}/ready").json()
+            state = CLIENT.get(f"{endpoint.url}/ready").json()
             assert (state["revision"], state["problem"]["revision"]) == (1, 2)
             assert "lost its golden rows" in state["problem"]["reason"]
         wait_observed(land.environment, land.deploy(8), 2, 10)
-        assert httpx.get(f"{endpoint.url}/ready").json()["problem"] is None
+        assert CLIENT.get(f"{endpoint.url}/ready").json()["problem"] is None
 
 
 def test_metrics_are_of_all_workers(land: Any) -> None:
     land.deploy(7)
     with land.serve(workers=2) as endpoint:
         for number in range(20):
-            httpx.post(
+            CLIENT.post(
                 f"{endpoint.url}/predict", content=body(f"{number}"), headers={"content-type": "application/json"}
             )
         for _ in range(5):
-            text = httpx.get(f"{endpoint.url}/metrics").text
+            text = CLIENT.get(f"{endpoint.url}/metrics").text
             assert 'passerelle_events_total{role="live",status="scored",version="7"} 20.0' in text
             assert "passerelle_revision 1.0" in text
 
@@ -279,16 +280,16 @@ def test_an_environment_is_served_once(land: Any) -> None:
     with land.serve() as endpoint:
         with pytest.raises(PasserelleError, match=f"production is served already, by process {endpoint.process.pid}"):
             land.serve()
-        assert httpx.get(f"{endpoint.url}/live").status_code == 200
+        assert CLIENT.get(f"{endpoint.url}/live").status_code == 200
 
 
 def test_a_new_token_counts_without_a_restart(land: Any) -> None:
     land.deploy(7)
     with land.serve() as endpoint:
-        assert httpx.get(f"{endpoint.url}/ready").status_code == 200
+        assert CLIENT.get(f"{endpoint.url}/ready").status_code == 200
         token = make_token(tokens_path(land.project.state), name="t", scopes=("read",), created_at=datetime.now(UTC))
         time.sleep(0.5)
-        assert httpx.get(f"{endpoint.url}/ready").status_code == 401
+        assert CLIENT.get(f"{endpoint.url}/ready").status_code == 401
         bearer = {"authorization": f"Bearer {token}"}
-        assert httpx.get(f"{endpoint.url}/ready", headers=bearer).status_code == 200
-        assert httpx.post(f"{endpoint.url}/predict", headers=bearer).status_code == 403
+        assert CLIENT.get(f"{endpoint.url}/ready", headers=bearer).status_code == 200
+        assert CLIENT.post(f"{endpoint.url}/predict", headers=bearer).status_code == 403

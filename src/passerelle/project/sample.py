@@ -42,7 +42,7 @@ def sample(task: TaskKind, *, time: bool) -> tuple[str, str]:
         weight = round(draw.lognormvariate(0.8, 0.9), 2)
         express = draw.random() < 0.3  # noqa: PLR2004  (three in ten)
         hours = 18 + distance / 40 + _CARRIERS[carrier] + (weight > 8) * 6 - express * 14  # noqa: PLR2004  (heavy)
-        hours += (shipped.weekday() >= 4) * 16 + (shipped.hour >= 18) * 8 + draw.gauss(0, 9)  # noqa: PLR2004
+        hours += (shipped.weekday() >= 4) * 16 + (shipped.hour >= 18) * 8 + draw.gauss(0, 9)  # noqa: PLR2004  (weekend, evening)
         hours = round(max(4.0, hours), 2)
         key = f"P{number + 1:05}"
         shown_weight = "" if draw.random() < _MISSING_WEIGHT else weight

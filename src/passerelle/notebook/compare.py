@@ -91,6 +91,7 @@ def equal(one: NDArray[Any], two: NDArray[Any]) -> NDArray[np.bool_]:
         left, right = one.astype(np.float64), two.astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
             near = np.abs(left - right) <= TOLERANCE * np.maximum(np.abs(left), np.abs(right))
+        near &= np.isfinite(left) & np.isfinite(right)
         return np.asarray(near | (left == right) | (np.isnan(left) & np.isnan(right)))
     if kinds in ({"M"}, {"m"}):
         return np.asarray((one == two) | (np.isnat(one) & np.isnat(two)))

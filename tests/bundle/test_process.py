@@ -26,6 +26,7 @@ from passerelle.bundle.seal import Bundle
 from passerelle.errors import BundleError, ScoringError
 from passerelle.notebook.submission import Answers, read_answers
 from passerelle.schema import Columns, take
+from passerelle.testing.conformance import ScorerCase, scorer_checks
 
 Make = Callable[..., Bundle]
 
@@ -66,7 +67,7 @@ def trap(act: Callable[[Any], None]) -> Any:
     return Trap()
 
 
-def test_answers_are_the_notebooks_and_prints_do_not_disturb(make: Make, rows: Any) -> None:
+def test_answers_are_the_notebooks_and_prints_do_not_disturb(make: Make) -> None:
     def noisy(frame: Any) -> Any:
         if "passerelle.bundle.worker" in sys.orig_argv:
             print("hello", flush=True)  # noqa: T201
@@ -86,6 +87,30 @@ def test_answers_are_the_notebooks_and_prints_do_not_disturb(make: Make, rows: A
             assert both[0][0, 0] < both[1][0, 0]
 
     asyncio.run(live())
+
+
+def test_it_passes_the_conformance_checks(make: Make) -> None:
+    class Strict:
+        classes_ = (False, True)
+
+        def predict_proba(self, X: Any) -> Any:  # noqa: N803
+            if (X["hour"] > 99).any():
+                raise ValueError("no such hour")
+            p = X["hour"].to_numpy() / 100
+            return np.column_stack([1 - p, p])
+
+    bundle = make(Strict())
+    golden = read_answers(bundle.path / "golden.msgpack")
+    broken = make(Strict(), golden=Answers(inputs=golden.inputs, outputs=golden.outputs / 2))
+    case = ScorerCase(
+        make=lambda: scorer_of(bundle),
+        make_broken=lambda: scorer_of(broken),
+        columns=golden.inputs,
+        expected=golden.outputs,
+        failing=one(100),
+    )
+    for _, check in scorer_checks():
+        asyncio.run(check(case))
 
 
 def test_environment_has_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,6 +331,7 @@ def test_child_dies_with_its_parent(make: Make) -> None:
 
 
 def test_the_parents_side_loads_nothing_heavy() -> None:
-    program = "import sys, passerelle.bundle.process\nprint(sorted({'pandas', 'pyarrow', 'sklearn', 'mlflow'} & set(sys.modules)))"
+    heavy = "{'pandas', 'pyarrow', 'sklearn', 'mlflow'}"
+    program = f"import sys, passerelle.bundle.process; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == "[]"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -149,6 +150,25 @@ def test_a_scorer_that_times_out_times_out_its_rows_and_is_not_asked_again(formu
         scored = await batcher(scorer).score(rows(1, 2, 3), 3)
         assert [one.status for one in scored] == ["timed_out"] * 3
         assert len(scorer.batches) == 1
+
+    run(work)
+
+
+def test_halving_a_batch_that_fails_ends_at_its_deadline(formula: Any) -> None:
+    """Each call takes 20 ms and fails: without the deadline 64 rows would be tried in 127 calls."""
+
+    def function(_: Columns) -> np.ndarray:
+        time.sleep(0.02)
+        raise ScoringError("broken")
+
+    async def work() -> None:
+        scorer = formula(function)
+        one = batcher(scorer, deadline_s=0.1)
+        assert {scored.status for scored in await one.score(rows(*range(64)), 64)} == {"timed_out"}
+        await asyncio.sleep(0.1)
+        tried = len(scorer.batches)
+        await asyncio.sleep(0.3)
+        assert len(scorer.batches) == tried < 20
 
     run(work)
 

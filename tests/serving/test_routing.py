@@ -75,6 +75,13 @@ def test_probability_is_the_weight_of_the_variant_that_answers() -> None:
     assert router(1.0).choose("any") == (Variant(version=1, bundle="/1", digest="d", weight=1.0), 1.0)
 
 
+def test_the_salt_decides_who_gets_what() -> None:
+    """Another salt is another draw: half of the units change sides of an even split."""
+    pairs = list(zip(versions(router(0.5, 0.5)), versions(router(0.5, 0.5, salt="pepper")), strict=True))
+    assert 0.45 < sum(old != new for old, new in pairs) / len(pairs) < 0.55
+    assert versions(router(0.5, 0.5)) == [1 if position(unit, "salt") < 0.5 else 2 for unit in UNITS]
+
+
 @given(small=st.floats(0.01, 0.98), growth=st.floats(0.001, 0.5))
 def test_a_growing_weight_only_moves_units_to_it(small: float, growth: float) -> None:
     large = min(small + growth, 0.99)

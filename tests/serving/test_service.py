@@ -368,6 +368,11 @@ def test_a_bundle_that_is_not_what_the_revision_wants_is_refused(house: Any) -> 
         (house.folder / "version-1" / "manifest.json").write_bytes(b"{}")
         with pytest.raises(BundleError, match="damaged"):
             await house.service.apply(house.deployment(1, variant))
+        other = house.variant(2)
+        changed = (house.folder / "version-2" / "manifest.json").read_bytes().replace(b"flights", b"fleghts")
+        (house.folder / "version-2" / "manifest.json").write_bytes(changed)
+        with pytest.raises(BundleError, match=r"revision 1 wants .*: restore the bundle, or deploy the version again"):
+            await house.service.apply(house.deployment(1, other))
         assert house.scorers == {}
 
     run(work())

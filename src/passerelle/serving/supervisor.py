@@ -68,7 +68,9 @@ def serve(
     workers = settings.workers if workers is None else workers
     folder = environment_folder(project.state, environment)
     if not Revisions(folder).numbers():
-        raise ServingError(f"{environment} has no revision yet: make one with passerelle deploy --env {environment}.")
+        raise ServingError(
+            f"{environment} has no revision yet: make one with passerelle deploy VERSION --to {environment}."
+        )
     Door(tokens_path(project.state), host=host)
     with _alone(folder), _bound(host, port) as listener, _measures(folder) as measures:
         forget(folder, workers=workers)

@@ -9,3 +9,8 @@ compile() {
 }
 compile --extra all --group example -o requirements.txt
 compile --extra all --group test -c requirements.txt -o requirements-test.txt
+# The environment of somebody else's notebook, in tests/journey: older libraries, and no Passerelle but its light half.
+printf '%s\n' "pandas==2.2.3" "scikit-learn==1.6.1" "ipykernel==6.29.5" "click" "cloudpickle" "msgspec" > .tools/foreign.in
+.tools/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate \
+    --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+    .tools/foreign.in -o tests/journey/requirements-foreign.txt

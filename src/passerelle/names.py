@@ -27,9 +27,7 @@ EXTRAS = {
     "onnx": "control",
     "pandas": "control",
     "papermill": "control",
-    "plotly": "control",
     "pyarrow": "control",
-    "rich": "control",
     "sqlalchemy": "control",
     "tomlkit": "control",
 }

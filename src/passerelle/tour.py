@@ -158,11 +158,11 @@ def _say(text: str) -> None:
 
 
 def _progress() -> Any:
-    """Says every 5,000 events how far the replay is, and in which day."""
+    """Says every 2,000 events how far the replay is, and in which day."""
     last = [0]
 
     def on_step(sent: int, total: int, at: Any) -> None:
-        if sent - last[0] >= 5000 or sent == total:  # noqa: PLR2004  (a rhythm for people)
+        if sent - last[0] >= 2000 or sent == total:  # noqa: PLR2004  (a rhythm for people)
             last[0] = sent
             _say(f"  {sent:,} of {total:,} events, {at:%d %B %Y}")
 

@@ -176,3 +176,17 @@ def wait_for_revision(client: Client, revision: int, *, workers: int) -> None:
         client.close()  # the next connection may reach another worker
         assert time.monotonic() < until, state
         time.sleep(0.02)
+
+
+def another_environment(folder: Path) -> Path:
+    """An environment with pandas 2.2, scikit-learn 1.6 and Passerelle's light half, from its wheel; its interpreter."""
+    root = Path(__file__).parents[2]
+    wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(root)]
+    subprocess.run(wheel, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True)
+    python = folder / "env" / "bin" / "python"
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    requirements = str(Path(__file__).with_name("requirements-foreign.txt"))
+    subprocess.run([*install, "--require-hashes", "-r", requirements], check=True)
+    subprocess.run([*install, "--no-deps", *map(str, folder.glob("*.whl"))], check=True)
+    return python

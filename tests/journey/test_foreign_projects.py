@@ -97,7 +97,11 @@ def test_chicago_numbers_with_late_outcomes_and_retraining(tmp_path: Path) -> No
     run("new", "chicago", "--task", "regression", cwd=tmp_path)
     folder = tmp_path / "chicago"
     foreign.chicago(folder)
+    python = foreign.another_environment(tmp_path)
+    foreign.set_lines(folder / "passerelle.toml", python=f'"{python}"')
     manifest, answers, training = trained(folder)
+    assert manifest.environment.packages["pandas"] == "2.2.3"
+    assert "pyarrow" not in manifest.environment.packages
     assert training["metrics"]["mae"] < 3
     assert {column.kind for column in manifest.schema.columns if column.name == "day"} == {"date"}
     run("deploy", "1", cwd=folder)

@@ -1,0 +1,105 @@
+"""The tour on the flights, shortened: whole, and with kill -9 of everything that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from steps import PASSERELLE
+
+pytestmark = pytest.mark.timeout(900)
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "flights"
+
+
+@pytest.fixture(scope="module")
+def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example with three weeks of January to learn from and ten days of February to answer."""
+    folder = tmp_path_factory.mktemp("tour") / "flights"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns(".passerelle", "__pycache__"))
+    inbox = folder / "deliveries"
+    subprocess.run([sys.executable, "deliveries.py", "deliveries", "--months", "1", "2"], cwd=folder, check=True)
+    for month, days in (("01", 21), ("02", 10)):
+        flown = pd.read_csv(inbox / f"flights-2013-{month}.csv", dtype=str, keep_default_na=False)
+        flown = flown[flown["day"].astype(int) <= days]
+        flown.to_csv(inbox / f"flights-2013-{month}.csv", index=False)
+        truth = pd.read_csv(inbox / f"outcomes-2013-{month}.csv", dtype=str)
+        truth[truth["flight_id"].isin(flown["flight_id"])].to_csv(inbox / f"outcomes-2013-{month}.csv", index=False)
+    return folder
+
+
+def start(folder: Path, out: Path) -> subprocess.Popen[str]:
+    """The tour as a user starts it."""
+    command = [str(PASSERELLE), "tour", str(folder), "--out", str(out), "--workers", "2"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def kill_when(process: subprocess.Popen[str], said: str, victim: str | None) -> list[str]:
+    """Wait for a line, then kill -9 a process below (its command line holds ``victim``), or the tour itself."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if said in line:
+            break
+    else:
+        pytest.fail(f"{said!r} was never said:\n{''.join(lines)}")
+    below = psutil.Process(process.pid).children(recursive=True)
+    if victim is None:
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(below, timeout=15)
+        assert not alive, f"outlived the tour: {[' '.join(one.cmdline()) for one in alive]}"
+    else:
+        found = [one for one in below if victim in " ".join(one.cmdline())]
+        assert found, [" ".join(one.cmdline()) for one in below]
+        os.kill(found[0].pid, signal.SIGKILL)
+    return lines
+
+
+def test_killed_anywhere_each_event_is_answered_and_recorded_once(flights: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    kill_when(process := start(flights, out), "cell 5/", None)
+    if process.stdout:
+        process.stdout.close()
+    process = start(flights, out)
+    kill_when(process, " of ", "passerelle.bundle.worker")
+    kill_when(process, " of ", "passerelle.serving.workers")
+    kill_when(process, " of ", None)
+    if process.stdout:
+        process.stdout.close()
+    assert not (out / "report.json").exists()
+    last = start(flights, out)
+    said, _ = last.communicate()
+    assert last.returncode == 0, said
+    assert "goes on" in said
+    report = json.loads((out / "report.json").read_text())
+    rows = len(pd.read_csv(flights / "deliveries" / "flights-2013-02.csv"))
+    totals = report["totals"]
+    assert totals["events_sent"] == totals["predictions_in_ledger"] == rows
+    assert totals["outcomes_in_ledger"] >= rows, "an outcome may be recorded twice, never lost"
+    assert (totals["lost"], totals["duplicated"]) == (0, 0)
+    assert report["parity"] == {"rows": rows, "max_abs_diff": 0.0, "flips": 0}
+    assert report["model"]["auc"] > 0.5
+    assert 0.5 < report["model"]["baseline_auc"] < 1
+    assert 0 < report["service"]["p50_ms"] <= report["service"]["p99_ms"]
+    page = (out / "report.html").read_text()
+    assert "Every event was answered once" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    versions = json.loads(
+        subprocess.run(
+            [str(PASSERELLE), "versions", "--json"], cwd=out / "project", capture_output=True, check=True
+        ).stdout
+    )
+    assert [one["number"] for one in versions] == [1], "one run, one version, however often it was cut"
+    revisions = list((out / "project" / ".passerelle" / "deployments" / "production").glob("0*.json"))
+    assert len(revisions) == 1

@@ -18,10 +18,10 @@ from passerelle.data.columns import columns_of, row_ids
 from passerelle.data.contract import KNOWN_AT, Contract, load_contract
 from passerelle.data.holdout import last_days, share_of_keys
 from passerelle.data.layout import HANDOUT, HANDOUT_FILE, HOLDOUT, Handout, table_file
-from passerelle.data.table import Snapshot, conformed, read
+from passerelle.data.table import Snapshot, read_conformed
 from passerelle.errors import DataError, SettingsError
 from passerelle.project.settings import Project
-from passerelle.schema import Column, Columns, Schema, encode_columns, take
+from passerelle.schema import Columns, Schema, encode_columns, take
 
 __all__ = ["Handout", "write_handout"]
 
@@ -46,7 +46,7 @@ def write_handout(project: Project, snapshot: Snapshot, *, now: datetime, folder
     content = {table_file(project.data.main): take(columns, ~held), HOLDOUT: take(columns, held)}
     for name, version in sorted(snapshot.tables.items()):
         if name not in (project.data.main, project.data.outcomes):
-            table, tables[name] = _table(project, contract, name, version)
+            table, tables[name] = read_conformed(project, contract, name, version)
             content[table_file(name)] = columns_of(table, tables[name])
     handout = Handout(
         project=project.name,
@@ -75,7 +75,7 @@ def _joined(
             f"there are no accepted rows of the main table {data.main!r} yet{there}: "
             f"passerelle ingest FILE --table {data.main}, or set main in [data] of passerelle.toml."
         )
-    main, schema = _table(project, contract, data.main, snapshot.tables[data.main])
+    main, schema = read_conformed(project, contract, data.main, snapshot.tables[data.main])
     if data.outcomes not in snapshot.tables:
         raise DataError(
             f"there are no outcomes yet: passerelle ingest FILE --table {data.outcomes} "
@@ -84,7 +84,7 @@ def _joined(
     key = list(task.key)
     outcomes, outcomes_schema = (main, schema)
     if data.outcomes != data.main:
-        outcomes, outcomes_schema = _table(project, contract, data.outcomes, snapshot.tables[data.outcomes])
+        outcomes, outcomes_schema = read_conformed(project, contract, data.outcomes, snapshot.tables[data.outcomes])
     for name in key:
         kinds = schema.column(name).kind, outcomes_schema.column(name).kind
         if kinds[0] != kinds[1]:
@@ -125,24 +125,6 @@ def _latest(outcomes: pa.Table, key: list[str], now: datetime) -> pa.Table:
     known = known.append_column(_PLACE, pa.array(np.arange(known.num_rows)))
     last = known.group_by(key).aggregate([(_PLACE, "max")])[f"{_PLACE}_max"]
     return known.drop_columns([_PLACE]).take(last)
-
-
-def _table(project: Project, contract: Contract, name: str, version: int) -> tuple[pa.Table, Schema]:
-    """A table of the snapshot in the form that the contract gives it today, and its fields."""
-    rows = read(project, name, version)
-    if name not in contract.tables:
-        raise DataError(f"contract.toml has no table {name!r}, and there are accepted rows of it: put its part back.")
-    table = contract.tables[name]
-    rows = conformed(rows, table.columns, name)
-    columns = tuple(_nullable(column, rows[column.name]) for column in table.columns)
-    if table.key:
-        rows = rows.sort_by([(one, "ascending") for one in table.identity])
-    return rows, Schema(columns=columns)
-
-
-def _nullable(column: Column, values: pa.ChunkedArray) -> Column:
-    """A column that may not be null any more, but was, is still nullable here."""
-    return msgspec.structs.replace(column, nullable=True) if values.null_count else column
 
 
 def _held_out(project: Project, columns: Columns) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

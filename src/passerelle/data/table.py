@@ -23,10 +23,10 @@ from deltalake.exceptions import DeltaError, DeltaProtocolError, TableNotFoundEr
 
 from passerelle.data.casting import cast
 from passerelle.data.columns import ARROW, arrow_schema
-from passerelle.data.contract import TableContract, load_contract
+from passerelle.data.contract import Contract, TableContract, load_contract
 from passerelle.errors import DataError, SettingsError, StateError
 from passerelle.project.settings import Project
-from passerelle.schema import Column
+from passerelle.schema import Column, Schema
 from passerelle.state import tables
 from passerelle.state.database import open_state, writing
 from passerelle.state.lease import lease
@@ -68,6 +68,27 @@ def read(project: Project, table: str, version: int | None = None) -> pa.Table:
             f"version {version} of table {table!r} cannot be read any more (it is not there, or rows of it were "
             f"forgotten since): use a newer snapshot. ({_said(error)})"
         ) from error
+
+
+def read_conformed(
+    project: Project, contract: Contract, table: str, version: int | None = None
+) -> tuple[pa.Table, Schema]:
+    """The rows of a table in the form that the contract gives it today, in the order of its key, and its fields.
+
+    A column that may not be null any more, but was, is still nullable there. Raises what read and conformed raise.
+    """
+    rows = read(project, table, version)
+    if table not in contract.tables:
+        raise DataError(f"contract.toml has no table {table!r}, and there are accepted rows of it: put its part back.")
+    part = contract.tables[table]
+    rows = conformed(rows, part.columns, table)
+    if part.key:
+        rows = rows.sort_by([(name, "ascending") for name in part.identity])
+    columns = [
+        msgspec.structs.replace(column, nullable=column.nullable or bool(rows[column.name].null_count))
+        for column in part.columns
+    ]
+    return rows, Schema(columns=tuple(columns))
 
 
 def _said(error: Exception) -> str:

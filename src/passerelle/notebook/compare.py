@@ -99,7 +99,10 @@ def equal(one: NDArray[Any], two: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _same(one: Any, two: Any) -> bool:
-    return one is two or bool(np.all(one == two))
+    if one is two:
+        return True
+    same = one == two
+    return same if isinstance(same, bool) else bool(np.all(same))
 
 
 def _objects(array: NDArray[Any]) -> NDArray[Any]:

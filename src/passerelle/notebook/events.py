@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from passerelle.errors import SchemaError, SubmissionError
-from passerelle.notebook.compare import as_table, equal
+from passerelle.notebook.compare import as_table, compare
 from passerelle.notebook.frame import infer_schema, shown, to_frame
 from passerelle.notebook.proofs import described
 from passerelle.notebook.submission import Handout
@@ -46,15 +46,13 @@ def make_events(events: MakeEvents | None, handout: Handout, tables: Mapping[str
             f"events gives {len(raw):,} rows for {len(main):,} of {handout.main!r}, some twice or none's: a join finds "
             f"several rows for one event, or the index of {handout.main!r} was lost."
         )
-    for name in handout.key:
-        if (
-            name in raw.columns
-            and not equal(raw[name].to_numpy(dtype=object), main.loc[raw.index, name].to_numpy(dtype=object)).all()
-        ):
-            raise SubmissionError(
-                f"events brings rows out of place: {name!r} is not that of the same index in {handout.main!r}. A merge "
-                "makes a new index: use how='left', or set the old one again."
-            )
+    keys = [name for name in handout.key if name in raw.columns]
+    moved = compare(raw[keys], main.loc[raw.index, keys])
+    if moved:
+        raise SubmissionError(
+            f"events brings rows out of place: {moved[0].column!r} is not that of the same index in {handout.main!r}. "
+            "A merge makes a new index: use how='left', or set the old one again."
+        )
     if handout.target in raw.columns:
         raise SubmissionError(f"the target {handout.target!r} is among the events' columns: an event has none.")
     return raw

@@ -69,7 +69,7 @@ class Runner:
             capture_output=True,
             text=True,
             check=False,
-            timeout=240,
+            timeout=300,
         )
         self.printed[name] = done.stdout + done.stderr
         return done.returncode == 0

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 GITHUB = ".github/workflows/passerelle.yml"
 GITLAB = ".gitlab-ci.yml"
 
+pytestmark = pytest.mark.timeout(600)  # each trains once: about twenty seconds on a quiet machine
+
 
 def commit(folder: Path, message: str) -> None:
     identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]

@@ -89,14 +89,20 @@ def note_progress(label: str) -> Callable[[int, int, str], None]:
 
 @main.command()
 @click.argument("name")
-@click.option("--task", type=click.Choice(["binary", "multiclass", "regression"]), default="binary", show_default=True)
+@click.option(
+    "--task",
+    type=click.Choice(["binary", "multiclass", "regression"]),
+    default="binary",
+    show_default=True,
+    help="What is predicted.",
+)
 @click.option(
     "--language", type=click.Choice(["en", "fr"]), default="en", show_default=True, help="Of the scoping note."
 )
 @click.option("--time/--no-time", default=True, show_default=True, help="Do the events have a time?")
 @click.pass_context
 def new(context: click.Context, name: str, task: Any, language: Any, *, time: bool) -> None:
-    """Make a project: settings, scoping note, notebook, sample data, tests, CI. It works as it is."""
+    """Make a project that works as it is, to put your own things in."""
     from passerelle.bundle.keys import own_key, public_hex, trust
     from passerelle.project.scaffold import create
 
@@ -110,7 +116,7 @@ def new(context: click.Context, name: str, task: Any, language: Any, *, time: bo
 @AS_JSON
 @click.pass_context
 def check(context: click.Context, *, as_json: bool) -> None:
-    """Read the settings, the contract, the notebook and the scoping note, and say what does not fit."""
+    """Say what does not fit, without running the notebook."""
     from passerelle.loop.checking import check_project
 
     project = project_of(context)
@@ -124,7 +130,11 @@ def check(context: click.Context, *, as_json: bool) -> None:
 @AS_JSON
 @click.pass_context
 def ingest(context: click.Context, files: tuple[Path, ...], table: str | None, *, as_json: bool) -> None:
-    """Accept or quarantine deliveries: FILES (a folder is one batch), or what is new in the inbox."""
+    """Accept or quarantine deliveries.
+
+    FILES, of which a folder is one batch; without any, what is new in the inbox. A file's name says its table. Exit
+    code 3 if one was quarantined.
+    """
     from passerelle.data.landing import inbox
     from passerelle.data.landing import ingest as land
 
@@ -141,7 +151,10 @@ def ingest(context: click.Context, files: tuple[Path, ...], table: str | None, *
 @AS_JSON
 @click.pass_context
 def train(context: click.Context, *, again: bool, as_json: bool) -> None:
-    """Run the notebook on the accepted data, prove parity, pass the gate, seal, sign and register a version."""
+    """Run the notebook and make a version of it.
+
+    On the accepted data: run, prove parity, pass the gate, seal, sign, register. Exit code 3 if a check refuses it.
+    """
     from passerelle.loop.train import train as run
 
     training = run(project_of(context), now=system_clock(), again=again, on_step=note_progress("cell"))
@@ -152,7 +165,7 @@ def train(context: click.Context, *, again: bool, as_json: bool) -> None:
 @AS_JSON
 @click.pass_context
 def versions(context: click.Context, *, as_json: bool) -> None:
-    """The versions there are, with their figures and what answers where."""
+    """Show the versions and their figures."""
     from passerelle.loop.train import registry_of
 
     found = registry_of(project_of(context)).versions()
@@ -170,7 +183,7 @@ def versions(context: click.Context, *, as_json: bool) -> None:
 @AS_JSON
 @click.pass_context
 def import_(context: click.Context, source: str, *, trust: bool, as_json: bool) -> None:
-    """Make a version of an existing MLflow model: SOURCE is models:/NAME/VERSION, or a model's folder."""
+    """Make a version of SOURCE, models:/NAME/VERSION of MLflow or its folder."""
     from passerelle.loop.train import import_version
 
     training = import_version(project_of(context), source, trust=trust, now=system_clock())
@@ -195,7 +208,11 @@ def deploy(
     shadow: bool,
     as_json: bool,
 ) -> None:
-    """Make VERSION answer in an environment: a new revision, which a running endpoint obeys within a second."""
+    """Make VERSION answer in an environment.
+
+    A new revision, which a running endpoint obeys within a second. What answers is the champion; with --share or
+    --shadow the version is put beside it.
+    """
     from passerelle.loop.rollout import deploy as put
     from passerelle.loop.rollout import reconcile
     from passerelle.loop.train import registry_of
@@ -214,7 +231,7 @@ def deploy(
 @AS_JSON
 @click.pass_context
 def rollback(context: click.Context, environment: str, reason: str | None, *, as_json: bool) -> None:
-    """Go back to what an environment answered with before: a new revision, like every change."""
+    """Go back to what answered before: a new revision."""
     from passerelle.loop.rollout import reconcile, roll_back
     from passerelle.loop.train import registry_of
 
@@ -231,7 +248,7 @@ def rollback(context: click.Context, environment: str, reason: str | None, *, as
 @click.option("--workers", type=click.IntRange(1), help="Processes behind the port; else serving.workers.")
 @click.pass_context
 def serve(context: click.Context, environment: str, host: str | None, port: int | None, workers: int | None) -> None:
-    """Answer events over HTTP until Ctrl-C: POST /predict, POST /outcomes, GET /docs."""
+    """Answer events over HTTP until Ctrl-C: /predict, /outcomes, /docs."""
     from passerelle.serving.supervisor import serve as run
 
     run(project_of(context), environment, host=host, port=port, workers=workers)
@@ -246,7 +263,7 @@ def serve(context: click.Context, environment: str, host: str | None, port: int 
 @AS_JSON
 @click.pass_context
 def score(context: click.Context, file: Path, out: Path, environment: str, *, as_json: bool) -> None:
-    """Score the rows of FILE without an endpoint, by the same path and into the same ledger."""
+    """Score the rows of FILE without an endpoint, into the same ledger."""
     from passerelle.loop.score import score_file
 
     scored = score_file(project_of(context), file, out, environment=environment)
@@ -259,7 +276,7 @@ def score(context: click.Context, file: Path, out: Path, environment: str, *, as
 @AS_JSON
 @click.pass_context
 def outcomes(context: click.Context, file: Path, environment: str, *, as_json: bool) -> None:
-    """Record the truth about predictions: FILE has the key (or id), the target and known_at."""
+    """Record the truth: FILE has the key (or id), the target, known_at."""
     from passerelle.loop.score import record_outcomes
 
     counts = record_outcomes(project_of(context), file, environment=environment, now=system_clock())
@@ -280,7 +297,7 @@ def outcomes(context: click.Context, file: Path, environment: str, *, as_json: b
 def ledger(
     context: click.Context, environment: str, last: int, sql: str | None, *, compact: bool, as_json: bool
 ) -> None:
-    """Look at what was predicted and what turned out to be true."""
+    """Look at predictions and their truth."""
     from passerelle.loop.looking import look
 
     seen = look(project_of(context), environment, last=last, sql=sql, compact=compact, now=system_clock())
@@ -293,7 +310,7 @@ def ledger(
 @AS_JSON
 @click.pass_context
 def forget(context: click.Context, unit: str, *, yes: bool, as_json: bool) -> None:
-    """Erase a unit (a customer, a passenger) from the ledgers and from the accepted data. It cannot be undone."""
+    """Erase UNIT (a customer) from ledgers and data; it cannot be undone."""
     from passerelle.loop.looking import forget_unit
 
     project = project_of(context)
@@ -304,10 +321,17 @@ def forget(context: click.Context, unit: str, *, yes: bool, as_json: bool) -> No
 
 
 @main.command()
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default="cadrage.html", show_default=True)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="cadrage.html",
+    show_default=True,
+    help="The page.",
+)
 @click.pass_context
 def note(context: click.Context, out: Path) -> None:
-    """Render the scoping note with the project's figures and the state of each milestone."""
+    """Render the scoping note, with the present state of its plan."""
     from passerelle.loop.facts import render_note
 
     out.write_text(render_note(project_of(context), now=system_clock()), encoding="utf-8")
@@ -318,7 +342,7 @@ def note(context: click.Context, out: Path) -> None:
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.pass_context
 def report(context: click.Context, out: Path) -> None:
-    """Gather the newest run's executed notebook, its gate report and the scoping note in the folder OUT."""
+    """Gather in OUT the newest run's notebook and report, and the note."""
     from passerelle.loop.facts import gather_report
 
     for path in gather_report(project_of(context), out, now=system_clock()):
@@ -334,7 +358,7 @@ def report(context: click.Context, out: Path) -> None:
 @click.option("--revoke", is_flag=True, help="Forget the token of this name instead.")
 @click.pass_context
 def token(context: click.Context, name: str, scope: tuple[Any, ...], days: int, *, revoke: bool) -> None:
-    """Make a token for the endpoint, called NAME, and print it, once: only its sha256 is kept."""
+    """Make a token called NAME for the endpoint and print it, once."""
     from passerelle.serving.tokens import make_token, revoke_token, tokens_path
 
     path = tokens_path(project_of(context).state)
@@ -349,12 +373,16 @@ def token(context: click.Context, name: str, scope: tuple[Any, ...], days: int, 
 
 @main.command()
 @click.argument("example", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("-o", "--out", type=click.Path(file_okay=False, path_type=Path), default="tour-report", show_default=True)
+@click.option(
+    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default="tour-report", help="Its folder."
+)
 @click.option("--workers", type=click.IntRange(1), help="Processes of the endpoint; else serving.workers.")
 @AS_JSON
 @click.pass_context
 def tour(context: click.Context, example: Path, out: Path, workers: int | None, *, as_json: bool) -> None:
-    """Live a recorded period of a project through the real parts: train on all but its last delivery, answer that.
+    """Live a recorded period of a project.
+
+    Through the real parts: train on all deliveries but the last, answer that one, tell the outcomes.
 
     Cut short, even by kill -9, the same command goes on where it was.
     """

@@ -159,11 +159,22 @@ def test_parameters_and_moments(folder: Path) -> None:
     [
         ("SELECT nothing FROM predictions", "did not understand"),
         ("SELECT * FROM read_text('/etc/hostname')", "disabled by configuration"),
-        ("COPY predictions TO '/tmp/stolen.csv'", "disabled by configuration"),
-        ("SET enable_external_access = true", "did not understand"),
-        ("SET threads = 1", "did not understand"),
+        ("COPY predictions TO 'stolen.csv'", "answers one SELECT"),
+        ("SET enable_external_access = true", "answers one SELECT"),
+        ("SELECT 1; SELECT 2", "answers one SELECT"),
+        ("", "answers one SELECT"),
+        ("SELEC 1", "did not understand"),
     ],
 )
 def test_a_question_that_is_none_is_refused(folder: Path, sql: str, reason: str) -> None:
     with pytest.raises(LedgerError, match=reason):
         ask(folder, sql)
+
+
+def test_a_torn_table_is_said_in_our_words(tmp_path: Path) -> None:
+    asyncio.run(record(LocalStorage(tmp_path), PREDICTIONS, slot="worker-0"))
+    compact(tmp_path, now=NOW)
+    [path] = (tmp_path / "predictions").glob("*.parquet")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(LedgerError, match=r"cannot be read: .*parquet"):
+        totals(tmp_path)

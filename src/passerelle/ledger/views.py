@@ -42,6 +42,18 @@ CREATE VIEW orphans AS SELECT * FROM all_outcomes ANTI JOIN all_predictions USIN
 """  # noqa: S608  (constants of this file)
 
 
+_TOTALS = """
+WITH once AS (
+    SELECT id, role, version, arg_min(status, (received_at, writer, sequence, position)) AS status,
+        count(*) - 1 AS repeats
+    FROM all_predictions GROUP BY id, role, version
+)
+SELECT count(*), count(*) FILTER (role = 'live'), count(*) FILTER (role = 'shadow'),
+    count(*) FILTER (status = 'failed'), count(*) FILTER (status = 'timed_out'), coalesce(sum(repeats), 0)::BIGINT,
+    (SELECT count(*) FROM outcomes), (SELECT count(*) FROM orphans),
+    (SELECT count(*) FROM pending_predictions) + (SELECT count(*) FROM pending_outcomes)
+FROM once
+"""
 _COLUMNS = {table: ", ".join(SCHEMAS[table].names) for table in TABLES}
 
 
@@ -87,6 +99,52 @@ def open_views(folder: Path) -> duckdb.DuckDBPyConnection:
         if data is not None:
             segments.append(read_rows(data, name))
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    try:
+        _define(connection, folder, segments)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, duckdb.Error):
+            raise LedgerError(f"the tables in {folder} cannot be read: {error}. Restore what is named.") from error
+        raise
+    return connection
+
+
+def ask(folder: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
+    """The answer to a question in SQL of the views, with a parameter for each ``?``.
+
+    Raises LedgerError if the question is not one SELECT, DuckDB does not understand it, or the ledger cannot be read.
+    """
+    with open_views(folder) as connection:
+        try:
+            # A COPY could write over the ledger's own files, which the connection may open.
+            if [one.type for one in connection.extract_statements(sql)] != [duckdb.StatementType.SELECT]:
+                raise LedgerError(f"the ledger answers one SELECT, and was asked {sql!r}: ask of its views.")
+            # Through Arrow: DuckDB's own fetch of a moment needs pytz.
+            answer = connection.sql(sql, params=list(parameters)).to_arrow_table()
+        except duckdb.Error as error:
+            raise LedgerError(f"the ledger did not understand {sql!r}: {error}") from error
+    columns = [column.to_pylist() for column in answer.columns]
+    return Answer(columns=tuple(answer.column_names), rows=list(zip(*columns, strict=True)))
+
+
+def totals(folder: Path) -> Totals:
+    """How much the ledger in ``folder`` holds now, counted once each."""
+    counted = ask(folder, _TOTALS).rows[0]
+    predictions, live, shadow, failed, timed_out, repeats, outcomes, orphans, uncompacted = counted
+    return Totals(
+        predictions=predictions,
+        live=live,
+        shadow=shadow,
+        failed=failed,
+        timed_out=timed_out,
+        outcomes=outcomes,
+        orphans=orphans,
+        repeats=repeats,
+        uncompacted=uncompacted,
+    )
+
+
+def _define(connection: duckdb.DuckDBPyConnection, folder: Path, segments: list[SegmentRows]) -> None:
     paths: list[str] = []
     for table in TABLES:
         delta = open_table(folder, table)
@@ -100,55 +158,6 @@ def open_views(folder: Path) -> duckdb.DuckDBPyConnection:
     # Questions are asked of the ledger: SQL that reads or writes other files, or loads code, is refused.
     connection.execute(f"SET TimeZone = 'UTC'; SET allowed_paths = {_listed(paths)};")
     connection.execute("SET enable_external_access = false; SET lock_configuration = true;")
-    return connection
-
-
-def ask(folder: Path, sql: str, parameters: Sequence[object] = ()) -> Answer:
-    """The answer to a question in SQL of the views, with a parameter for each ``?``.
-
-    Raises LedgerError if DuckDB does not understand the question, or the ledger cannot be read.
-    """
-    with open_views(folder) as connection:
-        try:
-            asked = connection.sql(sql, params=list(parameters))
-            # Through Arrow: DuckDB's own fetch of a moment needs pytz.
-            answer = None if asked is None else asked.to_arrow_table()
-        except duckdb.Error as error:
-            raise LedgerError(f"the ledger did not understand {sql!r}: {error}") from error
-    if answer is None:
-        raise LedgerError(f"{sql!r} asks for no rows: write a SELECT.")
-    columns = [column.to_pylist() for column in answer.columns]
-    return Answer(columns=tuple(answer.column_names), rows=list(zip(*columns, strict=True)))
-
-
-def totals(folder: Path) -> Totals:
-    """How much the ledger in ``folder`` holds now, counted once each."""
-    with open_views(folder) as connection:
-        counted = connection.execute("""
-            WITH once AS (
-                SELECT id, role, version, arg_min(status, (received_at, writer, sequence, position)) AS status,
-                    count(*) - 1 AS repeats
-                FROM all_predictions GROUP BY id, role, version
-            )
-            SELECT count(*), count(*) FILTER (role = 'live'), count(*) FILTER (role = 'shadow'),
-                count(*) FILTER (status = 'failed'), count(*) FILTER (status = 'timed_out'),
-                coalesce(sum(repeats), 0)::BIGINT,
-                (SELECT count(*) FROM outcomes), (SELECT count(*) FROM orphans),
-                (SELECT count(*) FROM pending_predictions) + (SELECT count(*) FROM pending_outcomes)
-            FROM once
-        """).fetchone()
-    predictions, live, shadow, failed, timed_out, repeats, outcomes, orphans, uncompacted = counted or (0,) * 9
-    return Totals(
-        predictions=predictions,
-        live=live,
-        shadow=shadow,
-        failed=failed,
-        timed_out=timed_out,
-        outcomes=outcomes,
-        orphans=orphans,
-        repeats=repeats,
-        uncompacted=uncompacted,
-    )
 
 
 def _pending(delta: DeltaTable | None, table: TableName, segments: list[SegmentRows]) -> pa.Table:

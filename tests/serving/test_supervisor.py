@@ -221,8 +221,9 @@ def test_a_revision_that_cannot_be_loaded_leaves_the_old_one_answering_even_afte
         os.kill(victim, signal.SIGKILL)
         while observed(land.environment)["w0"].pid == victim:
             time.sleep(0.02)
+        wait_observed(land.environment, 1, 2, 10)  # the new worker too: from what the old one had applied
         for _ in range(20):
-            state = CLIENT.get(f"{endpoint.url}/ready").json()
+            state = json.loads(ask(endpoint.url, "/ready"))
             assert (state["revision"], state["problem"]["revision"]) == (1, 2)
             assert "lost its golden rows" in state["problem"]["reason"]
         wait_observed(land.environment, land.deploy(8), 2, 10)
@@ -230,16 +231,29 @@ def test_a_revision_that_cannot_be_loaded_leaves_the_old_one_answering_even_afte
 
 
 def test_metrics_are_of_all_workers(land: Any) -> None:
+    """One worker is stopped, so that the other answers; then the other way round: each has counted three events."""
     land.deploy(7)
     with land.serve(workers=2) as endpoint:
-        for number in range(20):
-            CLIENT.post(
-                f"{endpoint.url}/predict", content=body(f"{number}"), headers={"content-type": "application/json"}
-            )
-        for _ in range(5):
-            text = CLIENT.get(f"{endpoint.url}/metrics").text
-            assert 'passerelle_events_total{role="live",status="scored",version="7"} 20.0' in text
+        pids = [one.pid for one in observed(land.environment).values()]
+        for number, stopped in enumerate(pids):
+            os.kill(stopped, signal.SIGSTOP)
+            try:
+                for row in range(3):
+                    ask(endpoint.url, "/predict", body(f"{number}-{row}"))
+                text = ask(endpoint.url, "/metrics")
+            finally:
+                os.kill(stopped, signal.SIGCONT)
+            assert f'passerelle_events_total{{role="live",status="scored",version="7"}} {3 * (number + 1)}.0' in text
             assert "passerelle_revision 1.0" in text
+
+
+def ask(url: str, path: str, content: bytes | None = None) -> str:
+    """Over a connection of its own, so that any worker may take it."""
+    method = "GET" if content is None else "POST"
+    headers = {"content-type": "application/json", "connection": "close"}
+    reply = CLIENT.request(method, url + path, content=content, headers=headers, timeout=20)
+    assert reply.status_code == 200
+    return reply.text
 
 
 def test_a_worker_that_has_not_applied_a_revision_is_named(land: Any) -> None:

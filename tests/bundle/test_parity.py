@@ -112,6 +112,14 @@ def test_numbers_are_compared_relatively() -> None:
     assert compared(right, task="regression").flips == 0
 
 
+def test_too_slow_is_told() -> None:
+    def late(_: Columns) -> Any:
+        raise TimeoutError("the model did not answer 1000 rows within 5 s.")
+
+    with pytest.raises(ParityError, match=r"1000 rows within 5 s\. The model is too slow.*serving\.deadline_ms"):
+        compared(late)
+
+
 def test_rows_set_apart() -> None:
     columns: Columns = {
         "noise": np.arange(6.0),

@@ -180,6 +180,26 @@ def test_deadline_kills_and_restarts(make: Make) -> None:
     asyncio.run(live())
 
 
+def test_closing_right_after_a_timeout_leaves_no_child(make: Make) -> None:
+    def sleep(X: Any) -> None:  # noqa: N803
+        if (X["hour"] > 99).any():
+            time.sleep(60)
+
+    async def live() -> int:
+        async with running(make(trap(sleep))) as scorer:
+            scorer._deadline_s = 0.2
+            first = pid_of(scorer)
+            with pytest.raises(TimeoutError):
+                await scorer.score(one(100))
+        with pytest.raises(ScoringError, match="is not running"):
+            await scorer.score(one(5))
+        return first
+
+    pid = asyncio.run(live())
+    assert not psutil.pid_exists(pid)
+    assert not psutil.Process().children()
+
+
 def test_a_cancelled_batch_does_not_answer_the_next(make: Make) -> None:
     class Slow:
         classes_ = (False, True)

@@ -77,14 +77,17 @@ async def compare(
 
     The largest size takes every row in order; each smaller one takes ``singles`` batches of shuffled rows.
     ``reference`` is a scorer that is known to be right: with it, a suspect is found by substituting one column at a
-    time in a row that agrees.
+    time in a row that agrees. Raises ScoringError if the model fails, ParityError if it is too slow.
     """
     rows = count(answers.inputs)
     comparisons = flips = 0
     wrong = np.zeros(rows, dtype=np.bool_)
     gap, worst = 0.0, None
     for size, index in _batches(rows, chunks, singles, seed):
-        answered = await scorer.score(take(answers.inputs, index))
+        try:
+            answered = await scorer.score(take(answers.inputs, index))
+        except TimeoutError as error:
+            raise ParityError(f"{error} The model is too slow to be served: raise serving.deadline_ms.") from error
         expected = answers.outputs[index]
         gaps = differences(answered, expected, task)
         comparisons += len(index)

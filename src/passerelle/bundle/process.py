@@ -82,6 +82,11 @@ class _Child:
         await self._process.stdin.drain()
         return await self.read(wanted)
 
+    def kill(self) -> None:
+        """Kill it, if it lives; ``end`` is still to be awaited."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
     async def wait(self) -> None:
         """Until it is dead."""
         await self._process.wait()
@@ -93,11 +98,12 @@ class _Child:
         try:
             await asyncio.wait_for(self._process.wait(), patience_s)
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self.kill()
             await self._process.wait()
-        with contextlib.suppress(TimeoutError):  # a grandchild may hold stderr open
-            await asyncio.wait_for(self._draining, END_S)
+        # To their ends, or the pipes stay open. A grandchild may hold them; a batch in flight may be reading already.
+        assert self._process.stdout is not None  # we asked for a pipe
+        with contextlib.suppress(TimeoutError, RuntimeError):
+            await asyncio.wait_for(asyncio.gather(self._draining, self._process.stdout.read()), END_S)
         return death(self._python, self._process.returncode, self._tail.decode(errors="replace"))
 
 
@@ -118,6 +124,7 @@ class ProcessScorer:
         self._lock = asyncio.Lock()
         self._child: _Child | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[str]] = set()
         self._restart: asyncio.Task[None] | None = None
         self._deaths = 0
         self._reason = "it was not started"
@@ -162,7 +169,7 @@ class ProcessScorer:
             await child.end(patience_s=END_S)
         for task in (waiting := [*self._tasks]):
             task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.gather(*waiting, *self._ending, return_exceptions=True)
 
     async def _open(self) -> _Child:
         """A child that has reproduced the golden rows."""
@@ -229,11 +236,13 @@ class ProcessScorer:
         if self._child is not child or self._closed:
             return
         self._child = None
-        self._keep(_ended(child))
+        child.kill()
+        ending = asyncio.create_task(child.end())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
         if counts:
             self._count_death(reason)
-        if self._deaths < DEATHS:
-            self._restart = self._keep(self._revive())
+        self._restart = self._keep(self._revive())
 
     def _count_death(self, reason: str) -> None:
         self._deaths += 1
@@ -280,7 +289,3 @@ class ProcessScorer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-async def _ended(child: _Child) -> None:
-    await child.end()

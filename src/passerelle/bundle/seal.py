@@ -187,7 +187,7 @@ def close(draft: Path, manifest: Manifest, *, into: Path, key: Ed25519PrivateKey
 def _to_disk(path: Path) -> None:
     if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 
 from passerelle.data.contract import load_contract
+from passerelle.project.note import render
 from passerelle.project.settings import FILE, load_project
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights"
@@ -179,6 +181,21 @@ def test_the_settings_and_the_contract_are_read() -> None:
     assert sorted(tables) == ["airports", "flights", "outcomes", "weather"]
     assert tables["weather"].key == ("origin", "time_hour")
     assert tables["weather"].schema.column("wind_speed").maximum is None
+
+
+@pytest.mark.parametrize(("language", "file"), [("en", "cadrage.md"), ("fr", "cadrage.fr.md")])
+def test_the_scoping_note_is_filled_in_and_quotes_the_settings(language: str, file: str, tmp_path: Path) -> None:
+    settings = (FLIGHTS / FILE).read_text().replace('language = "en"', f'language = "{language}"')
+    (tmp_path / FILE).write_text(settings)
+    text = (FLIGHTS / file).read_text()
+    (tmp_path / "cadrage.md").write_text(text)
+    project = load_project(tmp_path / FILE)
+    page = render(project, reached={}, figures={"auc": 0.6722}, now=datetime(2026, 12, 1, tzinfo=UTC))
+    assert "[to answer]" not in text
+    assert "[à compléter]" not in text
+    placeholders = {"task.lead_hours", "task.horizon_hours", "costs.action", "costs.missed", "costs.threshold"}
+    assert all(f"{{{{ {name} }}}}" in text for name in {*placeholders, "milestones", "acceptance", "gate.margin"})
+    assert (">36<" in page, "Ranks the flights at risk first" in page) == (True, True)
 
 
 def test_a_quick_rolling_origin(rolling_origin: ModuleType) -> None:

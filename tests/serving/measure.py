@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 
 import uvloop
-from conftest import Land
 
 SECONDS = 4.0
 INPUTS = {"distance": 250.0, "carrier": "UA", "plane": None}
@@ -52,6 +51,8 @@ async def measure(url: str, rows: int, connections: int) -> str:
 
 
 if __name__ == "__main__":
+    from conftest import Land
+
     with tempfile.TemporaryDirectory() as folder:
         land = Land(Path(folder))
         land.deploy(7, ledger=sys.argv[1] if len(sys.argv) > 1 else "durable")

@@ -10,6 +10,7 @@ import pytest
 
 from passerelle.errors import BundleError, DeploymentError, LedgerError, ScoringError
 from passerelle.ledger.records import Outcome, Prediction
+from passerelle.ledger.segments import frame
 from passerelle.schema import Column, RowsError, Schema
 from passerelle.serving.events import Answer, Event, TruthSent
 from passerelle.serving.service import LedgerOffError, NotReadyError
@@ -276,6 +277,16 @@ def test_private_columns_are_hashed_or_dropped_in_the_record_and_scored_as_they_
         assert set(record.inputs) == {"carrier", "plane"}
         assert record.inputs["carrier"] == record.unit
         assert len(record.unit) == 32
+
+    run(work())
+
+
+def test_a_number_beyond_64_bits_is_recorded_as_the_model_read_it(house: Any) -> None:
+    async def work() -> None:
+        await house.service.apply(house.deployment(1))
+        await house.service.predict([event(2**70), event(5)])
+        assert [repr(record.inputs["distance"]) for record in house.memory.records] == [repr(float(2**70)), "5"]
+        assert frame(house.memory.records)  # as the ledger writes it
 
     run(work())
 

@@ -17,6 +17,8 @@ from passerelle.schema import Issue, RowsError
 from passerelle.serving.batching import Scored
 from passerelle.serving.events import Event
 
+_MAX_INTEGER = 2**63
+
 
 class Fact(msgspec.Struct, frozen=True):
     """What is known of an event besides its inputs."""
@@ -42,6 +44,16 @@ def fact_of(event: Event, deployment: Deployment, row: int, received_at: datetim
     if unit is None:
         return Fact(id, id, None, at, received_at)
     return Fact(id, _text(unit), deployment.unit, at, received_at)
+
+
+def _recordable(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A number beyond 64 bits as the float that the model was given: the ledger's integers end there."""
+    if any(type(value) is int and not -_MAX_INTEGER <= value < _MAX_INTEGER for value in inputs.values()):
+        return {
+            name: float(value) if type(value) is int and abs(value) >= _MAX_INTEGER else value
+            for name, value in inputs.items()
+        }
+    return inputs
 
 
 def _text(unit: Any) -> str:
@@ -85,7 +97,7 @@ def record_of(
         digest=variant.digest,
         trial=deployment.trial,
         probability=probability,
-        inputs=protect(event.inputs, privacy, salt=salt),
+        inputs=protect(_recordable(event.inputs), privacy, salt=salt),
         output=scored.output,
         error=scored.error,
         event_at=fact.at,

@@ -282,7 +282,10 @@ def _timestamp(value: Any) -> datetime:
         moment = None
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise ValueError(f"{_shown(value)} is not a moment with its offset, like 2013-01-31T12:00:00Z")
-    return moment
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{_shown(value)} is beyond the years 1 to 9999 in UTC") from error
 
 
 def _date(value: Any) -> date:

@@ -35,7 +35,7 @@ from passerelle.data.columns import columns_of, row_ids
 from passerelle.data.contract import load_contract
 from passerelle.data.landing import ingest, table_of
 from passerelle.data.rows import read_rows
-from passerelle.data.table import read
+from passerelle.data.table import read_conformed
 from passerelle.errors import DataError
 from passerelle.ledger.compaction import compact
 from passerelle.ledger.storage import ledger_folder
@@ -43,6 +43,7 @@ from passerelle.ledger.views import ask, totals
 from passerelle.loop.replay import Asked, Replayed, Told, replay
 from passerelle.loop.report import chart, write_page
 from passerelle.loop.rollout import PRODUCTION, deploy, reconcile
+from passerelle.loop.score import as_columns
 from passerelle.loop.train import Training, registry_of, train
 from passerelle.metrics import auc, evaluate, positions, rates_by_value
 from passerelle.notebook.submission import HANDOUT, HOLDOUT
@@ -219,7 +220,7 @@ def _period(project: Project, training: Training, files: list[Path]) -> Period:
     """The last delivery, read by the contract, as the events a caller would send and the truths that follow."""
     contract = load_contract(project)
     tables = {
-        name: (contract.tables[name].schema, columns_of(read(project, name), contract.tables[name].schema))
+        name: as_columns(*read_conformed(project, contract, name))
         for name in contract.tables
         if name not in (project.data.main, project.data.outcomes)
     }

@@ -155,7 +155,11 @@ def somebody_else(verb: str, tracking: str, folder: Path) -> None:
     """What the model's owner did, in a process of their own."""
     script = Path(__file__).with_name("somebody_elses_model.py")
     done = subprocess.run(
-        [sys.executable, str(script), verb, tracking, str(folder)], capture_output=True, text=True, check=False
+        [sys.executable, str(script), verb, tracking, str(folder)],
+        cwd=folder.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 

@@ -3,6 +3,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from making import START, outcome, prediction
 
@@ -63,7 +64,7 @@ def test_totals(folder: Path) -> None:
     )
 
 
-def test_the_first_record_of_an_id_wins_for_each_role_and_version(folder: Path) -> None:
+def test_the_first_record_of_an_id_wins_for_live_and_for_each_shadow(folder: Path) -> None:
     rows = ask(folder, "SELECT id, role, version, output FROM predictions ORDER BY received_at").rows
     assert rows == [
         ("a", "live", 1, [0.1]),
@@ -74,6 +75,14 @@ def test_the_first_record_of_an_id_wins_for_each_role_and_version(folder: Path) 
     ]
     assert ask(folder, "FROM repeats").rows == [("a", "live", 1, 2)]
     assert ask(folder, "SELECT count(*) FROM all_predictions").rows == [(7,)]
+
+
+def test_a_retry_that_another_version_answered_is_a_repeat(folder: Path) -> None:
+    again = msgspec.structs.replace(PREDICTIONS[0], version=9, received_at=NOW)
+    asyncio.run(record(LocalStorage(folder), [again], slot="worker-1"))
+    assert ask(folder, "SELECT version FROM predictions WHERE id = 'a' AND role = 'live'").rows == [(1,)]
+    assert ask(folder, "FROM repeats").rows == [("a", "live", 1, 3)]
+    assert totals(folder).repeats == 3
 
 
 def test_the_outcome_in_force_is_the_one_known_last(folder: Path) -> None:

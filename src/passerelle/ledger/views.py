@@ -3,8 +3,8 @@
 | view | a row is |
 |---|---|
 | all_predictions, all_outcomes | a record, as it was written |
-| predictions | a prediction: of each (id, role, version) the record received first |
-| repeats | an (id, role, version) that was recorded more than once, and how many records were too many |
+| predictions | a prediction: of each id the live record received first; of each (id, version) the first shadow |
+| repeats | an id, role and version of which records were too many (a live id counts for its first version), how many |
 | outcomes | an outcome, corrections included |
 | truths | an id and the outcome in force: the one known last, among those the one received last |
 | judged | a live prediction with its truth: ``truth`` (JSON text), ``known_at``, ``truth_received_at`` |
@@ -26,13 +26,15 @@ from passerelle.errors import LedgerError
 from passerelle.ledger.storage import LocalStorage
 from passerelle.ledger.tables import SCHEMAS, TABLES, SegmentRows, TableName, files_of, moved, open_table, read_rows
 
+#: What makes a record the same prediction: a live id is one, whichever version a retry reached.
+_SAME = "id, role, CASE role WHEN 'shadow' THEN version END"
 _FIRST = "received_at, writer, sequence, position"
 _LAST = "known_at DESC, received_at DESC, writer DESC, sequence DESC, position DESC"
 _VIEWS = f"""
 CREATE VIEW predictions AS SELECT * FROM all_predictions
-    QUALIFY row_number() OVER (PARTITION BY id, role, version ORDER BY {_FIRST}) = 1;
-CREATE VIEW repeats AS SELECT id, role, version, count(*) - 1 AS repeats FROM all_predictions
-    GROUP BY id, role, version HAVING count(*) > 1;
+    QUALIFY row_number() OVER (PARTITION BY {_SAME} ORDER BY {_FIRST}) = 1;
+CREATE VIEW repeats AS SELECT id, role, arg_min(version, ({_FIRST})) AS version, count(*) - 1 AS repeats
+    FROM all_predictions GROUP BY {_SAME} HAVING count(*) > 1;
 CREATE VIEW outcomes AS SELECT * FROM all_outcomes;
 CREATE VIEW truths AS SELECT * FROM all_outcomes
     QUALIFY row_number() OVER (PARTITION BY id ORDER BY {_LAST}) = 1;
@@ -42,18 +44,17 @@ CREATE VIEW orphans AS SELECT * FROM all_outcomes ANTI JOIN all_predictions USIN
 """  # noqa: S608  (constants of this file)
 
 
-_TOTALS = """
+_TOTALS = f"""
 WITH once AS (
-    SELECT id, role, version, arg_min(status, (received_at, writer, sequence, position)) AS status,
-        count(*) - 1 AS repeats
-    FROM all_predictions GROUP BY id, role, version
+    SELECT id, role, arg_min(status, ({_FIRST})) AS status, count(*) - 1 AS repeats
+    FROM all_predictions GROUP BY {_SAME}
 )
 SELECT count(*), count(*) FILTER (role = 'live'), count(*) FILTER (role = 'shadow'),
     count(*) FILTER (status = 'failed'), count(*) FILTER (status = 'timed_out'), coalesce(sum(repeats), 0)::BIGINT,
     (SELECT count(*) FROM outcomes), (SELECT count(*) FROM orphans),
     (SELECT count(*) FROM pending_predictions) + (SELECT count(*) FROM pending_outcomes)
 FROM once
-"""
+"""  # noqa: S608  (constants of this file)
 _COLUMNS = {table: ", ".join(SCHEMAS[table].names) for table in TABLES}
 
 
@@ -71,7 +72,7 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: int
     #: Outcome records whose prediction is not in the ledger.
     orphans: int
-    #: Prediction records beyond the first of their (id, role, version).
+    #: Prediction records beyond the first of their id (a shadow's: of its id and version).
     repeats: int
     #: Records in segments that no table holds yet.
     uncompacted: int

@@ -12,17 +12,17 @@ from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask
 from passerelle.loop.rollout import PRODUCTION
 from passerelle.loop.train import registry_of
-from passerelle.project.note import FILE, render
+from passerelle.project.note import FILE, open_questions, render
 from passerelle.project.settings import Project, Stage
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 
 
 def reached(project: Project) -> dict[Stage, datetime]:
-    """Stage → when it was first reached. Scoped: the note is there; judged: an outcome has met its prediction."""
+    """Stage → when it was first reached. Scoped: no question of the note is open; judged: an outcome met its event."""
     found: dict[Stage, datetime] = {}
     note = project.root / FILE
-    if note.exists():
+    if note.exists() and open_questions(project) == 0:
         found["scoped"] = datetime.fromtimestamp(note.stat().st_mtime, UTC)
     firsts: dict[str, Stage] = {"delivery": "data", "version": "trained", "deployment": "deployed"}
     for event in events(open_state(project.state)):

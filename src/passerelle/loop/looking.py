@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from passerelle.data.contract import load_contract
 from passerelle.data.table import forget as forget_rows
+from passerelle.data.table import snapshot
 from passerelle.errors import LedgerError, SettingsError
 from passerelle.ledger.compaction import compact as move
 from passerelle.ledger.forgetting import forget
@@ -64,8 +66,13 @@ def forget_unit(project: Project, unit: str, *, now: datetime) -> dict[str, str]
             raise SettingsError(f"{folder} has no deployment, so its salt is not known: restore its revisions first.")
         done = forget(folder, unit, privacy=project.privacy, unit_column=column, salt=deployment.salt)
         erased[f"ledger of {folder.name}"] = str(done)
-    if column is not None:
-        erased["accepted data"] = f"{forget_rows(project, column, unit):,} rows"
+    holders = [
+        name
+        for name, table in load_contract(project).tables.items()
+        if column in table.schema.names and name in snapshot(project).tables
+    ]
+    if column is not None and holders:
+        erased[f"accepted data ({', '.join(holders)})"] = f"{forget_rows(project, column, unit):,} rows"
     record(open_state(project.state), Event(at=now, kind="forget", subject="unit", sentence="a unit was erased"))
     return erased
 

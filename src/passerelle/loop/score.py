@@ -19,7 +19,7 @@ from passerelle.data.columns import columns_of, row_ids
 from passerelle.data.contract import TableContract, load_contract
 from passerelle.data.reading import read_file
 from passerelle.data.rows import read_rows
-from passerelle.data.table import read
+from passerelle.data.table import read_conformed
 from passerelle.deployment.spec import Deployment, Variant
 from passerelle.errors import DataError, DeploymentError
 from passerelle.ledger.records import Outcome
@@ -89,7 +89,13 @@ def record_outcomes(project: Project, file: Path, *, environment: str, now: date
     """Record a file of outcomes in the ledger: its key (or ``id``), the target, and known_at."""
     names = set(read_file(file).columns)
     task = project.task
-    kinds = load_contract(project).tables[project.data.outcomes].schema
+    known = load_contract(project).tables.get(project.data.outcomes)
+    if known is None:
+        raise DataError(
+            f"contract.toml has no table {project.data.outcomes!r} yet, which says what {task.target!r} holds: "
+            "passerelle ingest a first delivery of outcomes."
+        )
+    kinds = known.schema
     wanted = ("id",) if "id" in names and not set(task.key) <= names else task.key
     columns = tuple(kinds.column(name) if name in kinds.names else Column(name=name, kind="string") for name in wanted)
     known_at = Column(name="known_at", kind="timestamp")
@@ -110,6 +116,11 @@ def record_outcomes(project: Project, file: Path, *, environment: str, now: date
     return Recorded(recorded=len(outcomes), unknown=sum(one.id in orphans for one in outcomes))
 
 
+def as_columns(rows: pa.Table, schema: Schema) -> tuple[Schema, Columns]:
+    """A table's fields and its rows, as event_rows takes them."""
+    return schema, columns_of(rows, schema)
+
+
 def _events_of(
     project: Project, file: Path, live: Variant, trusted_keys: tuple[str, ...], schema: Schema
 ) -> tuple[list[str | None], Columns]:
@@ -120,8 +131,8 @@ def _events_of(
     if main is not None and set(main.schema.names) <= names:
         rows = columns_of(read_rows(file, main), main.schema)
         tables = {
-            name: (one.schema, columns_of(read(project, name), one.schema))
-            for name, one in contract.tables.items()
+            name: as_columns(*read_conformed(project, contract, name))
+            for name in contract.tables
             if name not in (project.data.main, project.data.outcomes)
         }
         tables[project.data.main] = (main.schema, rows)

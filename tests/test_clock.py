@@ -1,0 +1,33 @@
+"""The clock, the errors and the names: small parts that everything leans on."""
+
+from __future__ import annotations
+
+import pytest
+
+from passerelle import errors
+from passerelle.clock import parse_moment, system_clock
+from passerelle.errors import PasserelleError
+from passerelle.names import missing_extra
+
+
+def test_now_is_aware() -> None:
+    assert system_clock().utcoffset() is not None
+
+
+@pytest.mark.parametrize(("text", "hint"), [("2013-01-31", "no offset"), ("soon", "is not a moment")])
+def test_a_moment_without_its_offset_is_refused(text: str, hint: str) -> None:
+    with pytest.raises(PasserelleError, match=hint):
+        parse_moment(text)
+
+
+def test_every_error_has_a_default_message_that_says_what_to_do() -> None:
+    classes = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, PasserelleError)]
+    assert len(classes) > 10
+    for one in classes:
+        assert str(one()) == (one.__doc__ or "").strip()
+        assert one.exit_code in (1, 2, 3)
+
+
+def test_a_package_that_is_not_ours_to_install_is_not_explained_away() -> None:
+    assert missing_extra(ModuleNotFoundError(name="torch")) is None
+    assert "passerelle[serve]" in str(missing_extra(ModuleNotFoundError(name="uvicorn.config")))

@@ -119,6 +119,14 @@ def test_ten_classes_and_names_of_classes(of_arrays: bool, tmp_path: Path) -> No
     assert program.outputs == 10
 
 
+def test_a_tree_of_one_leaf_among_others(tmp_path: Path) -> None:
+    data = load_wine(as_frame=True)
+    model = RandomForestClassifier(6, random_state=0).fit(data.data, data.target)
+    model.estimators_[2] = DecisionTreeClassifier(min_samples_split=10**6).fit(data.data.to_numpy(), data.target)
+    model.estimators_[4] = DecisionTreeClassifier(min_samples_split=10**6).fit(data.data.to_numpy(), data.target)
+    assert_crosses(model, data.data, tmp_path, task="multiclass", classes=(0, 1, 2))
+
+
 def test_the_positive_class_may_be_the_first(tmp_path: Path) -> None:
     data = load_breast_cancer(as_frame=True)
     names = np.where(data.target == 1, "benign", "malignant")

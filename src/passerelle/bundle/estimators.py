@@ -30,6 +30,7 @@ from passerelle.bundle.preparation import (
     Lanes,
     by_name,
     function_name,
+    is_missing,
     kind_of,
     lookup,
     numbers,
@@ -172,7 +173,9 @@ def _boosted(draft: Draft, model: Any, lanes: Lanes, response: Response) -> int:
         for target, one in enumerate(stage)
     ]
     raw = _forest(draft, source, trees, len(start), base=numbers(start), rounded=True, finite=True)
-    return raw if response == "decision" or not hasattr(model, "classes_") else _link(draft, raw, model._loss)  # noqa: SLF001
+    if response == "decision" or not hasattr(model, "classes_"):
+        return raw
+    return _link(draft, raw, model._loss)  # noqa: SLF001  (the fitted link)
 
 
 def _histogram(draft: Draft, model: Any, lanes: Lanes, response: Response) -> int:
@@ -180,7 +183,7 @@ def _histogram(draft: Draft, model: Any, lanes: Lanes, response: Response) -> in
     if not hasattr(model, "_preprocessor"):
         raise Unsupported(f"{kind_of(model)} of scikit-learn before 1.4 has no code-free form.")
     if model._preprocessor is not None:  # noqa: SLF001  (nothing public holds the categories' codes)
-        encoder = model._preprocessor.named_transformers_["encoder"]  # noqa: SLF001
+        encoder = model._preprocessor.named_transformers_["encoder"]  # noqa: SLF001  (the same)
         coded = [lane for lane, is_category in zip(lanes, model.is_categorical_, strict=True) if is_category]
         plain = [lane for lane, is_category in zip(lanes, model.is_categorical_, strict=True) if not is_category]
         lookups = tuple(
@@ -189,19 +192,19 @@ def _histogram(draft: Draft, model: Any, lanes: Lanes, response: Response) -> in
         )
         lanes = draft.lanes(Recode(lookups=lookups), len(coded)) + plain
     source = draft.matrix(lanes, kind_of(model))
-    start = numbers(model._baseline_prediction).reshape(-1)  # noqa: SLF001
+    start = numbers(model._baseline_prediction).reshape(-1)  # noqa: SLF001  (kept nowhere else)
     trees = [
         (target, histogram_tree(predictor))
-        for stage in model._predictors  # noqa: SLF001
+        for stage in model._predictors  # noqa: SLF001  (kept nowhere else)
         for target, predictor in enumerate(stage)
     ]
     raw = _forest(draft, source, trees, len(start), base=start)
-    return raw if response == "decision" else _link(draft, raw, model._loss)  # noqa: SLF001
+    return raw if response == "decision" else _link(draft, raw, model._loss)  # noqa: SLF001  (the fitted link)
 
 
 def _codes(categories: list[Any]) -> list[float]:
     """1, 2, 3 ... ; NaN for a missing value, which HistGradientBoosting treats like an unknown one."""
-    return [np.nan if category is None or category != category else at + 1.0 for at, category in enumerate(categories)]  # noqa: PLR0124
+    return [np.nan if is_missing(category) else at + 1.0 for at, category in enumerate(categories)]
 
 
 def _lightgbm(draft: Draft, model: Any, lanes: Lanes, _: Response) -> int:

@@ -171,19 +171,24 @@ def _union(draft: Draft, union: Any, lanes: Lanes) -> Lanes:
     ]
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Is it None, NaN or pandas' NA?
+
+    >>> is_missing(None), is_missing(float("nan")), is_missing("nan")
+    (True, True, False)
+    """
     return value is None or type(value).__name__ == "NAType" or bool(value != value)  # noqa: PLR0124  (NaN)
 
 
 def _imputer(draft: Draft, imputer: Any, lanes: Lanes) -> Lanes:
     statistics = list(imputer.statistics_)
-    kept = [at for at, value in enumerate(statistics) if imputer.keep_empty_features or not _is_missing(value)]
+    kept = [at for at, value in enumerate(statistics) if imputer.keep_empty_features or not is_missing(value)]
     in_numbers = [at for at, lane in enumerate(lanes) if lane.kind == "number"]
     marker = imputer.missing_values
     out = dict(enumerate(lanes))
     marked = [] if imputer.indicator_ is None else [int(at) for at in imputer.indicator_.features_]
     flags: Lanes = []
-    missing = numbers([np.nan if _is_missing(marker) else marker]) if in_numbers or marked else numbers([])
+    missing = numbers([np.nan if is_missing(marker) else marker]) if in_numbers or marked else numbers([])
     if in_numbers:
         try:
             fill = numbers([statistics[at] if at in kept else np.nan for at in in_numbers])
@@ -203,7 +208,7 @@ def _imputer(draft: Draft, imputer: Any, lanes: Lanes) -> Lanes:
     elif marked:
         raise Unsupported("sklearn.SimpleImputer(add_indicator=True) on strings has no code-free form.")
     for at in (at for at in kept if lanes[at].kind == "text"):
-        if not _is_missing(marker) or not isinstance(statistics[at], str):
+        if not is_missing(marker) or not isinstance(statistics[at], str):
             raise Unsupported(f"sklearn.SimpleImputer fills {statistics[at]!r} for {marker!r} among strings.")
         lane = lanes[at]
         out[at] = replace(lane, fill=lane.fill if lane.fill is not None else str(statistics[at]))
@@ -278,8 +283,8 @@ def _components(draft: Draft, pca: Any, lanes: Lanes) -> Lanes:
 
 def lookup(lane: Lane, categories: Sequence[Any], values: Sequence[float], unknown: float, reader: str) -> Lookup:
     """What each category of a lane becomes; what is missing is a category of its own, or else is unknown."""
-    known = {category: value for category, value in zip(categories, values, strict=True) if not _is_missing(category)}
-    holes = [value for category, value in zip(categories, values, strict=True) if _is_missing(category)]
+    known = {category: value for category, value in zip(categories, values, strict=True) if not is_missing(category)}
+    holes = [value for category, value in zip(categories, values, strict=True) if is_missing(category)]
     missing = holes[0] if holes else unknown
     if lane.kind == "text":
         texts = tuple(category for category in known if isinstance(category, str))
@@ -331,7 +336,7 @@ def _ordinal(draft: Draft, encoder: Any, lanes: Lanes) -> Lanes:
     for at, lane in enumerate(lanes):
         categories = list(encoder.categories_[at])
         rare = _rare(encoder, at)
-        common = [place for place in range(len(categories)) if place not in rare and not _is_missing(categories[place])]
+        common = [place for place in range(len(categories)) if place not in rare and not is_missing(categories[place])]
         codes: dict[int, float] = {place: float(code) for code, place in enumerate(common)}
         codes |= dict.fromkeys(rare, float(len(common)))
         values = [codes.get(place, float(encoder.encoded_missing_value)) for place in range(len(categories))]

@@ -30,6 +30,7 @@ from passerelle.bundle.form import (
     read_form,
     trees_file,
 )
+from passerelle.bundle.graph import refuse_other_operators
 from passerelle.errors import BundleError, ScoringError
 from passerelle.schema import Columns, count
 
@@ -318,6 +319,8 @@ def _session(file: Path) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+        data = file.read_bytes()
+        refuse_other_operators(data)
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions share no base class of its own
         raise BundleError(f"{file} cannot be loaded ({error}): fetch the bundle again.") from error

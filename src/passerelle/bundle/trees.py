@@ -192,8 +192,8 @@ def _lightgbm_tree(block: dict[str, str], sets: dict[int, Array], categories: di
         raise Unsupported("lightgbm with zero_as_missing has no code-free form.")
     threshold = np.array(block["threshold"].split(), dtype=np.float64)
     # NaN takes the default way where the split knows missing values; else it counts as 0 (Tree::NumericalDecision).
+    # Among categories there is no NaN any more: it was made 0, of which no split is (estimators._lightgbm_codes).
     missing_left = np.where(missing == _MISSING_NAN, (decision & _DEFAULT_LEFT) != 0, threshold >= 0)
-    missing_left[list(sets)] = False  # a category that no split names goes right, and so does NaN
     pad = np.zeros(len(values))
     children = (_integers(block, name) for name in ("left_child", "right_child"))
     places = [np.where(child < 0, inner + ~child, child) for child in children]

@@ -227,7 +227,7 @@ def test_each_rule_can_find_a_fault(
 def verbs() -> list[str]:
     from passerelle.cli import main
 
-    return sorted(main.commands)
+    return sorted(name for name, command in main.commands.items() if not command.hidden)
 
 
 @pytest.mark.parametrize("verb", verbs())

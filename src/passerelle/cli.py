@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 something failed, 2 wrong usage or settings, 3 refused by 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,8 @@ class Verbs(click.Group):
         """Run the verb that was asked for."""
         try:
             return super().invoke(ctx)
-        except PasserelleError as error:
-            click.echo(f"passerelle: {error}", err=True)
-            ctx.exit(error.exit_code)
-        except ModuleNotFoundError as error:
-            known = missing_extra(error)
+        except (PasserelleError, ModuleNotFoundError) as error:
+            known = missing_extra(error) if isinstance(error, ModuleNotFoundError) else error
             if known is None:
                 raise
             click.echo(f"passerelle: {known}", err=True)
@@ -72,19 +69,13 @@ def project_of(context: click.Context) -> Project:
 def show(value: Any, *, as_json: bool, text: str | Iterable[str]) -> None:
     """Print a value for a program, or its text for a person."""
     if as_json:
-        sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2) + b"\n")
-        return
-    for line in [text] if isinstance(text, str) else text:
-        click.echo(line)
+        text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()
+    click.echo(text if isinstance(text, str) else "\n".join(text))
 
 
-def note_progress(label: str) -> Callable[[int, int, str], None]:
-    """A callback that shows, on a terminal, how far long work has come; elsewhere a line for each step."""
-
-    def on_step(number: int, total: int, what: str) -> None:
-        click.echo(f"  {label} {number}/{total}  {what[:80]}", err=True)
-
-    return on_step
+def on_cell(number: int, total: int, first_line: str) -> None:
+    """Say which cell of the notebook runs."""
+    click.echo(f"  cell {number}/{total}  {first_line[:80]}", err=True)
 
 
 @main.command()
@@ -160,7 +151,7 @@ def train(context: click.Context, *, again: bool, as_json: bool) -> None:
     """
     from passerelle.loop.train import train as run
 
-    training = run(project_of(context), now=system_clock(), again=again, on_step=note_progress("cell"))
+    training = run(project_of(context), now=system_clock(), again=again, on_step=on_cell)
     show(training, as_json=as_json, text=training.lines())
 
 

@@ -12,7 +12,6 @@ EXTRAS = {
     "numpy": "serve",
     "onnxruntime": "serve",
     "prometheus_client": "serve",
-    "starlette": "serve",
     "uvicorn": "serve",
     "alembic": "control",
     "deltalake": "control",

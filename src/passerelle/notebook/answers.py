@@ -78,7 +78,7 @@ def answer(model: Any, X: Any, *, task: TaskKind, classes: Sequence[Label]) -> N
     return answers
 
 
-def _ask(model: Any, X: Any, task: TaskKind) -> NDArray[Any]:  # noqa: N803
+def _ask(model: Any, X: Any, task: TaskKind) -> NDArray[Any]:  # noqa: N803  (X is its name)
     library = type(model).__module__.partition(".")[0]
     name = type(model).__name__
     if library == "xgboost" and name == "Booster":

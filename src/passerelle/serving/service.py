@@ -315,7 +315,7 @@ async def _score(active: Active, parts: dict[int, list[int]], read: dict[int, Co
     return [scored[row] for row in range(rows)]
 
 
-def _answer(active: Active, id: str, version: int, scored: Scored) -> Answer:  # noqa: A002
+def _answer(active: Active, id: str, version: int, scored: Scored) -> Answer:  # noqa: A002  (the caller's word)
     revision = active.deployment.revision
     if scored.output is None:
         late = True if scored.status == "timed_out" else msgspec.UNSET

@@ -100,7 +100,6 @@ def new(context: click.Context, name: str, task: Any, language: Any, *, time: bo
     folder = context.obj / name
     paths = create(folder, name, task=task, language=language, time=time, today=system_clock().date())
     trust(folder / ".passerelle", public_hex(own_key()))
-    (folder / ".passerelle" / "python").write_text(f"{sys.executable}\n")
     click.echo(f"Made {folder} with {len(paths)} files. Next:\n  cd {folder}\n  passerelle ingest && passerelle train")
 
 
@@ -132,6 +131,7 @@ def ingest(context: click.Context, files: tuple[Path, ...], table: str | None, *
 
     project = project_of(context)
     # By hand, in a kernel of another environment, training_data asks this interpreter for the data.
+    project.state.mkdir(parents=True, exist_ok=True)
     (project.state / "python").write_text(f"{sys.executable}\n")
     deliveries = land(project, list(files) or inbox(project), now=system_clock(), table=table)
     lines = [f"{one.status:12} {one.sentence}" for one in deliveries] or ["Nothing new in the inbox."]

@@ -74,7 +74,7 @@ def submit(
         )
     crossing.write(session)
     session.submitted = crossing
-    print(crossing.summary + ("\n  It replaces what was submitted before." if replaced else ""))  # noqa: T201
+    print(crossing.summary + ("\n  It replaces what was submitted before." if replaced else ""))  # noqa: T201  (for the notebook's reader)
 
 
 def answer_holdout() -> None:

@@ -133,9 +133,15 @@ class ProcessScorer:
 
     async def start(self) -> None:
         """Start the child and reproduce the golden rows. BundleError if it cannot, saying what is not as it was."""
+        if self._child is not None or self._restart is not None:
+            return
         if GOLDEN in self._manifest.files:
             self._golden = read_answers(self._bundle / GOLDEN)
-        self._adopt(await self._open())
+        child = await self._open()
+        if self._closed:
+            await child.end()
+            raise ScoringError(f"the scorer of {self._bundle.name} was closed before it had started.")
+        self._adopt(child)
 
     async def score(self, columns: Columns) -> NDArray[Any]:
         """The model's answers; errors as the Scorer has them."""
@@ -151,7 +157,7 @@ class ProcessScorer:
                 self._lose(child, reason)
                 raise TimeoutError(f"{reason}: its process was killed and is started again.") from None
             except (EOFError, OSError):
-                reason = await child.end()
+                reason = await child.end(patience_s=END_S)  # it is dying: to kill it now would hide how
                 self._lose(child, reason)
                 raise ScoringError(reason) from None
             except asyncio.CancelledError:
@@ -190,7 +196,7 @@ class ProcessScorer:
                 await child.read(Hello)
                 await self._reproduce(child)
         except (EOFError, OSError) as error:
-            reason = await child.end()
+            reason = await child.end(patience_s=0 if isinstance(error, TimeoutError) else END_S)
             late = f"the model of {self._bundle} was not ready within {START_S:g} s"
             raise BundleError(late if isinstance(error, TimeoutError) else f"{self._bundle}: {reason}") from error
         except BaseException:

@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+# A model's threads would fight over the cores with the other worker's tests.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 #: Set by .ci/run: every system part is there, so that a skip means a hole.
 NO_SKIPS = "PASSERELLE_NO_SKIPS"
 

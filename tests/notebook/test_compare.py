@@ -57,7 +57,9 @@ def test_a_scale_is_found(values: list[float], slope: float, intercept: float) -
     found = compare(pd.DataFrame({"x": left}), pd.DataFrame({"x": right}))
     assume(found and found[0].rows == len(values))
     assert found[0].unit is not None
-    np.testing.assert_allclose(found[0].unit[0] * left + found[0].unit[1], right, rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(
+        found[0].unit[0] * left + found[0].unit[1], right, rtol=1e-6, atol=1e-6 * np.abs(right).max()
+    )
 
 
 @given(st.lists(st.floats(-100, 100), min_size=8, max_size=8, unique=True), st.integers(0, 10**6))

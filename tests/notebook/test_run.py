@@ -10,7 +10,7 @@ import msgspec
 import nbformat
 import numpy as np
 import pytest
-from conftest import HELD, MakeProject
+from trips_project import HELD, MakeProject
 
 from passerelle.errors import NotebookError, PasserelleError, SettingsError, SubmissionError
 from passerelle.notebook.run import run_notebook

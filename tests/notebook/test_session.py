@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import MakeProject, hand_out
+from trips_project import MakeProject, hand_out
 
 CODE = """
 import sys

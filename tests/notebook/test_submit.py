@@ -10,12 +10,12 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import hand_out
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from trips_project import hand_out
 
 import passerelle
 from passerelle.errors import DataError, SubmissionError

@@ -9,12 +9,9 @@ from pathlib import Path
 
 from passerelle.bundle.compile import compile_form
 from passerelle.bundle.describing import describe_submission
-from passerelle.bundle.inline import equal
+from passerelle.bundle.inline import TOLERANCE, equal
 from passerelle.notebook.submission import Answers, Submission
 from passerelle.project.settings import Project
-
-#: The form serves only if it is within rounding of the model on all rows (relative to numbers above 1).
-TOLERANCE = 1e-12
 
 
 def write_form(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
@@ -48,7 +49,7 @@ from passerelle.notebook.submission import (
 )
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry, Version
-from passerelle.schema import Columns, decode_columns
+from passerelle.schema import Columns, count, decode_columns, take
 from passerelle.state import runs
 from passerelle.state.database import open_state
 from passerelle.state.lease import lease
@@ -56,6 +57,7 @@ from passerelle.state.timeline import Event, record
 
 #: A process scorer may differ from the notebook by this much (relative to numbers above 1): rounding of the same sums.
 TOLERANCE = 1e-12
+ROWS_AT_A_TIME = 1000
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,7 +179,7 @@ def _train(
         provenance=provenance,
         metrics=metrics,
         key=signing,
-        profile=profile(holdout.inputs, holdout.outputs, submitted.schema),
+        profile=profile(holdout.inputs, holdout.outputs, submitted.schema, privacy=project.privacy),
         inline=form,
     )
     parity = asyncio.run(_parity(bundle, holdout, project))
@@ -290,7 +292,11 @@ async def _score(version: Version, inputs: Columns, project: Project) -> NDArray
     )
     try:
         await scorer.start()
-        return await scorer.score(inputs)
+        parts = [
+            await scorer.score(take(inputs, slice(first, first + ROWS_AT_A_TIME)))
+            for first in range(0, count(inputs), ROWS_AT_A_TIME)
+        ]
+        return np.concatenate(parts)
     finally:
         await scorer.close()
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from compacting import compact_often
 from deltalake import DeltaTable
 from making import outcome, prediction
 
@@ -206,11 +207,6 @@ def test_new_files_are_put_on_the_disk_before_a_segment_goes(tmp_path: Path, mon
     assert {path.name for path in tables.files_below(tmp_path / "predictions")} - {
         "00000000000000000000.json"
     } <= before
-
-
-def compact_often(folder: str) -> None:
-    for _ in range(10):
-        compact(Path(folder), now=NOW)
 
 
 def test_writers_compactors_and_readers_at_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from state_writing import write_many
 
 from passerelle.errors import StateError
 from passerelle.state import runs, tables
@@ -69,16 +70,9 @@ def test_a_transaction_that_raises_leaves_nothing(tmp_path: Path) -> None:
     assert events(engine) == []
 
 
-def _write_many(folder: Path, name: str) -> None:
-    engine = open_state(folder)
-    for number in range(25):
-        runs.begin(engine, "shared", at=NOW)
-        record(engine, Event(at=NOW, kind="run", subject=name, sentence=f"{number}"))
-
-
 def test_two_processes_open_and_write_at_once_without_losing_anything(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write_many, args=(tmp_path, name)) for name in ("a", "b", "c")]
+    writers = [context.Process(target=write_many, args=(tmp_path, name)) for name in ("a", "b", "c")]
     for one in writers:
         one.start()
     for one in writers:

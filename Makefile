@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: tour test check bench soak test-system lock clean
+.PHONY: tour test check bench soak test-system lock
 
 tour: .venv/tour.stamp  ## the main job, on real data: a month of events through a model made from a notebook
 	$(BIN)/passerelle tour examples/flights
@@ -16,6 +16,15 @@ check: .venv/test.stamp  ## style, types, directions of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_house.py
+
+bench: .venv/test.stamp  ## how fast it is here: the endpoint with each kind of ledger, and the ledger alone
+	$(BIN)/python tests/serving/measure.py durable
+	$(BIN)/python tests/serving/measure.py async
+	$(BIN)/python tests/ledger/measuring.py
+
+soak: .venv/test.stamp  ## the long tests at full size: every month's rolling origin, compaction killed at each step
+	$(BIN)/python examples/flights/analysis/rolling_origin.py
+	PASSERELLE_SOAK=1 $(BIN)/pytest tests/ledger/test_compaction.py
 
 test-system:  ## the system parts that some tests need (root, Debian)
 	sh tests/system/install.sh

@@ -13,7 +13,10 @@ import pytest
 from steps import Client, run, run_json, serving
 
 from passerelle.bundle.manifest import Manifest, read_manifest
+from passerelle.clock import system_clock
+from passerelle.loop.facts import figures, gather_report, reached
 from passerelle.notebook.submission import Answers, read_answers
+from passerelle.project.settings import load_project
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -134,6 +137,12 @@ def test_chicago_numbers_with_late_outcomes_and_retraining(tmp_path: Path) -> No
     note = folder / "note.html"
     run("note", "--out", str(note), cwd=folder)
     assert "chicago" in note.read_text()
+    project = load_project(folder / "passerelle.toml")
+    assert figures(project)["parity_max_abs_diff"] <= 1e-12
+    assert figures(project)["rmse"] == pytest.approx(training["metrics"]["rmse"]), "the champion's, after the roll-back"
+    assert set(reached(project)) == {"data", "trained", "deployed", "served"}, "the note's questions are still open"
+    pages = {path.name for path in gather_report(project, tmp_path / "out", now=system_clock())}
+    assert pages == {"executed.html", "executed.ipynb", "report.html", "report.json", "note.html"}
 
 
 def test_credit_an_existing_mlflow_model(tmp_path: Path) -> None:

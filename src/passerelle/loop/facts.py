@@ -38,7 +38,7 @@ def figures(project: Project) -> dict[str, float]:
     version = registry.alias("champion") or next(iter(reversed(registry.versions())), None)
     if version is None:
         return {}
-    report = project.state / "runs" / (version.run or "") / "report.json"
+    report = project.state / "runs" / version.tags.get("run", "") / "report.json"
     found = dict(version.metrics)
     if report.is_file():
         found["parity_max_abs_diff"] = json.loads(report.read_text())["parity"]["max_abs_diff"]

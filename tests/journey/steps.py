@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -13,6 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from passerelle.bundle.manifest import Manifest
+from passerelle.notebook.submission import Answers
 
 PASSERELLE = Path(sys.executable).with_name("passerelle")
 
@@ -96,3 +102,31 @@ def serving(folder: Path, *arguments: str) -> Iterator[Client]:
         assert process.wait(20) == 0, "".join(said)
         listening.join(10)
         process.stdout.close()
+
+
+def number(answer: dict[str, Any], manifest: Manifest) -> list[float]:
+    """An answer as the scorer's numbers."""
+    if manifest.task == "regression":
+        return [answer["prediction"]]
+    if manifest.task == "binary":
+        return [answer["probability"]]
+    return [answer["probability"][label] for label in manifest.classes]
+
+
+def largest_difference(client: Client, manifest: Manifest, answers: Answers, *, singles: int = 40) -> float:
+    """Rows through the live endpoint singly, in sevens, shuffled and together, against the notebook's own answers."""
+    rows = manifest.schema.rows(answers.inputs)
+    order = list(range(len(rows)))
+    shuffled = random.Random(1).sample(order, len(order))  # noqa: S311  (an order, not a secret)
+    batches = [[one] for one in order[:singles]]
+    batches += [order[first : first + 7] for first in range(0, len(order), 7)]
+    batches += [shuffled[first : first + 50] for first in range(0, len(order), 50)]
+    batches += [order[first : first + 1000] for first in range(0, len(order), 1000)]
+    worst = 0.0
+    for batch in batches:
+        answered = client.predict([{"inputs": rows[one]} for one in batch])
+        served = np.array([number(one, manifest) for one in answered])
+        expected = answers.outputs[batch]
+        scale = np.maximum(1, np.abs(expected)) if manifest.task == "regression" else 1
+        worst = max(worst, float((np.abs(served - expected) / scale).max()))
+    return worst

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
 import foreign
-import numpy as np
 import pandas as pd
 import pytest
-from steps import Client, run, run_json, serving
+from steps import largest_difference, run, run_json, serving
 
 from passerelle.bundle.manifest import Manifest, read_manifest
 from passerelle.clock import system_clock
@@ -19,34 +17,6 @@ from passerelle.notebook.submission import Answers, read_answers
 from passerelle.project.settings import load_project
 
 pytestmark = pytest.mark.timeout(600)
-
-
-def number(answer: dict[str, Any], manifest: Manifest) -> list[float]:
-    """An answer as the scorer's numbers."""
-    if manifest.task == "regression":
-        return [answer["prediction"]]
-    if manifest.task == "binary":
-        return [answer["probability"]]
-    return [answer["probability"][label] for label in manifest.classes]
-
-
-def largest_difference(client: Client, manifest: Manifest, answers: Answers, *, singles: int = 40) -> float:
-    """Rows through the live endpoint singly, in sevens, shuffled and together, against the notebook's own answers."""
-    rows = manifest.schema.rows(answers.inputs)
-    order = list(range(len(rows)))
-    shuffled = random.Random(1).sample(order, len(order))  # noqa: S311  (an order, not a secret)
-    batches = [[one] for one in order[:singles]]
-    batches += [order[first : first + 7] for first in range(0, len(order), 7)]
-    batches += [shuffled[first : first + 50] for first in range(0, len(order), 50)]
-    batches += [order[first : first + 1000] for first in range(0, len(order), 1000)]
-    worst = 0.0
-    for batch in batches:
-        answered = client.predict([{"inputs": rows[one]} for one in batch])
-        served = np.array([number(one, manifest) for one in answered])
-        expected = answers.outputs[batch]
-        scale = np.maximum(1, np.abs(expected)) if manifest.task == "regression" else 1
-        worst = max(worst, float((np.abs(served - expected) / scale).max()))
-    return worst
 
 
 def trained(folder: Path) -> tuple[Manifest, Answers, dict[str, Any]]:
@@ -166,3 +136,20 @@ def test_credit_an_existing_mlflow_model(tmp_path: Path) -> None:
         assert {issue["field"] for issue in answer["issues"]} >= {"Seniority", "Home"}
     run("score", "deliveries/events-1.csv", "-o", "scored.parquet", cwd=folder)
     assert run_json("outcomes", "deliveries/outcomes-1.csv", cwd=folder)["unknown"] == 0
+
+
+def test_clients_a_pipeline_on_raw_fields_is_served_without_code(tmp_path: Path) -> None:
+    run("new", "clients", "--task", "binary", "--no-time", cwd=tmp_path)
+    folder = tmp_path / "clients"
+    foreign.clients(folder)
+    manifest, answers, training = trained(folder)
+    assert training["forms"].startswith("inline")
+    assert any(name.startswith("inline/") for name in manifest.files)
+    run("deploy", "1", cwd=folder)
+    with serving(folder) as client:
+        status, state = client.ask("GET", "/ready")
+        assert (status, state["variants"][0]["kind"]) == (200, "inline")
+        assert largest_difference(client, manifest, answers) <= 1e-12
+        row = manifest.schema.rows(answers.inputs)[0]
+        missing = {**row, "Income": None, "Job": None, "Home": "a castle nobody has seen"}
+        assert 0 < client.predict([{"inputs": missing}])[0]["probability"] < 1

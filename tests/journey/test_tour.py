@@ -13,7 +13,10 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from steps import PASSERELLE
+from steps import PASSERELLE, largest_difference, run, run_json, serving
+
+from passerelle.bundle.manifest import read_manifest
+from passerelle.notebook.submission import read_answers
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -95,6 +98,14 @@ def test_killed_anywhere_each_event_is_answered_and_recorded_once(flights: Path,
     assert "Every event was answered once" in page
     assert "http://" not in page
     assert "https://" not in page
+    run("deploy", "1", "--to", "staging", cwd=out / "project")
+    version = run_json("versions", cwd=out / "project")[0]
+    manifest, _ = read_manifest(out / "project" / ".passerelle" / "bundles" / version["digest"])
+    answers = read_answers(
+        out / "project" / ".passerelle" / "runs" / version["tags"]["run"] / "submission" / "holdout.msgpack"
+    )
+    with serving(out / "project", "--to", "staging") as client:
+        assert largest_difference(client, manifest, answers) <= 1e-12
     versions = json.loads(
         subprocess.run(
             [str(PASSERELLE), "versions", "--json"], cwd=out / "project", capture_output=True, check=True

@@ -45,6 +45,18 @@ def test_true_is_not_the_number_one() -> None:
     assert metrics.positions([1, True, "1"], (True,)).tolist() == [-1, 0, -1]
 
 
+def test_a_whole_float_is_the_integer_that_it_equals() -> None:
+    assert metrics.positions([1.0, 0.0, np.float64(1), 0.5], (0, 1)).tolist() == [1, 0, 1, -1]
+
+
+def test_an_unknown_class_counts_as_not_positive_in_every_binary_metric() -> None:
+    scores, truth = np.array([0.9, 0.6, 0.1, 0.2]), np.array([1, -1, 0, 0])
+    known = np.array([1, 0, 0, 0])
+    assert metrics.auc(scores, truth) == metrics.auc(scores, known) == 1.0
+    assert metrics.cost(scores, truth, action=1, missed=4) == metrics.cost(scores, known, action=1, missed=4)
+    assert metrics.calibration_error(scores, truth) == metrics.calibration_error(scores, known)
+
+
 def test_a_class_the_model_does_not_know_counts_as_wrong() -> None:
     outputs, truth = np.array([[0.5, 0.5], [0.0, 1.0]]), np.array([-1, 1])
     assert metrics.accuracy(outputs, truth) == 0.5

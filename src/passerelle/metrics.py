@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from passerelle.schema import plain_label
+
 Array = NDArray[Any]
 
 #: A probability is kept this far from 0 and 1 before its logarithm is taken, so that one sure error is not infinite.
@@ -52,13 +54,14 @@ def auc(scores: Array, truth: Array) -> float:
     >>> auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1]))
     0.75
     """
+    truth = truth > 0
     positives = int(truth.sum())
     negatives = len(truth) - positives
     if not positives or not negatives:
         return float("nan")
     _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = np.cumsum(counts) - (counts - 1) / 2
-    above = ranks[inverse][truth.astype(bool)].sum() - positives * (positives + 1) / 2
+    above = ranks[inverse][truth].sum() - positives * (positives + 1) / 2
     return float(above / (positives * negatives))
 
 
@@ -79,7 +82,7 @@ def calibration_error(scores: Array, truth: Array, *, groups: int = 10) -> float
     """
     order = np.argsort(scores, kind="stable")
     parts = [part for part in np.array_split(order, groups) if len(part)]
-    gaps = [abs(float(scores[part].mean() - truth[part].mean())) * len(part) for part in parts]
+    gaps = [abs(float(scores[part].mean() - (truth[part] > 0).mean())) * len(part) for part in parts]
     return sum(gaps) / len(truth)
 
 
@@ -90,7 +93,7 @@ def cost(scores: Array, truth: Array, *, action: float, missed: float) -> float:
     1.6666666666666667
     """
     act = scores > action / missed
-    return float((act * action + (~act & truth.astype(bool)) * missed).mean())
+    return float((act * action + (~act & (truth > 0)) * missed).mean())
 
 
 def rmse(values: Array, truth: Array) -> float:
@@ -112,13 +115,19 @@ def mae(values: Array, truth: Array) -> float:
 
 
 def positions(labels: Sequence[Any], classes: Sequence[Any]) -> Array:
-    """Each label's position in classes; -1 for a label that is not one of them.
+    """Each label's position in classes; -1 for a label that is not one of them. True is not 1; 1.0 is.
 
     >>> positions([True, False, True], (False, True))
     array([1, 0, 1])
     """
-    place = {(type(name), name): number for number, name in enumerate(classes)}
-    return np.array([place.get((type(label), label), -1) for label in labels], dtype=np.int64)
+    place = {_typed(name): number for number, name in enumerate(classes)}
+    return np.array([place.get(_typed(label), -1) for label in labels], dtype=np.int64)
+
+
+def _typed(label: Any) -> tuple[type, Any]:
+    """True is not 1, but 1.0 is."""
+    plain = plain_label(label)
+    return type(plain), plain
 
 
 def evaluate(task: str, outputs: Array, truth: Array, *, action: float = 1.0, missed: float = 4.0) -> dict[str, float]:
@@ -150,18 +159,6 @@ def evaluate(task: str, outputs: Array, truth: Array, *, action: float = 1.0, mi
         "brier": brier(outputs, truth),
         "accuracy": accuracy(outputs, truth),
     }
-
-
-def baseline(task: str, truth: Array, classes: int) -> Array:
-    """What knows nothing but the truths' average answers for each row: their shares, or their mean.
-
-    >>> baseline("binary", np.array([1, 0, 0, 0]), 2)[0]
-    array([0.25])
-    """
-    if task == "regression":
-        return np.full((len(truth), 1), truth.mean())
-    shares = np.bincount(truth.astype(np.int64), minlength=classes) / len(truth)
-    return np.tile(shares[1:2] if task == "binary" else shares, (len(truth), 1))
 
 
 def rates_by_value(values: Array, truth: Array, asked: Array, *, weight: float = 20.0) -> Array:

@@ -154,6 +154,17 @@ def as_array(values: Sequence[Any], column: Column) -> NDArray[Any]:
     return np.array(values, dtype="datetime64[D]")
 
 
+def plain_label(value: Any) -> Any:
+    """A class as JSON writes it: a whole float is the integer that it equals, numpy's scalars are Python's.
+
+    >>> plain_label(1.0), plain_label(np.True_), plain_label("late")
+    (1, True, 'late')
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def take(columns: Columns, index: Any) -> Columns:
     """The rows at these positions (an integer or boolean array, or a slice)."""
     return {name: array[index] for name, array in columns.items()}

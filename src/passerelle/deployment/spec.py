@@ -63,6 +63,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     time: str | None = None
     #: Column → keep, hash or drop in the ledger.
     privacy: dict[str, Privacy] = {}
+    #: The revision whose variants this one brings back, if it is a roll-back.
+    rolls_back_to: int | None = None
     created_at: datetime
     #: Why this revision was made, in one sentence.
     reason: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -13,7 +13,7 @@ from passerelle.errors import DeploymentError
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry
 from passerelle.state.database import open_state
-from passerelle.state.timeline import Event, record
+from passerelle.state.timeline import Event, events, record
 
 #: The environment whose live version is the champion.
 PRODUCTION = "production"
@@ -37,16 +37,14 @@ def deploy(
 ) -> Deployment:
     """Make a version answer in an environment: alone, for a share of the units beside the one that answers, or shadow.
 
-    Deploying what already answers in the same way changes nothing and returns the current revision. Raises
-    DeploymentError if somebody made a revision in between, RegistryError if there is no such version.
+    If the current revision already says the same (variants, settings and trusted keys) it is returned, and nothing is
+    changed. Raises DeploymentError if somebody made a revision in between, RegistryError if there is no such version.
     """
     place = revisions(project, environment)
     current = place.current()
     found = registry.get(version)
     variant = Variant(version=found.number, bundle=str(found.path), digest=found.digest)
     variants = _beside(current, variant, share=share, shadow=shadow)
-    if current and current.variants == variants:
-        return current
     how = "as a shadow" if shadow else "" if share == 1 else f"for {share:.0%} of the units"
     sentence = " ".join(f"version {version} {how}".split())
     return _put(project, place, current, variants, environment=environment, reason=reason or sentence, now=now)
@@ -55,24 +53,49 @@ def deploy(
 def roll_back(
     project: Project, *, environment: str = PRODUCTION, reason: str | None = None, now: datetime
 ) -> Deployment:
-    """A new revision with the variants of the newest one that differs from the current: the way back is forward.
+    """A new revision with what answered before the current: the way back is forward.
 
-    Raises DeploymentError if there is nothing to go back to.
+    Each roll-back goes one step further back, never to what a roll-back has left. Raises DeploymentError if there is
+    nothing to go back to.
     """
     place = revisions(project, environment)
     current = place.current()
     if current is None:
         raise DeploymentError(f"nothing is deployed in {environment}: passerelle deploy VERSION --to {environment}.")
-    for number in reversed(place.numbers()[:-1]):
-        before = place.get(number)
-        if before.variants != current.variants:
-            sentence = reason or f"roll back from revision {current.revision} to what revision {number} said"
-            return _put(project, place, current, before.variants, environment=environment, reason=sentence, now=now)
+    before = _before(place, current)
+    if before is not None:
+        sentence = reason or f"roll back from revision {current.revision} to what revision {before.revision} said"
+        return _put(
+            project,
+            place,
+            current,
+            before.variants,
+            environment=environment,
+            reason=sentence,
+            now=now,
+            rolls_back_to=before.revision,
+        )
     raise DeploymentError(f"{environment} never answered with anything else: there is nothing to roll back to.")
 
 
 def reconcile(project: Project, registry: Registry) -> None:
-    """Set the aliases that the current revision of production implies: the revision is the truth, aliases follow."""
+    """Derive what the revisions imply, as often as one likes: the timeline's entries, and production's aliases.
+
+    A revision is the truth the moment it is there; whoever made it may have died before telling anybody.
+    """
+    engine = open_state(project.state)
+    told = {(event.subject, event.details.get("revision")) for event in events(engine, kind="deployment")}
+    for folder in sorted((project.state / "deployments").glob("*")):
+        place = revisions(project, folder.name)
+        for number in place.numbers():
+            if (folder.name, number) not in told:
+                made = place.get(number)
+                sentence = f"revision {number}: {made.reason}"
+                details = {"revision": number}
+                event = Event(
+                    at=made.created_at, kind="deployment", subject=folder.name, sentence=sentence, details=details
+                )
+                record(engine, event)
     current = revisions(project, PRODUCTION).current()
     if current is None:
         return
@@ -103,6 +126,19 @@ def _beside(current: Deployment | None, variant: Variant, *, share: float, shado
     return (msgspec.structs.replace(champion, weight=1 - share), msgspec.structs.replace(variant, weight=share))
 
 
+def _before(place: Revisions, current: Deployment) -> Deployment | None:
+    """What answered before the current revision, roll-backs undone: the newest other variants not left by one."""
+    origin = current
+    while True:
+        while origin.rolls_back_to is not None:
+            origin = place.get(origin.rolls_back_to)
+        if origin.revision == 1:
+            return None
+        origin = place.get(origin.revision - 1)
+        if origin.variants != current.variants:
+            return origin
+
+
 def _put(
     project: Project,
     place: Revisions,
@@ -112,6 +148,7 @@ def _put(
     environment: str,
     reason: str,
     now: datetime,
+    rolls_back_to: int | None = None,
 ) -> Deployment:
     number = current.revision + 1 if current else 1
     deployment = Deployment(
@@ -125,10 +162,18 @@ def _put(
         unit=project.task.unit,
         time=project.task.time,
         privacy=project.privacy,
+        rolls_back_to=rolls_back_to,
         created_at=now,
         reason=reason,
     )
+    if current and rolls_back_to is None and _says(deployment) == _says(current):
+        return current
     place.put(deployment, after=number - 1)
-    event = Event(at=now, kind="deployment", subject=environment, sentence=f"revision {number}: {reason}")
-    record(open_state(project.state), event)
     return deployment
+
+
+def _says(deployment: Deployment) -> Deployment:
+    """A revision but for its number and history."""
+    return msgspec.structs.replace(
+        deployment, revision=0, created_at=datetime.min.replace(tzinfo=UTC), reason="", rolls_back_to=None
+    )

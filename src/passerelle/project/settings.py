@@ -22,6 +22,19 @@ Privacy = Literal["keep", "hash", "drop"]
 LedgerMode = Literal["durable", "async", "off"]
 Stage = Literal["scoped", "data", "trained", "deployed", "served", "judged"]
 
+#: What the gate can compare, by kind of task; the first is the default.
+METRICS: dict[TaskKind, tuple[Metric, ...]] = {
+    "binary": ("log_loss", "brier", "auc", "accuracy"),
+    "multiclass": ("log_loss", "brier", "accuracy"),
+    "regression": ("rmse", "mae"),
+}
+#: What is measured besides.
+OTHER_FIGURES: dict[TaskKind, tuple[str, ...]] = {
+    "binary": ("calibration_error", "cost", "parity_max_abs_diff"),
+    "multiclass": ("parity_max_abs_diff",),
+    "regression": ("parity_max_abs_diff",),
+}
+
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -128,7 +141,7 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """[[acceptance]]: a figure that the project must reach."""
 
     name: str
-    #: A metric of the champion on its holdout (auc, log_loss, brier, accuracy, rmse, mae, cost) or parity_max_abs_diff.
+    #: A metric of the champion on its holdout, or parity_max_abs_diff, as METRICS and OTHER_FIGURES list them.
     figure: str
     at_least: float | None = None
     at_most: float | None = None
@@ -171,7 +184,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def metric(self) -> Metric:
         """What the gate compares."""
-        return self.gate.metric or ("rmse" if self.task.kind == "regression" else "log_loss")
+        return self.gate.metric or METRICS[self.task.kind][0]
 
 
 def find_project(start: Path) -> Project:
@@ -197,7 +210,31 @@ def load_project(path: Path) -> Project:
     except msgspec.ValidationError as error:
         text = re.sub(r" - at `\$\.?(.*)`$", r" (at \1)", str(error))
         raise SettingsError(f"{path}: {text[0].lower()}{text[1:]}. Correct it and run the command again.") from error
+    _refuse_misfits(project, path)
     return msgspec.structs.replace(project, root=path.resolve().parent)
+
+
+def _refuse_misfits(project: Project, path: Path) -> None:
+    """Values that are right each by itself, and wrong together."""
+    metrics = METRICS[project.task.kind]
+    if project.gate.metric is not None and project.gate.metric not in metrics:
+        raise SettingsError(
+            f"{path}: gate.metric is {project.gate.metric!r}, which a {project.task.kind} task has not: "
+            f"name one of {', '.join(metrics)}."
+        )
+    figures = (*metrics, *OTHER_FIGURES[project.task.kind])
+    for acceptance in project.acceptance:
+        if acceptance.figure not in figures:
+            raise SettingsError(
+                f"{path}: the acceptance figure {acceptance.figure!r} of {acceptance.name!r} is never measured in a "
+                f"{project.task.kind} task: name one of {', '.join(figures)}."
+            )
+    private = [name for name in project.task.key if project.privacy.get(name, "keep") != "keep"]
+    if private:
+        raise SettingsError(
+            f"{path}: privacy.{private[0]} is {project.privacy[private[0]]!r}, and {private[0]} is part of task.key, "
+            "which is the id that predictions are recorded under: deliver another key, or keep it."
+        )
 
 
 def _refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where: str, path: Path) -> None:

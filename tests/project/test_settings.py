@@ -1,0 +1,75 @@
+"""passerelle.toml: what is wrong is named, with the near key, and nothing is guessed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from passerelle.errors import SettingsError
+from passerelle.project.settings import find_project, load_project
+
+GOOD = """
+[project]
+name = "trips"
+[task]
+kind = "binary"
+target = "late"
+key = ["id"]
+"""
+
+
+def load(folder: Path, text: str) -> object:
+    path = folder / "passerelle.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_project(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("target", "targt"), "unknown key 'task.targt': did you mean 'target'?"),
+        (GOOD + "[serv]\nport = 1\n", "unknown key 'serv': did you mean 'serving'?"),
+        (GOOD + "[serving]\nzzz = 1\n", "unknown key 'serving.zzz': the keys here are host, port"),
+        (GOOD + '[gate]\nmargin = "3 %"\n', "expected `float`, got `str` (at gate.margin)"),
+        (GOOD + "[gate]\nmargin = -1\n", "(at gate.margin)"),
+        (GOOD.replace('"binary"', '"yes"'), "invalid enum value 'yes' (at task.kind)"),
+        (GOOD.replace('key = ["id"]', ""), "missing required field `key` (at task)"),
+        (GOOD + "[[milestones]]\nname = 'x'\nstrat = 1\n", "unknown key 'milestones.strat': did you mean 'start'?"),
+        (GOOD + "[gate\n", "is not TOML"),
+        (
+            GOOD + '[gate]\nmetric = "rmse"\n',
+            "gate.metric is 'rmse', which a binary task has not: name one of log_loss",
+        ),
+        (GOOD + '[privacy]\nid = "hash"\n', "privacy.id is 'hash', and id is part of task.key"),
+        (
+            GOOD + '[[acceptance]]\nname = "error"\nfigure = "mae"\nat_most = 3\n',
+            "the acceptance figure 'mae' of 'error' is never measured in a binary task",
+        ),
+        (GOOD.replace('"trips"', '"Trips!"'), "(at project.name)"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, text)
+    assert message in str(caught.value)
+    assert str(tmp_path / "passerelle.toml") in str(caught.value)
+
+
+def test_defaults_and_the_metric_of_the_task(tmp_path: Path) -> None:
+    (tmp_path / "below").mkdir()
+    load(tmp_path, GOOD)
+    project = find_project(tmp_path / "below")
+    assert project.root == tmp_path.resolve()
+    assert (project.metric, project.serving.port, project.state) == (
+        "log_loss",
+        8700,
+        tmp_path.resolve() / ".passerelle",
+    )
+    load(tmp_path, GOOD.replace('"binary"', '"regression"'))
+    assert find_project(tmp_path).metric == "rmse"
+
+
+def test_no_project_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="passerelle new NAME"):
+        find_project(tmp_path)

@@ -127,3 +127,9 @@ def test_append_is_on_the_disk_and_not_only_in_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.split() == ["write", "sync"]
+
+
+@pytest.mark.parametrize("name", ["", "../../../esc", "a/b", "Staging", "staging\n"])
+def test_a_ledger_cannot_be_named_out_of_the_project(name: str) -> None:
+    with pytest.raises(LedgerError, match="cannot name an environment, so it has no ledger: take a small letter"):
+        ledger_folder(Path("/p/.passerelle"), name)

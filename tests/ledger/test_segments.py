@@ -277,3 +277,28 @@ def test_record_writes_once_and_closes(tmp_path: Path) -> None:
     assert held(storage) == [one for batch in BATCHES for one in batch]
     assert [(name.sequence, name.sealed) for name in storage.names()] == [(1, True), (2, True), (3, True)]
     assert held(storage)[0].received_at.timestamp() == START.timestamp() + 1
+
+
+def test_a_storage_that_raises_what_it_should_not_stops_no_append() -> None:
+    class Broken(MemoryStorage):
+        def claim(self, slot):  # noqa: ANN001, ANN202  (as the parent)
+            claimed = super().claim(slot)
+
+            def fail() -> bool:
+                raise OSError("the folder cannot be searched")
+
+            claimed.asked = fail  # type: ignore[method-assign]
+            claimed.seal = fail  # type: ignore[assignment, method-assign]
+            return claimed
+
+    async def run() -> None:
+        writer = Writer(storage, slot="worker-0", mode="durable", roll_bytes=10_000)
+        for number in range(100):
+            async with asyncio.timeout(2):
+                await writer.append([outcome(str(number))])
+        async with asyncio.timeout(2):
+            await writer.close()
+
+    storage = Broken()
+    asyncio.run(run())
+    assert len(held(storage)) == 100

@@ -289,6 +289,18 @@ def with_token(land: Any) -> Any:
     return land.project
 
 
+def test_workers_are_started_without_the_secrets_of_who_serves(land: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSERELLE_KEY", "a signing key")
+    monkeypatch.setenv("DATABASE", "postgres://me:pw@host/db")
+    monkeypatch.setenv("LOG_LEVEL", "info")
+    land.deploy(7)
+    with land.serve() as endpoint:
+        worker = psutil.Process(observed(land.environment)["w0"].pid).environ()
+        assert worker.keys() & {"PASSERELLE_KEY", "DATABASE"} == set()
+        assert worker["LOG_LEVEL"] == "info"
+        assert CLIENT.get(f"{endpoint.url}/live").status_code == 200
+
+
 def test_an_environment_is_served_once(land: Any) -> None:
     land.deploy(7)
     with land.serve() as endpoint:

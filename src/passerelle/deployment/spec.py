@@ -6,10 +6,11 @@ The newest revision is the truth: whoever serves obeys it, and aliases, state an
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -17,6 +18,8 @@ from passerelle.errors import DeploymentError
 from passerelle.project.settings import LedgerMode, Name, Privacy
 
 Mode = Literal["live", "shadow"]
+
+_NAME: str = get_args(Name)[1].pattern
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,5 +159,22 @@ class Revisions:
 
 
 def environment_folder(state: Path, environment: str) -> Path:
-    """Where an environment's revisions are, below a project's state folder."""
+    """Where an environment's revisions are, below a project's state folder.
+
+    Raises DeploymentError for what is no environment's name: it could lead out of the project.
+    """
+    if not is_name(environment):
+        raise DeploymentError(
+            f"{environment!r} cannot name an environment: take a small letter, then small letters, digits, - and _, "
+            "63 at most."
+        )
     return state / "deployments" / environment
+
+
+def is_name(text: str) -> bool:
+    """May an environment be called this? See settings.Name.
+
+    >>> is_name("staging"), is_name("../staging")
+    (True, False)
+    """
+    return re.fullmatch(_NAME, text) is not None

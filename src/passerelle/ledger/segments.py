@@ -259,14 +259,16 @@ class Writer:
         due = self._size_bytes >= self._roll_bytes or now_s - self._opened_s >= self._roll_s
         if not due and now_s - self._looked_s >= _TICK_S:
             self._looked_s = now_s
-            due = await self._in_thread(slot.asked)
+            # Whatever is wrong with the storage: flushes go on, and tell those who wait. It is asked again in a second.
+            with contextlib.suppress(Exception):
+                due = await self._in_thread(slot.asked)
         if due:
             self._size_bytes = 0
             await self._seal(slot)
 
     async def _seal(self, slot: Slot) -> None:
         """Seal; a segment that cannot be sealed loses nothing, and is sealed before the slot's next one begins."""
-        with contextlib.suppress(LedgerError):
+        with contextlib.suppress(Exception):  # not LedgerError alone: this task must live as long as the Writer
             await self._in_thread(slot.seal)
 
     async def _in_thread(self, act: Callable[..., T], *arguments: object) -> T:

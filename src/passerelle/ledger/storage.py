@@ -19,6 +19,7 @@ from typing import Protocol
 
 import msgspec
 
+from passerelle.deployment.spec import is_name
 from passerelle.errors import LedgerError
 
 _SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
@@ -278,7 +279,15 @@ class LocalSlot:
 
 
 def ledger_folder(state: Path, environment: str) -> Path:
-    """Where an environment's ledger is, below a project's state folder: segments, predictions, outcomes."""
+    """Where an environment's ledger is, below a project's state folder: segments, predictions, outcomes.
+
+    Raises LedgerError for what is no environment's name: it could lead out of the project.
+    """
+    if not is_name(environment):
+        raise LedgerError(
+            f"{environment!r} cannot name an environment, so it has no ledger: take a small letter, then small "
+            "letters, digits, - and _, 63 at most."
+        )
     return state / "ledger" / environment
 
 

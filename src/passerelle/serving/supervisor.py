@@ -6,6 +6,8 @@ each worker has a queue of its own, and its connections die with it.)
 
 Each worker holds the reading end of a pipe whose writing end only the supervisor has: the system closes it however the
 supervisor ends, kill -9 included, and the workers drain and end.
+
+Workers face the network, so they are started without the secrets in this process's environment: the signing key first.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import msgspec
 
 from passerelle.deployment.spec import Revisions, environment_folder
 from passerelle.errors import PasserelleError, ServingError
+from passerelle.notebook.environment import without_secrets
 from passerelle.project.settings import FILE, Project, load_project
 from passerelle.serving.door import Door
 from passerelle.serving.endpoint import STOP_S, Endpoint, start_endpoint
@@ -79,7 +82,7 @@ def serve(
                 f"w{number}",
                 [*command, "--root", str(project.root), "--environment", environment, "--host", host],
                 listener,
-                {**os.environ, FOLDER_VARIABLE: str(measures)},
+                {**without_secrets(os.environ), FOLDER_VARIABLE: str(measures)},
             )
             for number in range(workers)
         ]

@@ -10,6 +10,12 @@ from passerelle.ledger.storage import Storage
 Check = Callable[[Storage], None]
 
 
+def _expect(found: object, due: object, what: str) -> None:
+    # Not an assert statement: the checks must hold under python -O, too.
+    if found != due:
+        raise AssertionError(f"{what}: {due!r} was due, and it is {found!r}")
+
+
 def _refused(act: Callable[[], object]) -> str:
     try:
         act()
@@ -24,8 +30,10 @@ def check_append_is_readable(storage: Storage) -> None:
     slot.append(b"one")
     slot.append(b"two")
     names = storage.names()
-    assert [storage.read(name) for name in names] == [b"onetwo"]
-    assert [(name.slot, name.sequence, name.sealed) for name in names] == [("worker-0", 1, False)]
+    _expect([storage.read(name) for name in names], [b"onetwo"], "what the segments hold")
+    _expect(
+        [(name.slot, name.sequence, name.sealed) for name in names], [("worker-0", 1, False)], "slot, number, sealed"
+    )
     slot.release()
 
 
@@ -36,9 +44,9 @@ def check_seal_begins_another(storage: Storage) -> None:
     [before] = storage.names()
     slot.seal()
     slot.seal()
-    assert storage.read(before) == b"one"
+    _expect(storage.read(before), b"one", "a sealed segment, read by the name it had")
     slot.append(b"two")
-    assert [(name.sequence, name.sealed) for name in storage.names()] == [(1, True), (2, False)]
+    _expect([(name.sequence, name.sealed) for name in storage.names()], [(1, True), (2, False)], "number, sealed")
     slot.release()
 
 
@@ -46,15 +54,15 @@ def check_nothing_is_made_unasked(storage: Storage) -> None:
     """A slot that writes nothing makes no segment."""
     slot = storage.claim("worker-0")
     slot.seal()
-    assert not slot.asked()
+    _expect(slot.asked(), False, "is it asked to seal")
     slot.release()
-    assert storage.names() == []
+    _expect(storage.names(), [], "the segments")
 
 
 def check_slot_has_one_owner(storage: Storage) -> None:
     """A claimed slot is refused to a second owner, by its name, until it is released; other slots are free."""
     slot = storage.claim("worker-0")
-    assert "worker-0" in _refused(lambda: storage.claim("worker-0"))
+    _expect("worker-0" in _refused(lambda: storage.claim("worker-0")), True, "the refusal names the slot")
     storage.claim("worker-1").release()
     slot.release()
     storage.claim("worker-0").release()
@@ -66,11 +74,11 @@ def check_claim_seals_what_was_left(storage: Storage) -> None:
     first.append(b"one")
     first.release()
     second = storage.claim("worker-0")
-    assert [name.sealed for name in storage.names()] == [True]
+    _expect([name.sealed for name in storage.names()], [True], "is what was left sealed")
     second.append(b"two")
     names = storage.names()
-    assert [(name.sequence, name.sealed) for name in names] == [(1, True), (2, False)]
-    assert len({name.writer for name in names}) == 1
+    _expect([(name.sequence, name.sealed) for name in names], [(1, True), (2, False)], "number, sealed")
+    _expect(len({name.writer for name in names}), 1, "writers of one slot")
     second.release()
 
 
@@ -82,11 +90,11 @@ def check_numbers_are_never_used_twice(storage: Storage) -> None:
         slot.seal()
         slot.release()
         [name] = storage.names()
-        assert name.sequence == expected
+        _expect(name.sequence, expected, "the number")
         storage.delete(name)
         storage.delete(name)
-        assert storage.read(name) is None
-        assert storage.names() == []
+        _expect(storage.read(name), None, "a deleted segment")
+        _expect(storage.names(), [], "the segments")
 
 
 def check_writers_are_apart(storage: Storage) -> None:
@@ -94,10 +102,11 @@ def check_writers_are_apart(storage: Storage) -> None:
     one, two = storage.claim("worker-0"), storage.claim("worker-1")
     one.append(b"one")
     two.append(b"two")
-    assert [(name.slot, name.sequence, storage.read(name)) for name in storage.names()] == [
-        ("worker-0", 1, b"one"),
-        ("worker-1", 1, b"two"),
-    ]
+    _expect(
+        [(name.slot, name.sequence, storage.read(name)) for name in storage.names()],
+        [("worker-0", 1, b"one"), ("worker-1", 1, b"two")],
+        "slot, number, content",
+    )
     one.release()
     two.release()
 

@@ -13,7 +13,7 @@ import pytest
 
 from passerelle.data.handout import write_handout
 from passerelle.data.landing import ingest
-from passerelle.data.layout import HANDOUT, HANDOUT_FILE, HOLDOUT, Handout, table_file
+from passerelle.data.layout import HANDOUT, HANDOUT_FILE, Handout, table_file
 from passerelle.data.table import snapshot
 from passerelle.errors import DataError, SettingsError
 from passerelle.project.settings import Project
@@ -57,6 +57,10 @@ def _columns(folder: Path, name: str) -> Columns:
     return decode_columns((folder / HANDOUT / name).read_bytes())
 
 
+def _held(folder: Path) -> Path:
+    return folder / "holdouts" / "a-run.msgpack"
+
+
 def _lists(columns: Columns) -> dict[str, list[Any]]:
     return {
         name: [str(one) if array.dtype.kind == "M" else one for one in array.tolist()]
@@ -78,14 +82,16 @@ def shop(make_project: Callable[[str], Project]) -> Project:
 
 
 def test_rows_get_the_latest_outcome_known_by_now_and_the_last_days_are_held_out(shop: Project, tmp_path: Path) -> None:
-    handout = write_handout(shop, snapshot(shop), now=datetime(2013, 1, 31, tzinfo=UTC), folder=tmp_path / "run")
+    handout = write_handout(
+        shop, snapshot(shop), now=datetime(2013, 1, 31, tzinfo=UTC), folder=tmp_path / "run", holdout=_held(tmp_path)
+    )
     assert _lists(_columns(tmp_path / "run", "shop.msgpack")) == {
         "day": ["2013-01-01", "2013-01-02", "2013-01-03"],
         "visitors": [10, 20, 30],
         "note": ["x", None, "x"],
         "amount": [1.5, 2.5, 33.0],
     }
-    held = _lists(_columns(tmp_path / "run", HOLDOUT))
+    held = _lists(decode_columns(_held(tmp_path).read_bytes()))
     assert (held["day"], held["amount"]) == (["2013-01-04", "2013-01-05"], [4.5, 5.5])
     assert handout.notes == ("2 rows from 2013-01-04T00:00:00Z held out", "1 row without an outcome yet left out")
     assert msgspec.json.decode((tmp_path / "run" / HANDOUT / HANDOUT_FILE).read_bytes(), type=Handout) == handout
@@ -98,18 +104,19 @@ def test_rows_get_the_latest_outcome_known_by_now_and_the_last_days_are_held_out
     ]
     assert sorted(one.name for one in (tmp_path / "run" / HANDOUT).iterdir()) == [
         HANDOUT_FILE,
-        HOLDOUT,
         table_file("shop"),
     ]
 
 
 def test_the_outcome_is_the_one_in_force_at_that_moment(shop: Project, tmp_path: Path) -> None:
     before = datetime(2013, 1, 5, tzinfo=UTC) - timedelta(microseconds=1)
-    handout = write_handout(shop, snapshot(shop), now=before, folder=tmp_path)
-    assert _lists(_columns(tmp_path, HOLDOUT))["amount"] == [2.5, 3.5]
+    handout = write_handout(shop, snapshot(shop), now=before, folder=tmp_path, holdout=_held(tmp_path))
+    assert _lists(decode_columns(_held(tmp_path).read_bytes()))["amount"] == [2.5, 3.5]
     assert handout.notes[1] == "3 rows without an outcome yet left out"
-    write_handout(shop, snapshot(shop), now=before + timedelta(microseconds=1), folder=tmp_path)
-    assert _lists(_columns(tmp_path, HOLDOUT))["amount"] == [33.0, 4.5]
+    write_handout(
+        shop, snapshot(shop), now=before + timedelta(microseconds=1), folder=tmp_path, holdout=_held(tmp_path)
+    )
+    assert _lists(decode_columns(_held(tmp_path).read_bytes()))["amount"] == [33.0, 4.5]
 
 
 def test_a_snapshot_stays_what_it_was(shop: Project, tmp_path: Path) -> None:
@@ -117,18 +124,18 @@ def test_a_snapshot_stays_what_it_was(shop: Project, tmp_path: Path) -> None:
     _deliver(shop, "shop-2.csv", "day,visitors,note\n2013-01-07,70,x\n")
     _deliver(shop, "outcomes-2.csv", "day,amount,known_at\n2013-01-07,7.5,2013-01-08T00:00:00Z\n")
     now = datetime(2013, 1, 31, tzinfo=UTC)
-    write_handout(shop, old, now=now, folder=tmp_path / "old")
-    assert _lists(_columns(tmp_path / "old", HOLDOUT))["day"] == ["2013-01-04", "2013-01-05"]
-    handout = write_handout(shop, snapshot(shop), now=now, folder=tmp_path / "new")
-    assert _lists(_columns(tmp_path / "new", HOLDOUT))["day"] == ["2013-01-07"]
+    write_handout(shop, old, now=now, folder=tmp_path / "old", holdout=_held(tmp_path))
+    assert _lists(decode_columns(_held(tmp_path).read_bytes()))["day"] == ["2013-01-04", "2013-01-05"]
+    handout = write_handout(shop, snapshot(shop), now=now, folder=tmp_path / "new", holdout=_held(tmp_path))
+    assert _lists(decode_columns(_held(tmp_path).read_bytes()))["day"] == ["2013-01-07"]
     assert handout.snapshot == {"outcomes": 1, "shop": 1}
 
 
 def test_a_repeated_write_is_the_same_to_the_byte_and_replaces_what_was_there(shop: Project, tmp_path: Path) -> None:
-    write_handout(shop, snapshot(shop), now=NOW, folder=tmp_path)
+    write_handout(shop, snapshot(shop), now=NOW, folder=tmp_path, holdout=_held(tmp_path))
     first = {one.name: one.read_bytes() for one in (tmp_path / HANDOUT).iterdir()}
     (tmp_path / HANDOUT / "stray").write_text("x")
-    write_handout(shop, snapshot(shop), now=NOW, folder=tmp_path)
+    write_handout(shop, snapshot(shop), now=NOW, folder=tmp_path, holdout=_held(tmp_path))
     assert {one.name: one.read_bytes() for one in (tmp_path / HANDOUT).iterdir()} == first
 
 
@@ -139,8 +146,8 @@ def test_without_time_a_share_of_the_keys_is_held_out(make_project: Callable[[st
     grades = "\n".join(f"c{number % 7},{number},{'ABC'[number % 3]},2013-01-01T00:00:00Z" for number in range(40))
     _deliver(project, "outcomes.csv", f"client,loan,grade,known_at\n{grades}\nc9,99,A,2013-01-01T00:00:00Z\n")
     _deliver(project, "regions.csv", "client,region\nc0,north\nc1,\n")
-    handout = write_handout(project, snapshot(project), now=NOW, folder=tmp_path)
-    train, held = _columns(tmp_path, "loans.msgpack"), _columns(tmp_path, HOLDOUT)
+    handout = write_handout(project, snapshot(project), now=NOW, folder=tmp_path, holdout=_held(tmp_path))
+    train, held = _columns(tmp_path, "loans.msgpack"), decode_columns(_held(tmp_path).read_bytes())
     assert count(train) + count(held) == 40
     assert not {*train["loan"].tolist()} & {*held["loan"].tolist()}
     assert 10 < count(held) < 30
@@ -156,7 +163,9 @@ def test_outcomes_may_stand_in_the_main_table_itself(make_project: Callable[[str
     project = make_project(f'{DAILY}outcomes = "shop"\n')
     rows = "\n".join(f"2013-01-0{day},{day}0,{day}.5,2013-01-0{day + 1}T00:00:00Z" for day in (1, 2, 3, 4, 5))
     _deliver(project, "shop-1.csv", f"day,visitors,amount,known_at\n{rows}\n2013-01-02,20,22,2013-01-04T00:00:00Z\n")
-    handout = write_handout(project, snapshot(project), now=datetime(2013, 1, 5, tzinfo=UTC), folder=tmp_path)
+    handout = write_handout(
+        project, snapshot(project), now=datetime(2013, 1, 5, tzinfo=UTC), folder=tmp_path, holdout=_held(tmp_path)
+    )
     assert _lists(_columns(tmp_path, "shop.msgpack")) == {
         "day": ["2013-01-01", "2013-01-02"],
         "visitors": [10, 20],
@@ -172,7 +181,7 @@ def test_without_rows_outcomes_or_a_split_the_next_step_is_told(
     project = make_project(DAILY)
 
     def write(now: datetime = NOW) -> None:
-        write_handout(project, snapshot(project), now=now, folder=tmp_path / "run")
+        write_handout(project, snapshot(project), now=now, folder=tmp_path / "run", holdout=_held(tmp_path))
 
     with pytest.raises(
         DataError, match="no accepted rows of the main table 'shop' yet: passerelle ingest FILE --table"
@@ -203,7 +212,7 @@ def test_a_key_of_two_kinds_is_refused(shop: Project, tmp_path: Path) -> None:
     place = text.index("[outcomes.columns.day]")
     contract.write_text(text[:place] + text[place:].replace('kind = "date"', 'kind = "string"', 1))
     with pytest.raises(SettingsError, match="'day' is date in 'shop' and string in 'outcomes'"):
-        write_handout(shop, snapshot(shop), now=NOW, folder=tmp_path / "run")
+        write_handout(shop, snapshot(shop), now=NOW, folder=tmp_path / "run", holdout=_held(tmp_path))
 
 
 def test_the_flights_are_sorted_by_time_though_the_file_is_not(
@@ -213,8 +222,8 @@ def test_the_flights_are_sorted_by_time_though_the_file_is_not(
         write_csv(of_day(flights, 1, day), project.root / "in" / f"flights-{day}.csv")
         write_csv(outcomes_of(flights, 1, day), project.root / "in" / f"outcomes-{day}.csv")
     ingest(project, sorted((project.root / "in").iterdir()), now=NOW)
-    write_handout(project, snapshot(project), now=NOW, folder=tmp_path)
-    train, held = _columns(tmp_path, "flights.msgpack"), _columns(tmp_path, HOLDOUT)
+    write_handout(project, snapshot(project), now=NOW, folder=tmp_path, holdout=_held(tmp_path))
+    train, held = _columns(tmp_path, "flights.msgpack"), decode_columns(_held(tmp_path).read_bytes())
     assert (train["time_hour"][1:] >= train["time_hour"][:-1]).all()
     assert (count(train), count(held)) == (842, of_day(flights, 1, 5).num_rows + of_day(flights, 1, 9).num_rows)
     assert held["time_hour"].min() > train["time_hour"].max()

@@ -10,11 +10,12 @@ import msgspec
 import nbformat
 import numpy as np
 import pytest
-from trips_project import HELD, MakeProject
+from trips_project import HELD, MakeProject, held_out
 
 from passerelle.errors import NotebookError, PasserelleError, SettingsError, SubmissionError
 from passerelle.notebook.run import run_notebook
 from passerelle.notebook.submission import Submission, read_answers
+from passerelle.schema import decode_columns
 
 BINARY = """
 import numpy as np, pandas as pd, passerelle, os
@@ -37,10 +38,13 @@ def test_a_binary_notebook_crosses_whole(make_project: MakeProject, monkeypatch:
     monkeypatch.setenv("MY_API_TOKEN", "hush")
     project, folder = make_project(
         BINARY,
-        "passerelle.submit(model, X, make_features, events)\nassert 'MY_API_TOKEN' not in os.environ",
+        "passerelle.submit(model, X, make_features, events)\nassert 'MY_API_TOKEN' not in os.environ\n"
+        "from passerelle.notebook.session import current\n"
+        "assert not any('holdout' in str(path) for path in current().folder.rglob('*'))\n"
+        "assert not hasattr(current(), 'holdout')",
     )
     seen: list[tuple[int, int, str]] = []
-    execution = run_notebook(project, folder, on_cell=lambda *cell: seen.append(cell))
+    execution = run_notebook(project, folder, holdout=held_out(folder), on_cell=lambda *cell: seen.append(cell))
 
     assert execution.status == "succeeded"
     assert execution.cells == 2
@@ -56,7 +60,11 @@ def test_a_binary_notebook_crosses_whole(make_project: MakeProject, monkeypatch:
     assert held.outputs.shape == (HELD, 1)
     assert held.truth["id"].tolist() == list(range(420, 520))
     assert set(held.inputs) == set(done.schema.names)
-    right = (held.outputs[:, 0] > 0.5) == held.truth["target"]
+    assert set(held.truth) == {"id"}  # what the kernel says about the truth is not asked
+    asked = decode_columns((folder / "handout" / "holdout.msgpack").read_bytes())
+    truth = decode_columns(held_out(folder).read_bytes())
+    assert set(truth) - set(asked) == {"late"}
+    right = (held.outputs[:, 0] > 0.5) == truth["late"]
     assert right.mean() > 0.7
     golden = read_answers(folder / "submission" / "golden.msgpack")
     assert np.isnan(golden.inputs["temp"]).any()
@@ -130,7 +138,7 @@ def test_what_is_declared_and_what_lies_beside_the_notebook_travels(make_project
         "    origin = pd.Categorical(raw['origin'], categories=levels)\n"
         "    return pd.DataFrame({'hour': raw['hour'], 'origin': origin, 'temp': raw['temp'] * SCALE + 32})\n"
     )
-    run_notebook(project, folder)
+    run_notebook(project, folder, holdout=held_out(folder))
     done = msgspec.json.decode((folder / "submission" / "submission.json").read_bytes(), type=Submission)
     assert done.constants == ("levels",)
     assert done.proofs["lineage"] == "constants of the training rows that were declared: levels"

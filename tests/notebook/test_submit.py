@@ -15,12 +15,13 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
-from trips_project import hand_out
+from trips_project import hand_out, held_out
 
 import passerelle
 from passerelle.errors import DataError, SubmissionError
 from passerelle.notebook.handover import answer_holdout
 from passerelle.notebook.submission import Submission, read_answers
+from passerelle.schema import decode_columns, encode_columns
 
 Run = Callable[[str], Path]
 
@@ -77,6 +78,11 @@ def test_a_pipeline_on_raw_columns_needs_no_features(run: Run) -> None:
     model = make_pipeline(prepare, RandomForestClassifier(20, random_state=0))
     x = raw[columns].sample(frac=0.7, random_state=2)
     passerelle.submit(model.fit(x, raw.loc[x.index, "late"]), X=x)
+    with pytest.raises(SubmissionError, match="answered after the last cell, by passerelle train alone"):
+        answer_holdout()
+    held_rows = decode_columns(held_out(folder).read_bytes())
+    del held_rows["late"]
+    (folder / "handout" / "holdout.msgpack").write_bytes(encode_columns(held_rows))
     answer_holdout()
 
     done = submission(folder)

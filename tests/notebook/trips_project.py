@@ -10,7 +10,7 @@ import msgspec
 import nbformat
 import numpy as np
 
-from passerelle.data.layout import HANDOUT, HANDOUT_FILE, HOLDOUT, Handout, table_file
+from passerelle.data.layout import HANDOUT, HANDOUT_FILE, Handout, table_file
 from passerelle.project.settings import Project, load_project
 from passerelle.schema import Column, Columns, Schema, encode_columns, take
 
@@ -95,7 +95,13 @@ def hand_out(folder: Path, task: str) -> None:
     (folder / HANDOUT / HANDOUT_FILE).write_bytes(msgspec.json.encode(handout))
     (folder / HANDOUT / table_file("trips")).write_bytes(encode_columns(take(rows, slice(0, ROWS))))
     (folder / HANDOUT / table_file("weather")).write_bytes(encode_columns(weather()))
-    (folder / HANDOUT / HOLDOUT).write_bytes(encode_columns(take(rows, slice(ROWS, None))))
+    held_out(folder).parent.mkdir(exist_ok=True)
+    held_out(folder).write_bytes(encode_columns(take(rows, slice(ROWS, None))))
+
+
+def held_out(folder: Path) -> Path:
+    """The file of the rows that the run in this folder is judged by: outside of it."""
+    return folder.with_name("holdouts") / f"{folder.name}.msgpack"
 
 
 SETTINGS = """

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from passerelle.data.columns import columns_of, row_ids
 from passerelle.data.contract import KNOWN_AT, Contract, load_contract
 from passerelle.data.holdout import last_days, share_of_keys
-from passerelle.data.layout import HANDOUT, HANDOUT_FILE, HOLDOUT, Handout, table_file
+from passerelle.data.layout import HANDOUT, HANDOUT_FILE, Handout, table_file
 from passerelle.data.table import Snapshot, read_conformed
 from passerelle.errors import DataError, SettingsError
 from passerelle.project.settings import Project
@@ -28,8 +28,13 @@ __all__ = ["Handout", "write_handout"]
 _PLACE = "__place__"
 
 
-def write_handout(project: Project, snapshot: Snapshot, *, now: datetime, folder: Path) -> Handout:
+def write_handout(
+    project: Project, snapshot: Snapshot, *, now: datetime, folder: Path, holdout: Path | None = None
+) -> Handout:
     """Write ``<folder>/handout`` (the files that ``layout`` names), whole or not at all.
+
+    The held-out rows, Columns of the main table with the target, go to the file ``holdout``, which lies outside of what
+    a notebook is handed; without it they are written nowhere.
 
     Of the outcomes known at ``now``, the latest of each key is joined to its row; rows without one are left out and
     counted in the notes. Raises DataError if there are no rows or no outcomes yet, or if the holdout would be
@@ -43,7 +48,7 @@ def write_handout(project: Project, snapshot: Snapshot, *, now: datetime, folder
         raise DataError(_no_split(project, columns))
     notes = [_held_note(project, columns, held), *notes]
     tables = {project.data.main: schema}
-    content = {table_file(project.data.main): take(columns, ~held), HOLDOUT: take(columns, held)}
+    content = {table_file(project.data.main): take(columns, ~held)}
     for name, version in sorted(snapshot.tables.items()):
         if name not in (project.data.main, project.data.outcomes):
             table, tables[name] = read_conformed(project, contract, name, version)
@@ -60,6 +65,11 @@ def write_handout(project: Project, snapshot: Snapshot, *, now: datetime, folder
         snapshot=snapshot.tables,
         notes=tuple(notes),
     )
+    if holdout is not None:
+        holdout.parent.mkdir(parents=True, exist_ok=True)
+        draft = holdout.with_suffix(".draft")
+        draft.write_bytes(encode_columns(take(columns, held)))
+        draft.replace(holdout)
     _write(folder / HANDOUT, handout, content)
     return handout
 

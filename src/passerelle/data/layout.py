@@ -4,7 +4,10 @@ Written by the pipeline before the run (handout.write_handout), read in the note
 
     handout/handout.json        Handout
     handout/<table>.msgpack     Columns of the training rows (main: with the target, holdout left out) or of a table
-    handout/holdout.msgpack     Columns of the main table's held-out rows, with the target; never given to a cell
+    handout/holdout.msgpack     Columns of the main table's held-out rows, without the target; there only once the
+                                last cell has run, for the kernel to answer
+
+The held-out rows with their target lie in a file of their own, outside the run's folder.
 
 This module is read in the kernel, which may have neither pyarrow nor deltalake: nothing of weight is imported here.
 """

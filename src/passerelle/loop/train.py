@@ -31,7 +31,7 @@ from passerelle.bundle.profile import profile
 from passerelle.bundle.seal import Bundle, seal
 from passerelle.data.handout import write_handout
 from passerelle.data.table import Snapshot, snapshot
-from passerelle.errors import GateError, PasserelleError, SettingsError
+from passerelle.errors import GateError, PasserelleError, SettingsError, SubmissionError
 from passerelle.loop.forms import write_form
 from passerelle.loop.gate import GateResult, judge
 from passerelle.loop.report import write_page
@@ -154,8 +154,9 @@ def _train(
 ) -> Training:
     folder = project.state / "runs" / key
     shutil.rmtree(folder, ignore_errors=True)  # what an earlier, killed attempt left
-    handout = write_handout(project, taken, now=now, folder=folder)
-    execution = run_notebook(project, folder, on_cell=on_step)
+    held_out = project.state / "holdouts" / f"{key}.msgpack"
+    handout = write_handout(project, taken, now=now, folder=folder, holdout=held_out)
+    execution = run_notebook(project, folder, holdout=held_out, on_cell=on_step)
     submission = folder / SUBMISSION
     submitted = msgspec.json.decode((submission / "submission.json").read_bytes(), type=Submission)
     holdout = read_answers(submission / HOLDOUT)
@@ -170,7 +171,11 @@ def _train(
         snapshot=taken.tables,
         created_at=now,
     )
-    truth = _positions(project, holdout.truth["target"], submitted.classes)
+    held = decode_columns(held_out.read_bytes())
+    keys = holdout.truth
+    if set(keys) != set(handout.key) or any(not np.array_equal(keys[name], held[name]) for name in keys):
+        raise SubmissionError("the notebook did not answer the rows that were held out: train again.")
+    truth = _positions(project, held[project.task.target], submitted.classes)
     metrics = _metrics(project, holdout.outputs, truth)
     bundle = seal(
         submission,
@@ -187,7 +192,7 @@ def _train(
     gate = judge(
         project.metric,
         candidate=metrics[project.metric],
-        champion=_champion_value(project, registry, handout, folder, truth),
+        champion=_champion_value(project, registry, handout, folder, held=held, truth=truth),
         margin=project.gate.margin,
         refuse_above=project.gate.refuse_above,
         rows=len(truth),
@@ -268,15 +273,14 @@ async def _parity(bundle: Bundle, answers: Answers, project: Project) -> Parity:
 
 
 def _champion_value(
-    project: Project, registry: Registry, handout: Handout, folder: Path, truth: NDArray[Any]
+    project: Project, registry: Registry, handout: Handout, folder: Path, *, held: Columns, truth: NDArray[Any]
 ) -> float | None:
     """What the champion reaches on the same held-out rows, by its own event rows and its own scorer."""
     champion = registry.alias("champion")
     if champion is None:
         return None
     tables = {name: (schema, _table(folder, name)) for name, schema in handout.tables.items() if name != handout.main}
-    held_out = decode_columns((folder / HANDOUT / HOLDOUT).read_bytes())
-    tables[handout.main] = (handout.tables[handout.main], held_out)
+    tables[handout.main] = (handout.tables[handout.main], held)
     keys = trusted(project.state)
     inputs = event_rows(champion.path, digest=champion.digest, trusted_keys=keys, tables=tables, main=handout.main)
     outputs = asyncio.run(_score(champion, inputs, project))

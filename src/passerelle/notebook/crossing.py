@@ -35,8 +35,8 @@ from passerelle.notebook.proofs import (
     prepared,
 )
 from passerelle.notebook.session import Session
-from passerelle.notebook.submission import GOLDEN, HOLDOUT, MODEL, Answers, Submission
-from passerelle.schema import Columns, Schema, take
+from passerelle.notebook.submission import GOLDEN, HANDOUT, HOLDOUT, MODEL, Answers, Submission
+from passerelle.schema import Columns, Schema, count, decode_columns, take
 
 _LINEAGE_ROWS = 60
 _ORDER_ROWS = 2000
@@ -101,12 +101,15 @@ class Crossing:
             shutil.rmtree(old)
 
     def answer_holdout(self, session: Session) -> None:
-        """Answer the held-out rows and write them beside the submission."""
+        """Answer the held-out rows, which lie in the handout once the last cell has run; beside the submission."""
         handout = session.handout
-        held = session.holdout()
+        path = session.folder / HANDOUT / HOLDOUT
+        if not path.is_file():
+            raise SubmissionError("the held-out rows are answered after the last cell, by passerelle train alone.")
+        held = decode_columns(path.read_bytes())
         tables = {name: session.columns(name) for name in handout.tables if name != handout.main}
         raw = make_events(self.events, handout, tables | {handout.main: held})
-        rows = len(held[handout.target])
+        rows = count(held)
         if len(raw) != rows:
             raise SubmissionError(
                 f"events gives {len(raw):,} rows for {rows:,} held-out rows: each must become an event."
@@ -115,7 +118,7 @@ class Crossing:
             inputs = from_frame(raw.sort_index(), self.submission.schema)
         except SchemaError as error:
             raise SubmissionError(f"the held-out rows do not fit what was learned from: {error}") from error
-        truth = {"target": held[handout.target], **{name: held[name] for name in handout.key}}
+        truth = {name: held[name] for name in handout.key}
         Answers(inputs=inputs, outputs=self.answers(inputs), truth=truth).write(session.submission / HOLDOUT)
 
 

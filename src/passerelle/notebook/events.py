@@ -28,8 +28,8 @@ def make_events(events: MakeEvents | None, handout: Handout, tables: Mapping[str
     ``tables`` are the rows of every table; ``events`` joins them, else the main table's rows are the events. Raises
     SubmissionError if it raises, gives no frame, gives rows that are no event's, or two for one.
     """
-    frames = {name: to_frame(columns, handout.tables[name]) for name, columns in tables.items()}
-    main = frames[handout.main] = frames[handout.main].drop(columns=[handout.target])
+    frames = {name: to_frame(columns, _without_target(handout, name)) for name, columns in tables.items()}
+    main = frames[handout.main]
     if events is None:
         return main
     try:
@@ -56,6 +56,11 @@ def make_events(events: MakeEvents | None, handout: Handout, tables: Mapping[str
     if handout.target in raw.columns:
         raise SubmissionError(f"the target {handout.target!r} is among the events' columns: an event has none.")
     return raw
+
+
+def _without_target(handout: Handout, table: str) -> Schema:
+    schema = handout.tables[table]
+    return schema.select([name for name in schema.names if (table, name) != (handout.main, handout.target)])
 
 
 class RawSchema(msgspec.Struct, frozen=True, kw_only=True):

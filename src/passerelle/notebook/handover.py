@@ -80,8 +80,8 @@ def submit(
 def answer_holdout() -> None:
     """Answer the held-out rows with the very objects that were submitted; called after the last cell, by the run.
 
-    Writes submission/holdout.msgpack. Raises SubmissionError if nothing was submitted, or if events, features or the
-    model fail on these rows.
+    Writes submission/holdout.msgpack. Raises SubmissionError if nothing was submitted, if the last cell has not run, or
+    if events, features or the model fail on these rows.
     """
     from passerelle.notebook.session import current
 

@@ -26,8 +26,9 @@ from passerelle import errors
 from passerelle.errors import NotebookError, PasserelleError, SettingsError, SubmissionError
 from passerelle.notebook.environment import without_secrets
 from passerelle.notebook.source import read_source, with_parameters
-from passerelle.notebook.submission import RUN_FOLDER, SUBMISSION
+from passerelle.notebook.submission import HANDOUT, HOLDOUT, RUN_FOLDER, SUBMISSION
 from passerelle.project.settings import Project
+from passerelle.schema import decode_columns, encode_columns
 
 EXECUTED = "executed.ipynb"
 HTML = "executed.html"
@@ -73,8 +74,13 @@ class _Failure(Exception):  # noqa: N818  (it carries an error; it is none itsel
         self.cell = cell
 
 
-def run_notebook(project: Project, folder: Path, *, on_cell: OnCell | None = None) -> Execution:
-    """Execute the project's notebook, top to bottom, on the handout in ``folder``, and answer the holdout.
+def run_notebook(
+    project: Project, folder: Path, *, holdout: Path | None = None, on_cell: OnCell | None = None
+) -> Execution:
+    """Execute the project's notebook, top to bottom, on the handout in ``folder``, and have it answer the holdout.
+
+    ``holdout`` is the file of the held-out rows, outside ``folder`` (write_handout). The kernel finds them in its
+    handout after the last cell, without the target; without ``holdout`` there is nothing more to answer.
 
     Writes executed.ipynb, executed.html and execution.json into ``folder``, whatever happens, and what the notebook
     submits. Raises NotebookError if a cell fails, takes too long or kills its kernel; SubmissionError if what it
@@ -86,7 +92,7 @@ def run_notebook(project: Project, folder: Path, *, on_cell: OnCell | None = Non
     started = time.monotonic()
     failure: _Failure | None = None
     try:
-        _execute(node, python, project, folder, on_cell)
+        _execute(node, python, project, folder, holdout=holdout, on_cell=on_cell)
     except _Failure as caught:
         failure = caught
     execution = Execution(
@@ -131,7 +137,9 @@ def notebook_python(project: Project) -> str:
     return python
 
 
-def _execute(node: Any, python: str, project: Project, folder: Path, on_cell: OnCell | None) -> None:
+def _execute(
+    node: Any, python: str, project: Project, folder: Path, *, holdout: Path | None, on_cell: OnCell | None
+) -> None:
     with tempfile.TemporaryDirectory() as profile:  # no start-up files, no history of the user's own
         environment = without_secrets(os.environ) | {
             RUN_FOLDER: str(folder.resolve()),
@@ -165,7 +173,11 @@ def _execute(node: Any, python: str, project: Project, folder: Path, on_cell: On
                     ),
                     None,
                 )
-            _answer_holdout(client, node, folder)
+            if holdout is not None:
+                held = decode_columns(holdout.read_bytes())
+                asked = {name: values for name, values in held.items() if name != project.task.target}
+                (folder / HANDOUT / HOLDOUT).write_bytes(encode_columns(asked))
+                _answer_holdout(client, node, folder)
 
 
 def _cells(client: NotebookClient, node: Any, folder: Path, on_cell: OnCell | None) -> None:

@@ -15,7 +15,6 @@ from passerelle.notebook.captured import Cells
 from passerelle.notebook.submission import (
     HANDOUT,
     HANDOUT_FILE,
-    HOLDOUT,
     RUN_FOLDER,
     SUBMISSION,
     Handout,
@@ -58,10 +57,6 @@ class Session:
         if table not in self._columns:
             self._columns[table] = decode_columns((self.folder / HANDOUT / table_file(table)).read_bytes())
         return self._columns[table]
-
-    def holdout(self) -> Columns:
-        """The main table's held-out rows, with the target: for answer_holdout alone."""
-        return decode_columns((self.folder / HANDOUT / HOLDOUT).read_bytes())
 
     def tell(self, table: str, sentence: str) -> None:
         """Print what was handed out, once a table."""

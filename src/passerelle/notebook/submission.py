@@ -72,8 +72,9 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """Rows and what the notebook's model answered on them, computed in the notebook's own process.
 
-    ``inputs`` are the events (no target); ``outputs`` are float64 of shape (rows, outputs); ``truth`` is the target of
-    each row (object array of JSON values; empty where it plays no part); ``key`` are the rows' keys, for messages.
+    ``inputs`` are the events (no target); ``outputs`` are float64 of shape (rows, outputs); ``truth`` is what
+    says which rows they are: of the holdout the columns of the key, else nothing. The target is not among them: what a
+    kernel says about the truth proves nothing.
     """
 
     inputs: Columns

@@ -111,3 +111,18 @@ def test_a_row_is_named_by_its_key_as_json_writes_it() -> None:
     ]
     assert row_ids(columns, ["carrier"]) == ["UA", "B6"]
     assert row_ids(columns, []) == ["", ""]
+
+
+TEXTS = st.text(st.sampled_from("/%2F5xy"), max_size=5)
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6, unique=True))
+def test_no_two_keys_have_one_id(keys: list[tuple[str, str]]) -> None:
+    columns = {name: np.array([key[place] for key in keys], dtype=object) for place, name in enumerate("ab")}
+    assert len(set(row_ids(columns, ["a", "b"]))) == len(keys)
+
+
+def test_a_slash_within_a_value_is_escaped_where_values_are_joined() -> None:
+    columns = {"a": np.array(["x/y", "x", "9%"], dtype=object), "b": np.array(["z", "y/z", "%2F"], dtype=object)}
+    assert row_ids(columns, ["a", "b"]) == ["x%2Fy/z", "x/y%2Fz", "9%25/%252F"]
+    assert row_ids(columns, ["a"]) == ["x/y", "x", "9%"]

@@ -24,9 +24,9 @@ def test_the_last_days_are_cut_at_one_moment_and_hold_the_newest_row(hours: list
 
 @given(HOURS, st.integers(1, 100))
 def test_days_and_moments_of_midnight_are_cut_alike(numbers: list[int], days: int) -> None:
-    dates = np.datetime64("2000-01-01", "D") + np.array(numbers)
+    dates = np.datetime64("2000-01-01", "D") + np.array(numbers) * np.timedelta64(1, "D")
     assert last_days(dates, days).tolist() == last_days(dates.astype("datetime64[us]"), days).tolist()
-    assert last_days(dates, days).tolist() == (dates > dates.max() - days).tolist()
+    assert last_days(dates, days).tolist() == (dates > dates.max() - np.timedelta64(days, "D")).tolist()
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), unique=True), st.randoms(), st.floats(0.05, 0.95))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from passerelle.errors import ScoringError
-from passerelle.notebook.golden import UNSEEN, golden_rows
+from passerelle.notebook.golden import UNSEEN, edge_rows, golden_rows
 from passerelle.schema import Column, Columns, Schema, count
 
 SCHEMA = Schema(
@@ -70,3 +70,11 @@ def test_few_rows_are_all_taken(rows: int) -> None:
     few = {name: array[:rows] for name, array in columns().items()}
     golden, edges = golden_rows(few, SCHEMA, lambda part: np.zeros((count(part), 1)))
     assert count(golden.inputs) == rows + edges
+
+
+def test_a_missing_moment_is_an_edge_in_the_unit_of_its_column() -> None:
+    schema = Schema(columns=(Column(name="at", kind="timestamp", nullable=True),))
+    moments = np.array(["2013-01-01T05:00", "2013-01-01T06:00"], dtype="datetime64[us]")
+    (edge,) = edge_rows({"at": moments}, schema)
+    assert edge["at"].dtype == moments.dtype
+    assert np.isnat(edge["at"]).all()

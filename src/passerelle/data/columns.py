@@ -70,15 +70,24 @@ def arrow_of(columns: Columns, schema: Schema) -> pa.Table:
 def row_ids(columns: Columns, key: Sequence[str]) -> list[str]:
     """The id of each row: the values of its key, as a caller writes them in JSON, joined by "/".
 
-    It is the id of the prediction for that row, and of its outcome.
+    It is the id of the prediction for that row, and of its outcome. Where several values are joined, a "/" or "%"
+    within one is written %2F or %25, so that no two keys have one id; the value of a single column stays as it is.
 
     >>> row_ids({"origin": np.array(["EWR"], dtype=object), "flight": np.array([1545])}, ["origin", "flight"])
     ['EWR/1545']
+    >>> row_ids({"way": np.array(["in/out"], dtype=object), "gate": np.array([7])}, ["way", "gate"])
+    ['in%2Fout/7']
     """
     if not key:
         return [""] * count(columns)
     parts = [_texts(columns[name]) for name in key]
-    return parts[0] if len(parts) == 1 else ["/".join(values) for values in zip(*parts, strict=True)]
+    if len(parts) == 1:
+        return parts[0]
+    return ["/".join(map(_escaped, values)) for values in zip(*parts, strict=True)]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("/", "%2F")
 
 
 def _array_of(values: pa.ChunkedArray, column: Column) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from passerelle.errors import ScoringError, SubmissionError
 from passerelle.notebook.frame import to_frame
 from passerelle.project.settings import TaskKind
-from passerelle.schema import Columns, Schema, count
+from passerelle.schema import Columns, Schema, count, plain_label
 
 Label = str | int | bool
 Features = Callable[[Any], Any]
@@ -135,24 +135,18 @@ def _order(own: Sequence[Label], classes: Sequence[Label]) -> list[int]:
 
 def _positions(said: NDArray[Any], classes: Sequence[Label]) -> NDArray[Any]:
     places = {label: place for place, label in enumerate(classes)}
-    if not any(_plain(label) in places for label in said[:_SHOWN]):
+    if not any(plain_label(label) in places for label in said[:_SHOWN]):
         places = {**{code: code for code in range(len(classes))}, **places}
     try:
-        return np.array([places[_plain(label)] for label in said], dtype=np.int64)
+        return np.array([places[plain_label(label)] for label in said], dtype=np.int64)
     except KeyError as error:
         raise ScoringError(f"the model answers {error.args[0]!r}, which is not one of {list(classes)}.") from error
-
-
-def _plain(label: Any) -> Label:
-    """A label as JSON writes it: 1.0 is 1."""
-    value = label.item() if isinstance(label, np.generic) else label
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def labels_of(model: Any) -> list[Label] | None:
     """The classes that a model says it answers for, in its order, as JSON writes them; None if it does not say."""
     own = getattr(model, "classes_", None)
-    return None if own is None or len(own) == 0 else [_plain(label) for label in np.asarray(own).reshape(-1)]
+    return None if own is None or len(own) == 0 else [plain_label(label) for label in np.asarray(own).reshape(-1)]
 
 
 def classes_of(model: Any, truth: Sequence[Any], task: TaskKind, positive: Label) -> tuple[Label, ...]:
@@ -166,7 +160,7 @@ def classes_of(model: Any, truth: Sequence[Any], task: TaskKind, positive: Label
     """
     if task == "regression":
         return ()
-    there = {_plain(value) for value in truth}
+    there = {plain_label(value) for value in truth}
     labels = sorted(there, key=lambda label: (isinstance(label, str), label))
     if task == "binary":
         if len(labels) > 2 or positive not in there:  # noqa: PLR2004  (two classes)

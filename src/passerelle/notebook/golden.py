@@ -54,8 +54,10 @@ def edge_rows(columns: Columns, schema: Schema) -> list[Columns]:
 def _edges(array: NDArray[Any], column: Column) -> list[Any]:
     edges: list[Any] = []
     if column.nullable:
-        missing: dict[str, Any] = {"f": np.nan, "M": np.datetime64("NaT")}
-        edges.append(missing.get(array.dtype.kind))
+        if array.dtype.kind == "M":
+            edges.append(np.array("NaT", dtype=array.dtype)[()])
+        else:
+            edges.append(np.nan if array.dtype.kind == "f" else None)
     if column.kind == "string":
         edges += [UNSEEN, ""] if column.allowed is None else list(column.allowed)
     if column.kind in ("integer", "number"):

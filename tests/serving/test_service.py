@@ -13,7 +13,7 @@ from passerelle.ledger.records import Outcome, Prediction
 from passerelle.ledger.segments import frame
 from passerelle.schema import Column, RowsError, Schema
 from passerelle.serving.events import Answer, Event, TruthSent
-from passerelle.serving.service import LedgerOffError, NotReadyError
+from passerelle.serving.service import LedgerOffError, NotReadyError, Recorded
 
 UA = {"distance": 250, "carrier": "UA", "plane": None}
 
@@ -313,21 +313,23 @@ def test_outcomes_are_recorded_if_they_are_possible(house: Any) -> None:
             TruthSent(id="unheard of", value=True, known_at=known_at),
             TruthSent(id="b", value=False, known_at=known_at),
         ]
-        assert await house.service.record(truths) == 2
+        assert await house.service.record(truths) == Recorded(recorded=2)
         assert house.memory.records == [
             Outcome(id=truth.id, value=truth.value, known_at=known_at, received_at=house.memory.records[0].received_at)
             for truth in truths
         ]
         with pytest.raises(RowsError) as caught:
             await house.service.record(
-                [*truths, *(TruthSent(id="c", value=v, known_at=known_at) for v in (1, "true", 0.0))]
+                [*truths, *(TruthSent(id="c", value=v, known_at=known_at) for v in (1.5, 2**70))]
             )
         assert [(issue.row, issue.reason) for issue in caught.value.issues] == [
-            (2, "1 is not one of the classes false, true"),
-            (3, "'true' is not one of the classes false, true"),
-            (4, "0.0 is not one of the classes false, true"),
+            (2, "1.5 is not a class: a string, an integer of 64 bits or a boolean"),
+            (3, "1180591620717411303424 is not a class: a string, an integer of 64 bits or a boolean"),
         ]
         assert len(house.memory.records) == 2
+        new = [TruthSent(id="c", value=v, known_at=known_at) for v in (1, "true", 0.0, True)]
+        assert await house.service.record(new) == Recorded(recorded=4, unknown_classes=3)
+        assert [one.value for one in house.memory.records[2:]] == [1, "true", 0, True]
 
     run(work())
 
@@ -336,8 +338,8 @@ def test_a_number_is_the_outcome_of_a_regression(house: Any) -> None:
     async def work() -> None:
         await house.service.apply(house.deployment(1, house.variant(1, task="regression", classes=())))
         known_at = datetime(2013, 2, 2, tzinfo=UTC)
-        assert await house.service.record([TruthSent(id="a", value=3, known_at=known_at)]) == 1
-        with pytest.raises(RowsError, match="True is not a number"):
+        assert await house.service.record([TruthSent(id="a", value=3, known_at=known_at)]) == Recorded(recorded=1)
+        with pytest.raises(RowsError, match="True is not a finite number"):
             await house.service.record([TruthSent(id="a", value=True, known_at=known_at)])
 
     run(work())

@@ -13,6 +13,9 @@ from typing import Any
 from passerelle.errors import LedgerError
 from passerelle.project.settings import Privacy
 
+#: In place of a column: the unit is the caller's word, in a project that names no unit column.
+GIVEN = ""
+
 _HASH_BYTES = 16
 _KEY_BYTES = 64
 
@@ -35,16 +38,25 @@ def protect(inputs: Mapping[str, Any], privacy: Mapping[str, Privacy], *, salt: 
     return kept
 
 
+def hides(privacy: Mapping[str, Privacy]) -> bool:
+    """Is any column private: hashed or dropped?"""
+    return any(rule != "keep" for rule in privacy.values())
+
+
 def protect_unit(unit: str, column: str | None, privacy: Mapping[str, Privacy], salt: str) -> str:
     """The unit as the ledger may keep it; ``column`` is the field it came from, None if it is the event's id.
 
-    A unit whose column is dropped becomes "": units cannot be told apart in the ledger then, nor erased by name.
+    A unit whose column is dropped becomes "": units cannot be told apart in the ledger then, nor erased by name. A
+    unit that the caller named in a project without a unit column (GIVEN) is hashed if any column is private: nothing
+    says that it is not the very value that is to be hidden.
 
     >>> protect_unit("EWR", "origin", {}, "s")
     'EWR'
     >>> protect_unit("Ada", "name", {"name": "hash"}, "s")
     '29e25c89fa80e56a1f66cbaeecd48458'
     """
+    if column == GIVEN:
+        return hash_value(unit, GIVEN, salt) if hides(privacy) else unit
     rule = "keep" if column is None else privacy.get(column, "keep")
     if rule == "keep" or column is None:
         return unit
@@ -57,7 +69,7 @@ def hash_value(value: object, column: str, salt: str) -> str:
     Raises LedgerError without a salt: a hash that anybody can compute hides nothing.
     """
     if not salt:
-        raise LedgerError(f"column {column!r} is to be hashed, and the deployment has no salt: deploy again.")
+        raise LedgerError(f"column {column or 'unit'!r} is to be hashed, and the deployment has no salt: deploy again.")
     key = salt.encode()
     if len(key) > _KEY_BYTES:
         key = hashlib.blake2b(key).digest()

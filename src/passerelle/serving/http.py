@@ -204,7 +204,7 @@ class Http:
 
     async def _outcomes(self, body: bytes) -> Reply:
         recorded = await self._service.record(read_truths(body, max_rows=self._limits.max_rows))
-        return Reply(200, msgspec.json.encode({"recorded": recorded}))
+        return Reply(200, msgspec.json.encode(recorded))
 
     async def _live(self, _: bytes) -> Reply:
         return Reply(200, b'{"live":true}')

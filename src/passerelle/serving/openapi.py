@@ -57,7 +57,16 @@ def describe(active: Active, max_rows: int) -> dict[str, Any]:
                 "Say what became true of predictions",
                 _one_or_many("Outcome", "outcomes", max_rows),
                 {"one": truth, "many": {"outcomes": [truth]}},
-                {"type": "object", "properties": {"recorded": {"type": "integer"}}, "required": ["recorded"]},
+                _object(
+                    {
+                        "recorded": {"type": "integer"},
+                        "unknown_classes": {
+                            "type": "integer",
+                            "description": "Of these, how many are a class that the model never saw; absent if none is",
+                        },
+                    },
+                    ["recorded"],
+                ),
                 errors={"409": "The ledger is off", "503": "Not ready, or the ledger cannot be written: send it again"},
             ),
             "/live": _get("Is the process there?", "application/json"),
@@ -85,7 +94,7 @@ def describe(active: Active, max_rows: int) -> dict[str, Any]:
                 "Outcome": _object(
                     {
                         "id": {"type": "string", "maxLength": 256, "minLength": 1},
-                        "value": {"enum": list(manifest.classes)} if manifest.classes else {"type": "number"},
+                        "value": _truth(manifest),
                         "known_at": {"type": "string", "format": "date-time"},
                     },
                     ["id", "value", "known_at"],
@@ -144,6 +153,16 @@ def _field(column: Column) -> dict[str, Any]:
     if column.allowed is not None:
         field["enum"] = [*column.allowed, *([None] if column.nullable else [])]
     return field
+
+
+def _truth(manifest: Manifest) -> dict[str, Any]:
+    if not manifest.classes:
+        return {"type": "number"}
+    known = ", ".join(label_text(label) for label in manifest.classes)
+    return {
+        "type": ["string", "integer", "boolean"],
+        "description": f"The class: {known}, or a new one, which is recorded and counted",
+    }
 
 
 def _answer(manifest: Manifest) -> dict[str, Any]:

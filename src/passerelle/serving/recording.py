@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import builtins
 import os
+import re
+import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,13 +14,20 @@ import msgspec
 
 from passerelle.bundle.manifest import Manifest
 from passerelle.deployment.spec import Deployment, Variant
-from passerelle.ledger.privacy import protect, protect_unit
-from passerelle.ledger.records import Prediction
-from passerelle.schema import Issue, RowsError
+from passerelle.ledger.privacy import GIVEN, hides, protect, protect_unit
+from passerelle.ledger.records import Prediction, Truth
+from passerelle.project.settings import TaskKind
+from passerelle.schema import Issue, RowsError, plain_label
 from passerelle.serving.batching import Scored
 from passerelle.serving.events import Event
 
 _MAX_INTEGER = 2**63
+_SHOWN = 60
+#: Names of errors that say nothing of the values.
+_KINDS = frozenset(
+    name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)
+)
+_FIELD = re.compile(r"\bfield '([^']*)'")
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -25,7 +35,7 @@ class Fact(msgspec.Struct, frozen=True):
 
     id: str
     unit: str
-    #: The field that the unit is a value of; None if it is the id.
+    #: The field that the unit is a value of; GIVEN if there is none and the caller said who; None if it is the id.
     column: str | None
     at: datetime
     received_at: datetime
@@ -43,7 +53,7 @@ def fact_of(event: Event, deployment: Deployment, row: int, received_at: datetim
     at = (at or received_at).astimezone(UTC)
     if unit is None:
         return Fact(id, id, None, at, received_at)
-    return Fact(id, _text(unit), deployment.unit, at, received_at)
+    return Fact(id, _text(unit), GIVEN if deployment.unit is None else deployment.unit, at, received_at)
 
 
 def _recordable(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -99,18 +109,55 @@ def record_of(
         probability=probability,
         inputs=protect(_recordable(event.inputs), privacy, salt=salt),
         output=scored.output,
-        error=scored.error,
+        error=_recorded_error(scored, event, deployment),
         event_at=fact.at,
         received_at=fact.received_at,
     )
 
 
-def refuse_truth(manifest: Manifest, value: Any) -> str | None:
-    """Why a value cannot be an outcome of this model; None if it can."""
+def read_truth(task: TaskKind, value: object) -> Truth:
+    """An outcome's value as the ledger keeps it, from HTTP or from a file: a class as JSON writes it, or a number.
+
+    A class may be one that the model never saw: see ``unknown_classes``. Raises ValueError, with the reason.
+
+    >>> read_truth("binary", 1.0), read_truth("multiclass", "merlot"), read_truth("regression", 3.0)
+    (1, 'merlot', 3.0)
+    """
+    label = plain_label(value)
+    if task != "regression":
+        if isinstance(label, str | bool):
+            return label
+        if isinstance(label, int) and -_MAX_INTEGER <= label < _MAX_INTEGER:
+            return label
+        raise ValueError(f"{_shown(value)} is not a class: a string, an integer of 64 bits or a boolean")
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:
+        return value if isinstance(value, int) and abs(value) < _MAX_INTEGER else float(value)
+    raise ValueError(f"{_shown(value)} is not a finite number")
+
+
+def unknown_classes(manifest: Manifest, values: Iterable[Truth]) -> int:
+    """How many of these outcomes, as ``read_truth`` gives them, are a class that the model never saw."""
     if manifest.task == "regression":
-        fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return None if fine else f"{value!r} is not a number"
-    if any(type(value) is type(label) and value == label for label in manifest.classes):
-        return None
-    classes = ", ".join(msgspec.json.encode(label).decode() for label in manifest.classes)
-    return f"{value!r} is not one of the classes {classes}"
+        return 0
+    known = {(type(label), label) for label in manifest.classes}
+    return sum((type(value), value) not in known for value in values)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _recorded_error(scored: Scored, event: Event, deployment: Deployment) -> str | None:
+    """Why the model failed, for the ledger: in a project with private columns without its words, which quote values.
+
+    What is left is the kind of the error, if it is one of Python's own, and the event's field that it names.
+    """
+    error = scored.error
+    if scored.status != "failed" or error is None or not hides(deployment.privacy):
+        return error
+    kinds = [word for word in re.findall(r"\b[A-Z]\w*\b", error) if word in _KINDS]
+    fields = [name for name in _FIELD.findall(error) if name in event.inputs]
+    kind = kinds[0] if kinds else "error"
+    place = f" at field {fields[0]!r}" if fields else ""
+    return f"{kind}{place}: its words are not kept, since a column of this project is private"

@@ -20,12 +20,12 @@ from passerelle.deployment.spec import Deployment
 from passerelle.errors import PasserelleError, ServingError
 from passerelle.ledger.records import Outcome, Prediction, Record
 from passerelle.project.settings import LedgerMode
-from passerelle.schema import Columns, Issue, RowsError
+from passerelle.schema import MAX_ISSUES, Columns, Issue, RowsError
 from passerelle.serving.active import Active, Lane, Loaded, OpenScorer, key_of, load, rows_of
 from passerelle.serving.batching import OverloadedError, Scored
 from passerelle.serving.events import Answer, Event, TruthSent, answer, refuse_repeats
 from passerelle.serving.measures import Measures
-from passerelle.serving.recording import Fact, fact_of, record_of, refuse_truth
+from passerelle.serving.recording import Fact, fact_of, read_truth, record_of, unknown_classes
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +53,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
     revision: int
     reason: str
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a request's outcomes."""
+
+    recorded: int
+    #: Of these, how many are a class that the model never saw; absent if none is.
+    unknown_classes: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class VariantState(msgspec.Struct, frozen=True, kw_only=True):
@@ -181,29 +189,32 @@ class Service:
         finally:
             active.leave()
 
-    async def record(self, truths: Sequence[TruthSent]) -> int:
-        """Record outcomes; how many. Raises RowsError if a value is not possible, LedgerError, NotReadyError.
+    async def record(self, truths: Sequence[TruthSent]) -> Recorded:
+        """Record outcomes. Raises RowsError if a value is not possible, LedgerError, NotReadyError.
 
-        Whether their predictions exist is not asked: the ledger keeps those that it cannot place, and counts them.
+        Whether their predictions exist is not asked: the ledger keeps those that it cannot place, and counts them. So
+        with classes that the model never saw: they are the truth all the same.
         """
         active = self.active
         if active.deployment.ledger == "off":
             raise LedgerOffError
-        issues = [
-            Issue(row=row, field="value", reason=reason)
-            for row, truth in enumerate(truths)
-            if (reason := refuse_truth(active.manifest, truth.value))
-        ]
-        if issues:
-            raise RowsError(issues)
+        issues: list[Issue] = []
         received_at = datetime.now(UTC)
-        outcomes = [
-            Outcome(id=truth.id, value=truth.value, known_at=truth.known_at.astimezone(UTC), received_at=received_at)
-            for truth in truths
-        ]
+        outcomes: list[Outcome] = []
+        for row, truth in enumerate(truths):
+            try:
+                value = read_truth(active.manifest.task, truth.value)
+            except ValueError as error:
+                issues.append(Issue(row=row, field="value", reason=str(error)))
+                continue
+            known_at = truth.known_at.astimezone(UTC)
+            outcomes.append(Outcome(id=truth.id, value=value, known_at=known_at, received_at=received_at))
+        if issues:
+            raise RowsError(issues[:MAX_ISSUES])
         await self._append(active.deployment.ledger, outcomes)
         self.measures.outcomes.inc(len(outcomes))
-        return len(outcomes)
+        unknown = unknown_classes(active.manifest, (outcome.value for outcome in outcomes))
+        return Recorded(recorded=len(outcomes), unknown_classes=unknown or msgspec.UNSET)
 
     async def close(self) -> None:
         """Let what is in flight end, then close the scorers and the ledger."""

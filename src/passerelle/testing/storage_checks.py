@@ -54,7 +54,7 @@ def check_nothing_is_made_unasked(storage: Storage) -> None:
     """A slot that writes nothing makes no segment."""
     slot = storage.claim("worker-0")
     slot.seal()
-    _expect(slot.asked(), False, "is it asked to seal")
+    _expect(slot.asked(), due=False, what="is it asked to seal")
     slot.release()
     _expect(storage.names(), [], "the segments")
 
@@ -62,7 +62,7 @@ def check_nothing_is_made_unasked(storage: Storage) -> None:
 def check_slot_has_one_owner(storage: Storage) -> None:
     """A claimed slot is refused to a second owner, by its name, until it is released; other slots are free."""
     slot = storage.claim("worker-0")
-    _expect("worker-0" in _refused(lambda: storage.claim("worker-0")), True, "the refusal names the slot")
+    _expect("worker-0" in _refused(lambda: storage.claim("worker-0")), due=True, what="the refusal names the slot")
     storage.claim("worker-1").release()
     slot.release()
     storage.claim("worker-0").release()

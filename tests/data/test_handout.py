@@ -119,6 +119,35 @@ def test_the_outcome_is_the_one_in_force_at_that_moment(shop: Project, tmp_path:
     assert _lists(decode_columns(_held(tmp_path).read_bytes()))["amount"] == [33.0, 4.5]
 
 
+def test_quick_outcomes_of_the_last_hours_are_not_learnt_from(shop: Project, tmp_path: Path) -> None:
+    """A refusal is known at once, a success after the horizon: the newest rows would all be refusals."""
+    _deliver(shop, "shop-2.csv", "day,visitors,note\n2013-01-08,80,x\n2013-01-09,90,x\n")
+    quick = "2013-01-08,0.5,2013-01-08T01:00:00Z\n2013-01-09,0.6,2013-01-09T01:00:00Z\n"
+    _deliver(shop, "outcomes-2.csv", f"day,amount,known_at\n{quick}")
+    mature = datetime(2013, 1, 9, tzinfo=UTC)  # of the 8th: its midnight and the horizon's 24 h
+
+    def days(now: datetime, project: Project = shop) -> tuple[list[Any], str]:
+        handout = write_handout(project, snapshot(project), now=now, folder=tmp_path, holdout=_held(tmp_path))
+        held = _lists(decode_columns(_held(tmp_path).read_bytes()))
+        return [*_lists(_columns(tmp_path, "shop.msgpack"))["day"], *held["day"]], handout.notes[-1]
+
+    before, note = days(mature - timedelta(microseconds=1))
+    assert before == [f"2013-01-0{day}" for day in (1, 2, 3, 4, 5)]
+    assert note == "1 row whose outcome is not mature yet (horizon 24 h) left out"
+    after, note = days(mature + timedelta(hours=1))
+    assert after == [f"2013-01-0{day}" for day in (1, 2, 3, 4, 5, 8)]
+    assert note == "1 row whose outcome is not mature yet (horizon 24 h) left out"
+    longer = msgspec.structs.replace(shop.task, horizon_hours=97.5)
+    few, note = days(mature + timedelta(hours=1), msgspec.structs.replace(shop, task=longer))
+    assert few == [f"2013-01-0{day}" for day in (1, 2, 3, 4)]
+    assert note == "3 rows whose outcome is not mature yet (horizon 97.5 h) left out"
+    eternal = msgspec.structs.replace(shop.task, horizon_hours=1000)
+    with pytest.raises(
+        DataError, match="no outcome is mature at 2013-01-09T01:00:00Z: 7 are known, each of an event less"
+    ):
+        days(mature + timedelta(hours=1), msgspec.structs.replace(shop, task=eternal))
+
+
 def test_a_snapshot_stays_what_it_was(shop: Project, tmp_path: Path) -> None:
     old = snapshot(shop)
     _deliver(shop, "shop-2.csv", "day,visitors,note\n2013-01-07,70,x\n")

@@ -6,7 +6,7 @@ The outcomes table itself is not handed out: it holds the truth of the holdout.
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -37,16 +37,18 @@ def write_handout(
     a notebook is handed; without it they are written nowhere.
 
     Of the outcomes known at ``now``, the latest of each key is joined to its row; rows without one are left out and
-    counted in the notes. Raises DataError if there are no rows or no outcomes yet, or if the holdout would be
-    everything or nothing.
+    counted in the notes. With a time column, so are rows whose outcome is not mature: task.horizon_hours have not
+    passed since the event, and the outcomes that are there already are the quick ones. Raises DataError if there are no
+    rows or no outcomes yet, or if the holdout would be everything or nothing.
     """
     contract = load_contract(project)
     rows, schema, notes = _joined(project, snapshot, contract, now=now)
+    rows, early = _mature(rows, project, now)
     columns = columns_of(rows, schema)
     held = _held_out(project, columns)
     if held.all() or not held.any():
         raise DataError(_no_split(project, columns))
-    notes = [_held_note(project, columns, held), *notes]
+    notes = [_held_note(project, columns, held), *notes, *early]
     tables = {project.data.main: schema}
     content = {table_file(project.data.main): take(columns, ~held)}
     for name, version in sorted(snapshot.tables.items()):
@@ -126,6 +128,23 @@ def _joined(
     if strangers:
         notes.append(f"{strangers:,} outcome{'s' if strangers > 1 else ''} of rows that were not delivered left out")
     return joined.select(list(full.names)).sort_by(order), full, notes
+
+
+def _mature(rows: pa.Table, project: Project, now: datetime) -> tuple[pa.Table, list[str]]:
+    """The rows whose horizon has passed, a day's counted from its midnight in UTC; and what was left out."""
+    task, moment = project.task, pa.timestamp("us", tz="UTC")
+    if task.time is None:
+        return rows, []
+    until = pa.scalar(now - timedelta(hours=task.horizon_hours), moment)
+    mature = rows.filter(pc.less_equal(rows[task.time].cast(moment), until))
+    early = rows.num_rows - mature.num_rows
+    if not mature.num_rows:
+        raise DataError(
+            f"no outcome is mature at {now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}: {early:,} are known, each of an event "
+            f"less than {task.horizon_hours:g} h ago. Wait, or set another horizon_hours in passerelle.toml."
+        )
+    which = f"row{'s' if early > 1 else ''} whose outcome is not mature yet (horizon {task.horizon_hours:g} h)"
+    return mature, [f"{early:,} {which} left out"] if early else []
 
 
 def _latest(outcomes: pa.Table, key: list[str], now: datetime) -> pa.Table:

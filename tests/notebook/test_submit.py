@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from trips_project import hand_out, held_out
 
 import passerelle
+from passerelle.bundle.child import environment
 from passerelle.errors import DataError, SubmissionError
+from passerelle.notebook.environment import allowed_environment
 from passerelle.notebook.handover import answer_holdout
 from passerelle.notebook.submission import Submission, read_answers
 from passerelle.schema import decode_columns, encode_columns
@@ -94,6 +97,23 @@ def test_a_pipeline_on_raw_columns_needs_no_features(run: Run) -> None:
     np.testing.assert_allclose(held.outputs, expected, rtol=0, atol=1e-12)
     again = refusal(model, X=x)
     assert "submit was called twice in this run" in again
+
+
+def test_a_clean_process_sees_no_more_than_serving_will(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reader:
+        def predict(self, X: Any) -> Any:  # noqa: N803  (what everybody calls it)
+            return X["hour"].to_numpy(dtype=float) * float(os.environ["SCALE"])
+
+    folder = run("regression")
+    monkeypatch.setenv("SCALE", "2.5")
+    said = refusal(Reader(), passerelle.training_data()[["hour"]])
+    assert "the model does not answer in a clean process: KeyError: 'SCALE'" in said
+    assert "no variable of the environment" in said
+    assert not (folder / "submission").exists()
+    monkeypatch.setenv("VECLIB_MAXIMUM_THREADS", "3")
+    assert environment() == allowed_environment()
+    assert environment()["VECLIB_MAXIMUM_THREADS"] == "3"
+    assert "SCALE" not in environment()
 
 
 def test_arrays_go_by_position(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,6 @@ or a Failure in place of any answer. The child gets an environment without secre
 
 from __future__ import annotations
 
-import os
 import signal
 import struct
 import subprocess
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from passerelle.bundle.manifest import Label
 from passerelle.errors import BundleError, ScoringError
+from passerelle.notebook.environment import allowed_environment
 from passerelle.schema import Columns, Schema, encode_columns
 
 LENGTH = struct.Struct("<I")
@@ -37,17 +37,6 @@ SCORE, EVENTS, VERSIONS = b"S", b"E", b"V"
 START_S = 120.0
 #: Seconds that a single request outside of serving may take.
 ONCE_S = 900.0
-
-#: What a child may see of our environment. A list of what is allowed: a new secret is not on it.
-# fmt: off
-_PASSED = frozenset({
-    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH",
-    "DYLD_LIBRARY_PATH", "CONDA_PREFIX", "R_HOME", "R_LIBS", "R_LIBS_USER", "JAVA_HOME", "SSL_CERT_FILE",
-    "SYSTEMROOT", "WINDIR", "COMSPEC", "PATHEXT", "USERPROFILE", "APPDATA", "LOCALAPPDATA",
-    "NUMBER_OF_PROCESSORS",
-})
-# fmt: on
-_PASSED_PREFIXES = ("LC_", "OMP_", "OPENBLAS_", "MKL_", "VECLIB_", "NUMEXPR_", "GOMP_", "KMP_")
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
@@ -103,13 +92,8 @@ def command(python: str, bundle: Path, digest: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """The child's environment: what is on the list of ours, and one quiet thread unless ours says otherwise."""
-    passed = {
-        name: value
-        for name, value in os.environ.items()
-        if name.upper() in _PASSED or name.upper().startswith(_PASSED_PREFIXES)
-    }
-    return {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "MLFLOW_DISABLE_TELEMETRY": "true"} | passed
+    """The child's environment: that of the clean process in which submit tried the model."""
+    return allowed_environment()
 
 
 def frame(letter: bytes, payload: bytes) -> bytes:

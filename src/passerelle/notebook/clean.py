@@ -20,7 +20,7 @@ import numpy as np
 from passerelle.errors import SubmissionError
 from passerelle.notebook.answers import score
 from passerelle.notebook.compare import TOLERANCE
-from passerelle.notebook.environment import without_secrets
+from passerelle.notebook.environment import allowed_environment
 from passerelle.notebook.submission import GOLDEN, MODEL, read_answers
 from passerelle.project.settings import TaskKind
 from passerelle.schema import Schema, count
@@ -60,7 +60,7 @@ def check_clean(folder: Path, question: Question) -> str:
                 input=msgspec.json.encode(question),
                 capture_output=True,
                 cwd=elsewhere,
-                env=without_secrets(os.environ),
+                env=allowed_environment(),
                 timeout=TIMEOUT_S,
                 check=False,
             )

@@ -19,7 +19,7 @@ from passerelle.ledger import compaction, tables
 from passerelle.ledger.compaction import Compaction, compact
 from passerelle.ledger.segments import Writer, record
 from passerelle.ledger.storage import LocalStorage
-from passerelle.ledger.views import ask, totals
+from passerelle.ledger.views import ask, damage, totals
 
 NOW = datetime(2013, 3, 1, tzinfo=UTC)
 #: Every third step keeps the test short; 1 passes too.
@@ -110,6 +110,25 @@ def test_a_segment_that_comes_back_is_not_added_again(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_segment_is_not_deleted_while_the_file_that_holds_its_rows_is_torn(tmp_path: Path) -> None:
+    write(tmp_path, prediction("a"))
+    [name] = LocalStorage(tmp_path).names()
+    segment = tmp_path / "segments" / name.file
+    data = segment.read_bytes()
+    compact(tmp_path, now=NOW)
+    segment.write_bytes(data)  # as if the power had failed after the commit, before the disk had its file
+    [file] = (tmp_path / "predictions").glob("*.parquet")
+    whole = file.read_bytes()
+    for torn in (b"", whole[:-20], whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :]):
+        file.write_bytes(torn)
+        with pytest.raises(LedgerError, match=r"cannot be read (.|\n)* Nothing was deleted"):
+            compact(tmp_path, now=NOW)
+        assert segment.read_bytes() == data
+    (tmp_path / "predictions" / "_delta_log" / "00000000000000000001.json").unlink()
+    assert compact(tmp_path, now=NOW) == Compaction(segments=1, predictions=1)
+    assert ask(tmp_path, "SELECT id FROM all_predictions").rows == [("a",)]
+
+
 def test_a_damaged_segment_gives_what_is_whole_and_is_kept_aside(tmp_path: Path) -> None:
     write(tmp_path, prediction("a"))
     write(tmp_path, prediction("b"), slot="worker-1")
@@ -117,12 +136,15 @@ def test_a_damaged_segment_gives_what_is_whole_and_is_kept_aside(tmp_path: Path)
     path = tmp_path / "segments" / name.file
     path.write_bytes(path.read_bytes() + b"torn")
     damaged = path.read_bytes()
-    assert totals(tmp_path).predictions == 2
-    done = compact(tmp_path, now=NOW)
-    assert (done.segments, done.predictions) == (2, 2)
+    assert (totals(tmp_path).predictions, totals(tmp_path).damaged) == (2, 0)
     place = len(damaged) - 4
     reason = f"torn at byte {place} of {len(damaged)}: the last 4 bytes are an unfinished frame"
+    assert damage(tmp_path) == (f"{name.file}: {reason}",)
+    done = compact(tmp_path, now=NOW)
+    assert (done.segments, done.predictions) == (2, 2)
     assert done.damaged == (f"{name.file}: {reason}",)
+    assert damage(tmp_path) == ()
+    assert totals(tmp_path).damaged == 1
     assert (tmp_path / "damaged" / name.file).read_bytes() == damaged
     note = json.loads((tmp_path / "damaged" / f"{name.file}.json").read_text())
     assert note == {

@@ -61,6 +61,7 @@ def test_totals(folder: Path) -> None:
         orphans=2,
         repeats=2,
         uncompacted=uncompacted,
+        damaged=0,
     )
 
 
@@ -149,7 +150,16 @@ def test_what_is_compacted_while_we_look_is_counted_once(
 
 def test_an_empty_ledger_has_all_views(tmp_path: Path) -> None:
     assert totals(tmp_path / "none") == Totals(
-        predictions=0, live=0, shadow=0, failed=0, timed_out=0, outcomes=0, orphans=0, repeats=0, uncompacted=0
+        predictions=0,
+        live=0,
+        shadow=0,
+        failed=0,
+        timed_out=0,
+        outcomes=0,
+        orphans=0,
+        repeats=0,
+        uncompacted=0,
+        damaged=0,
     )
     with open_views(tmp_path / "none") as views:
         for view in ("predictions", "repeats", "outcomes", "truths", "judged", "orphans", "all_predictions"):

@@ -3,7 +3,7 @@
 For each group of segments: their rows are committed with (writer, number of the last segment) as Delta's application
 transaction, checked first; the new files are put on the disk, which delta-rs does not do; then the segments are
 deleted. A crash between any two steps leaves segments that the tables hold already: the next compaction finds that by
-the transaction, puts the tables on the disk again, and deletes them.
+the transaction, reads their rows in the tables, puts the tables on the disk again, and deletes them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-from deltalake import CommitProperties, Transaction, write_deltalake
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from passerelle.errors import LedgerError
 from passerelle.ledger.storage import LocalStorage, SegmentName, Storage, sync_file, sync_folder
 from passerelle.ledger.tables import (
+    DAMAGED,
     TABLES,
     SegmentRows,
     TableName,
     alone,
     ensure_table,
     files_below,
+    files_of,
     moved,
     open_table,
     read_rows,
@@ -143,6 +146,8 @@ def _commit(folder: Path, table: TableName, group: list[SegmentRows]) -> tuple[i
     delta = ensure_table(folder, table)
     last = {writer: moved(delta, writer) for writer in {segment.name.writer for segment in with_rows}}
     held = {segment.name for segment in with_rows if segment.name.sequence <= last[segment.name.writer]}
+    if held:
+        _read_again(folder / table, delta, held)
     fresh = [segment for segment in with_rows if segment.name not in held]
     # Whoever died before us may have left a commit that is not on the disk: then all of the table is put there.
     known = set() if held or not last else files_below(folder / table)
@@ -161,6 +166,28 @@ def _commit(folder: Path, table: TableName, group: list[SegmentRows]) -> tuple[i
     return rows.num_rows if rows is not None else 0, held
 
 
+def _read_again(path: Path, delta: DeltaTable, held: set[SegmentName]) -> None:
+    """Read what the table holds of these segments, which an earlier compaction moved and could not delete.
+
+    A power cut can leave a commit in Delta's log whose files are torn, since delta-rs does not wait for the disk.
+    Raises LedgerError if a file cannot be read: the segments are kept then. Rows that are missing from files that can
+    be read were erased: they came in one commit, whole.
+    """
+    wanted = {(name.writer, name.sequence) for name in held}
+    for file in files_of(delta):
+        try:
+            origin = pq.read_table(file, columns=["writer", "sequence"]).to_pydict()
+            if not wanted.isdisjoint(zip(origin["writer"], origin["sequence"], strict=True)):
+                pq.read_table(file)
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).strip()
+            raise LedgerError(
+                f"{file} cannot be read ({reason}). Nothing was deleted: its rows may be in {len(held)} segments that "
+                "wait. Restore the file; or, if the power failed just after it was made, remove the newest file of "
+                f"{path / '_delta_log'}, and compact again."
+            ) from error
+
+
 def _set_aside(folder: Path, storage: Storage, segment: SegmentRows, now: datetime | None) -> None:
     """Keep a damaged segment as it is, with a note that says what was recovered."""
     note = {
@@ -169,7 +196,7 @@ def _set_aside(folder: Path, storage: Storage, segment: SegmentRows, now: dateti
         "recovered": {table: rows.num_rows for table, rows in segment.rows.items()},
         "compacted_at": now,
     }
-    place = folder / "damaged"
+    place = folder / DAMAGED
     place.mkdir(exist_ok=True)
     _write(place / segment.name.file, storage.read(segment.name) or b"")
     _write(place / f"{segment.name.file}.json", msgspec.json.format(msgspec.json.encode(note)) + b"\n")

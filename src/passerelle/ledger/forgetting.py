@@ -8,7 +8,6 @@ read again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
@@ -18,14 +17,17 @@ from deltalake.exceptions import DeltaError
 
 from passerelle.errors import LedgerError
 from passerelle.ledger.compaction import compact_alone, seal_the_dead
-from passerelle.ledger.privacy import hash_value
-from passerelle.ledger.storage import LocalStorage, SegmentName
-from passerelle.ledger.tables import alone, files_below, files_of, open_table, sync_files
-from passerelle.project.settings import Privacy
+from passerelle.ledger.privacy import GIVEN, hash_value
+from passerelle.ledger.records import Outcome, Record
+from passerelle.ledger.segments import HEADER_BYTES, read_frame
+from passerelle.ledger.storage import LocalStorage
+from passerelle.ledger.tables import DAMAGED, alone, files_below, files_of, open_table, sync_files
 
 #: How long living writers have to seal what they hold: they look once a second.
 _SEAL_S = 5.0
 _DELETE_ROWS = 1000
+
+_ENCODER = msgspec.msgpack.Encoder()
 
 
 class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +52,12 @@ class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
         return erased
 
 
-def forget(
-    folder: Path, unit: str, *, privacy: Mapping[str, Privacy], unit_column: str | None, salt: str
-) -> Forgetting:
+def forget(folder: Path, unit: str, *, unit_column: str | None, salt: str) -> Forgetting:
     """Erase a unit's predictions, and their outcomes, from the ledger in ``folder``, whether it was kept or hashed.
 
-    ``unit`` is as the caller knows it, ``unit_column`` the field that it comes from (None: the event's id). A unit
-    whose column is dropped cannot be found, and nothing in the ledger says who it was. Erasing again is harmless, and
+    ``unit`` is as the caller knows it, ``unit_column`` the field that it comes from (None: the event's id, or what the
+    caller named), ``salt`` the deployment's ("": it is not known; what was hashed is not found then). A unit whose
+    column is dropped cannot be found, and nothing in the ledger says who it was. Erasing again is harmless, and
     finishes what a crash interrupted.
 
     Raises LedgerError if the unit is empty, the ledger is being changed by another process, or the disk fails.
@@ -64,8 +65,8 @@ def forget(
     if not unit:
         raise LedgerError("the unit to erase is empty: name it as the caller of the endpoint does.")
     marks = {unit}
-    if unit_column is not None and (salt or privacy.get(unit_column) == "hash"):
-        marks.add(hash_value(unit, unit_column, salt))
+    if salt:
+        marks |= {hash_value(unit, column, salt) for column in (unit_column, GIVEN) if column is not None}
     storage = LocalStorage(folder)
     with alone(folder):
         try:
@@ -73,13 +74,14 @@ def forget(
             compact_alone(folder, storage, now=None)
             predictions, ids = _erase_predictions(folder, marks)
             outcomes = _erase_outcomes(folder, ids | marks)
-            damaged = _erase_damaged(folder, marks)
+            trace = _Trace(marks=marks, ids=ids, column=unit_column)
+            damaged = _erase_damaged(folder, trace)
         except (DeltaError, OSError, duckdb.Error) as error:
             raise LedgerError(
                 f"the ledger in {folder} could not be erased from: {error}. Some rows may be left: forget again."
             ) from error
         return Forgetting(
-            predictions=predictions, outcomes=outcomes, damaged=damaged, remains=_remaining(storage, marks)
+            predictions=predictions, outcomes=outcomes, damaged=damaged, remains=_remaining(storage, trace)
         )
 
 
@@ -141,20 +143,56 @@ def _erase(path: Path, delta: DeltaTable | None, rows: list[tuple[str, str, int,
     sync_files(path, known)
 
 
-def _erase_damaged(folder: Path, marks: set[str]) -> tuple[str, ...]:
+class _Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """By what a unit is known in a segment."""
+
+    #: Its name, and its hashes.
+    marks: set[str]
+    #: The ids of its predictions.
+    ids: set[str]
+    #: The field that it comes from.
+    column: str | None
+
+    def is_in(self, data: bytes) -> bool:
+        """Is the unit in this segment: in a record of it, or, where it is damaged, as a string of msgpack?
+
+        A string is looked for with its length before it: a unit that is called "a" is not in every text with an a.
+        """
+        whole, rest = _decoded(data)
+        names = self.marks | self.ids
+        return any(self._is_of(record) for record in whole) or any(_ENCODER.encode(name) in rest for name in names)
+
+    def _is_of(self, record: Record) -> bool:
+        if isinstance(record, Outcome):
+            return record.id in self.marks or record.id in self.ids
+        known_by = {record.id, record.unit}
+        if self.column is not None:
+            known_by.add(str(record.inputs.get(self.column)))
+        return not known_by.isdisjoint(self.marks)
+
+
+def _decoded(data: bytes) -> tuple[list[Record], bytes]:
+    """A segment's records up to the first damage, and the bytes from there."""
+    records: list[Record] = []
+    place = HEADER_BYTES
+    while place < len(data):
+        whole = read_frame(data, place)
+        if isinstance(whole, str):
+            break
+        found, place = whole
+        records += found
+    return records, data[place:]
+
+
+def _erase_damaged(folder: Path, trace: _Trace) -> tuple[str, ...]:
     """Remove the damaged segments that hold the unit, as far as it can be read in them."""
     erased = []
-    for path in sorted((folder / "damaged").glob("*.seg")):
-        data = path.read_bytes()
-        if any(mark.encode() in data for mark in marks):
+    for path in sorted((folder / DAMAGED).glob("*.seg")):
+        if trace.is_in(path.read_bytes()):
             path.unlink()
             erased.append(path.name)
     return tuple(erased)
 
 
-def _remaining(storage: LocalStorage, marks: set[str]) -> tuple[str, ...]:
-    def holds(name: SegmentName) -> bool:
-        data = storage.read(name) or b""
-        return any(mark.encode() in data for mark in marks)
-
-    return tuple(name.file for name in storage.names() if holds(name))
+def _remaining(storage: LocalStorage, trace: _Trace) -> tuple[str, ...]:
+    return tuple(name.file for name in storage.names() if trace.is_in(storage.read(name) or b""))

@@ -39,6 +39,8 @@ PENDING_BYTES = 64 * 2**20
 
 _MAGIC = b"PSRLEDGR"
 _HEADER = struct.Struct("<8sII")
+#: Where a segment's first frame begins.
+HEADER_BYTES = _HEADER.size
 _FRAME = struct.Struct("<II")
 _FRAME_RECORDS = 1000
 _TICK_S = 1.0

@@ -28,6 +28,9 @@ from passerelle.ledger.storage import SegmentName, sync_file, sync_folder
 TableName = Literal["predictions", "outcomes"]
 TABLES: tuple[TableName, ...] = ("predictions", "outcomes")
 
+#: The folder of segments that were torn or damaged, as compaction found them.
+DAMAGED = "damaged"
+
 _MOMENT = pa.timestamp("us", "UTC")
 _ORIGIN = [("writer", pa.string()), ("sequence", pa.int64()), ("position", pa.int64())]
 SCHEMAS: dict[TableName, pa.Schema] = {

@@ -24,7 +24,17 @@ from deltalake import DeltaTable
 
 from passerelle.errors import LedgerError
 from passerelle.ledger.storage import LocalStorage
-from passerelle.ledger.tables import SCHEMAS, TABLES, SegmentRows, TableName, files_of, moved, open_table, read_rows
+from passerelle.ledger.tables import (
+    DAMAGED,
+    SCHEMAS,
+    TABLES,
+    SegmentRows,
+    TableName,
+    files_of,
+    moved,
+    open_table,
+    read_rows,
+)
 
 #: What makes a record the same prediction: a live id is one, whichever version a retry reached.
 _SAME = "id, role, CASE role WHEN 'shadow' THEN version END"
@@ -76,6 +86,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int
     #: Records in segments that no table holds yet.
     uncompacted: int
+    #: Segments that were torn or damaged: what could not be read of them is in the files of ``damaged/``.
+    damaged: int
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +102,8 @@ def open_views(folder: Path) -> duckdb.DuckDBPyConnection:
     """A DuckDB connection, in memory, with the views above over the ledger in ``folder`` as it is now.
 
     It holds no lock and stops nobody. Close it. Fetch moments through Arrow, as ``ask`` does. A segment that is torn or
-    damaged is read up to there; compaction reports it. Raises LedgerError if a table or a segment cannot be read.
+    damaged is read up to there; ``damage`` and compaction say where. Raises LedgerError if a table or a segment cannot
+    be read.
     """
     # Segments first: one that is compacted while we look is in the tables by the time we open those.
     storage = LocalStorage(folder)
@@ -142,7 +155,19 @@ def totals(folder: Path) -> Totals:
         orphans=orphans,
         repeats=repeats,
         uncompacted=uncompacted,
+        damaged=sum(1 for _ in (folder / DAMAGED).glob("*.seg")),
     )
+
+
+def damage(folder: Path) -> tuple[str, ...]:
+    """Where the sealed segments that wait for compaction are torn or damaged: a sentence each, with the segment.
+
+    Not of open ones: what looks torn there may be a frame that is being written.
+    """
+    storage = LocalStorage(folder)
+    read = {name: storage.read(name) for name in storage.names() if name.sealed}
+    found = {name: read_rows(data, name).damage for name, data in read.items() if data is not None}
+    return tuple(f"{name.file}: {sentence}" for name, sentence in found.items() if sentence)
 
 
 def _define(connection: duckdb.DuckDBPyConnection, folder: Path, segments: list[SegmentRows]) -> None:

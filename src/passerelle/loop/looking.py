@@ -10,11 +10,12 @@ import msgspec
 from passerelle.data.contract import load_contract
 from passerelle.data.table import forget as forget_rows
 from passerelle.data.table import snapshot
-from passerelle.errors import LedgerError, SettingsError
+from passerelle.errors import LedgerError
+from passerelle.ledger.compaction import Compaction
 from passerelle.ledger.compaction import compact as move
 from passerelle.ledger.forgetting import forget
 from passerelle.ledger.storage import ledger_folder
-from passerelle.ledger.views import Totals, ask, totals
+from passerelle.ledger.views import Totals, ask, damage, totals
 from passerelle.loop.rollout import revisions
 from passerelle.project.settings import Project
 from passerelle.state.database import open_state
@@ -27,9 +28,13 @@ FROM predictions p LEFT JOIN truths t USING (id) ORDER BY p.received_at DESC LIM
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger holds: counts, and the rows that were asked for."""
+    """What the ledger holds: counts, what is damaged, and the rows that were asked for."""
 
+    #: What compaction did; None if it was not asked for.
+    compaction: Compaction | None
     totals: Totals
+    #: Segments that wait for compaction and are torn or damaged: where.
+    damage: tuple[str, ...]
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
 
@@ -39,7 +44,12 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
         table = [self.columns, *([_shown(value) for value in row] for row in self.rows)]
         widths = [max(len(row[place]) for row in table) for place in range(len(self.columns))]
         body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-        return [counted, *body]
+        moved = self.compaction
+        done = [] if moved is None else [f"{moved.segments:,} segments were moved into the tables."]
+        kept = () if moved is None else moved.damaged
+        told = [f"Damaged: {one}; what could be read was moved, the file is in damaged/." for one in kept]
+        waits = [f"Damaged: {one}; what can be read is counted, compaction keeps the file." for one in self.damage]
+        return [*done, *told, *waits, counted, *body]
 
 
 def look(project: Project, environment: str, *, last: int, sql: str | None, compact: bool, now: datetime) -> Look:
@@ -50,22 +60,29 @@ def look(project: Project, environment: str, *, last: int, sql: str | None, comp
     folder = ledger_folder(project.state, environment)
     if not folder.exists():
         raise LedgerError(f"nothing has been recorded in {environment} yet: passerelle serve, then send an event.")
-    if compact:
-        move(folder, now=now)
+    moved = move(folder, now=now) if compact else None
     answer = ask(folder, sql) if sql else ask(folder, LAST, [last])
-    return Look(totals=totals(folder), columns=answer.columns, rows=answer.rows)
+    return Look(
+        compaction=moved,
+        totals=totals(folder),
+        damage=damage(folder),
+        columns=answer.columns,
+        rows=answer.rows,
+    )
 
 
 def forget_unit(project: Project, unit: str, *, now: datetime) -> dict[str, str]:
-    """Erase a unit from every ledger and accepted table; place → what was erased, in words."""
+    """Erase a unit from every ledger and accepted table; place → what was erased, in words.
+
+    The ledger of an environment without revisions has no salt, so nothing in it was hashed, or it cannot be found.
+    """
     column = project.task.unit
     erased: dict[str, str] = {}
-    for folder in sorted((project.state / "ledger").glob("*")):
+    for folder in sorted(path for path in (project.state / "ledger").glob("*") if path.is_dir()):
         deployment = revisions(project, folder.name).current()
-        if deployment is None:
-            raise SettingsError(f"{folder} has no deployment, so its salt is not known: restore its revisions first.")
-        done = forget(folder, unit, privacy=project.privacy, unit_column=column, salt=deployment.salt)
-        erased[f"ledger of {folder.name}"] = str(done)
+        done = forget(folder, unit, unit_column=column, salt=deployment.salt if deployment else "")
+        unknown = "" if deployment else "; it has no revisions, so by the name alone: what was hashed is not found"
+        erased[f"ledger of {folder.name}"] = f"{done}{unknown}"
     holders = [
         name
         for name, table in load_contract(project).tables.items()

@@ -178,7 +178,7 @@ def versions(context: click.Context, *, as_json: bool) -> None:
 @click.pass_context
 def import_(context: click.Context, source: str, *, trust: bool, as_json: bool) -> None:
     """Make a version of SOURCE, models:/NAME/VERSION of MLflow or its folder."""
-    from passerelle.loop.train import import_version
+    from passerelle.loop.adopt import import_version
 
     training = import_version(project_of(context), source, trust=trust, now=system_clock())
     show(training, as_json=as_json, text=training.lines())
@@ -271,7 +271,7 @@ def score(context: click.Context, file: Path, out: Path, environment: str, *, as
 @click.pass_context
 def outcomes(context: click.Context, file: Path, environment: str, *, as_json: bool) -> None:
     """Record the truth: FILE has the key (or id), the target, known_at."""
-    from passerelle.loop.score import record_outcomes
+    from passerelle.loop.outcomes import record_outcomes
 
     counts = record_outcomes(project_of(context), file, environment=environment, now=system_clock())
     show(

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +24,29 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from passerelle.bundle.events import event_rows
-from passerelle.bundle.keys import trusted
-from passerelle.bundle.manifest import Manifest
+from passerelle.bundle.keys import throwaway_key, trusted
 from passerelle.bundle.opening import open_scorer
-from passerelle.bundle.verify import verify
 from passerelle.clock import Clock
-from passerelle.data.columns import columns_of, row_ids
-from passerelle.data.contract import load_contract
-from passerelle.data.landing import ingest, table_of
-from passerelle.data.rows import read_rows
-from passerelle.data.table import read_conformed
-from passerelle.errors import DataError
+from passerelle.data.landing import ingest
 from passerelle.ledger.compaction import compact
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask, totals
-from passerelle.loop.replay import Asked, Replayed, Told, replay
+from passerelle.loop.recorded import Period, read_period, split_deliveries
+from passerelle.loop.replay import Replayed, replay
 from passerelle.loop.report import chart, write_page
 from passerelle.loop.rollout import PRODUCTION, deploy, reconcile
-from passerelle.loop.score import as_columns
-from passerelle.loop.train import Training, registry_of, train
+from passerelle.loop.train import Training, holdout_path, registry_of, train
 from passerelle.metrics import auc, evaluate, positions, rates_by_value
-from passerelle.notebook.submission import HANDOUT, HOLDOUT
+from passerelle.notebook.submission import HANDOUT
 from passerelle.project.settings import FILE, Project, load_project
-from passerelle.schema import Columns, decode_columns
+from passerelle.schema import decode_columns
 from passerelle.serving.endpoint import start_endpoint
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 
 UNFINISHED = "unfinished"
+#: Ids of events that had to be sent again, of this attempt and of earlier ones that were cut.
+REPEATED = "repeated.txt"
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,17 +108,6 @@ class TourReport(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-class Period(msgspec.Struct, frozen=True, kw_only=True):
-    """The last delivery: rows of the main table, their truth, and what the endpoint is asked."""
-
-    main: Columns
-    manifest: Manifest
-    inputs: Columns
-    ids: list[str]
-    asked: list[Asked]
-    told: list[Told]
-
-
 def live(source: Path, out: Path, *, workers: int | None, now: Clock) -> TourReport:
     """Live the project in ``source``, in a copy of it below ``out``; write out/report.json and out/report.html.
 
@@ -133,22 +115,28 @@ def live(source: Path, out: Path, *, workers: int | None, now: Clock) -> TourRep
     """
     started = time.time()
     project = _prepare(source, out)
-    learn, answer = _split(project)
+    learn, answer = split_deliveries(project)
     ingest(project, learn, now=now())
     _say(f"{len(learn)} deliveries ingested; the notebook trains on them")
-    training = train(project, now=now(), on_step=lambda number, total, what: _say(f"  cell {number}/{total}  {what}"))
+    training = train(
+        project,
+        now=now(),
+        key=throwaway_key(),
+        on_step=lambda number, total, what: _say(f"  cell {number}/{total}  {what}"),
+    )
     _say(f"version {training.version}: {training.gate.sentence if training.gate else 'made before'}")
     registry = registry_of(project)
     deploy(project, registry, training.version, reason="the tour's first model", now=now())
     reconcile(project, registry)
-    period = _period(project, training, answer)
+    period = read_period(project, registry.get(training.version), answer)
     done = _recorded(project)
     asked = [one for one in period.asked if one.id not in done[0]]
     told = [one for one in period.told if one.id not in done[1]]
     _say(f"{len(asked):,} events go to the endpoint, each before its outcome")
     with start_endpoint(project, PRODUCTION, port=0, workers=workers or project.serving.workers) as endpoint:
-        replayed = replay(endpoint.url, asked, told, on_step=_progress())
-    report = _judge(project, training, period, replayed, seconds=time.time() - started, now=now)
+        replayed = replay(endpoint.url, asked, told, on_step=_progress(), on_repeat=_noting(out / REPEATED))
+    seconds = time.time() - started
+    report = _judge(project, training, period, replayed, repeated=out / REPEATED, seconds=seconds, now=now)
     _write(report, project, training, period, out)
     (out / UNFINISHED).unlink(missing_ok=True)
     return report
@@ -156,6 +144,16 @@ def live(source: Path, out: Path, *, workers: int | None, now: Clock) -> TourRep
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
+
+
+def _noting(path: Path) -> Any:
+    """Notes the ids of a request before it is sent again: a second record of theirs is a repeat, not a fault."""
+
+    def on_repeat(ids: list[str]) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{id_}\n" for id_ in ids)
+
+    return on_repeat
 
 
 def _progress() -> Any:
@@ -176,6 +174,7 @@ def _prepare(source: Path, out: Path) -> Project:
     if not (out / UNFINISHED).exists():
         shutil.rmtree(folder, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
+        (out / REPEATED).unlink(missing_ok=True)
         (out / UNFINISHED).write_text("A tour is running here, or was cut: run it again to finish it.\n")
     else:
         _say("An earlier tour was cut here: it goes on.")
@@ -193,20 +192,6 @@ def _prepare(source: Path, out: Path) -> Project:
     return load_project(folder / FILE)
 
 
-def _split(project: Project) -> tuple[list[Path], list[Path]]:
-    """The deliveries to learn from, and those of the last period: files of one stamp (flights-2013-02) go together."""
-    tables = (project.data.main, project.data.outcomes, *load_contract(project).tables)
-    files = sorted((project.root / project.data.inbox).iterdir())
-    stamps = {path: path.name.partition(".")[0].removeprefix(table_of(path, known=tables)) for path in files}
-    last = sorted({stamps[path] for path in files if table_of(path, known=tables) == project.data.main})
-    if len(last) < 2:  # noqa: PLR2004  (one to learn from, one to answer)
-        raise DataError(
-            f"a tour needs two deliveries of {project.data.main} in {project.data.inbox}, one to learn from and one "
-            f"to answer; there are {len(last)}."
-        )
-    return [path for path in files if stamps[path] != last[-1]], [path for path in files if stamps[path] == last[-1]]
-
-
 def _recorded(project: Project) -> tuple[set[str], set[str]]:
     """The ids that are in the ledger already: of predictions, of outcomes."""
     folder = ledger_folder(project.state, PRODUCTION)
@@ -216,50 +201,15 @@ def _recorded(project: Project) -> tuple[set[str], set[str]]:
     return {id_ for (id_,) in predictions.rows}, {id_ for (id_,) in outcomes.rows}
 
 
-def _period(project: Project, training: Training, files: list[Path]) -> Period:
-    """The last delivery, read by the contract, as the events a caller would send and the truths that follow."""
-    contract = load_contract(project)
-    tables = {
-        name: as_columns(*read_conformed(project, contract, name))
-        for name in contract.tables
-        if name not in (project.data.main, project.data.outcomes)
-    }
-    for path in files:
-        name = table_of(path, known=contract.tables)
-        rows = columns_of(read_rows(path, contract.tables[name]), contract.tables[name].schema)
-        before = tables[name][1] if name in tables else {}
-        tables[name] = (contract.tables[name].schema, _joined(before, rows))
-    _, main = tables[project.data.main]
-    _, truths = tables.pop(project.data.outcomes)
-    version = registry_of(project).get(training.version)
-    manifest = verify(version.path, digest=version.digest, trusted_keys=trusted(project.state)).manifest
-    keys = trusted(project.state)
-    inputs = event_rows(version.path, digest=version.digest, trusted_keys=keys, tables=tables, main=project.data.main)
-    ids = row_ids(main, project.task.key)
-    lead = timedelta(hours=project.task.lead_hours)
-    moments = _moments(main[project.task.time]) if project.task.time else [datetime.now(UTC)] * len(ids)
-    asked = [
-        Asked(at=moment - lead, id=id_, inputs=row)
-        for moment, id_, row in zip(moments, ids, manifest.schema.rows(inputs), strict=True)
-    ]
-    known, values = _moments(truths["known_at"]), truths[project.task.target].tolist()
-    told = [
-        Told(known_at=at, id=id_, value=value)
-        for at, id_, value in zip(known, row_ids(truths, project.task.key), values, strict=True)
-    ]
-    return Period(main=main, manifest=manifest, inputs=inputs, ids=ids, asked=asked, told=told)
-
-
-def _joined(before: Columns, rows: Columns) -> Columns:
-    return {name: np.concatenate([before[name], rows[name]]) for name in rows} if before else rows
-
-
-def _moments(times: NDArray[Any]) -> list[datetime]:
-    return [moment.replace(tzinfo=UTC) for moment in times.astype("datetime64[us]").astype(datetime)]
-
-
 def _judge(
-    project: Project, training: Training, period: Period, replayed: Replayed, *, seconds: float, now: Clock
+    project: Project,
+    training: Training,
+    period: Period,
+    replayed: Replayed,
+    *,
+    repeated: Path,
+    seconds: float,
+    now: Clock,
 ) -> TourReport:
     """Count what is in the ledger, compare it with the notebook's functions, and with the truth that came."""
     folder = ledger_folder(project.state, PRODUCTION)
@@ -282,7 +232,7 @@ def _judge(
             predictions_in_ledger=counted.live,
             outcomes_in_ledger=counted.outcomes,
             lost=len(period.ids) - len(kept),
-            duplicated=len(live) - len(served),
+            duplicated=_duplicated(folder, repeated),
         ),
         parity=ServedParity(
             rows=len(kept),
@@ -298,6 +248,13 @@ def _judge(
         model=model | _baseline(project, training, period, known, truth),
         seconds=round(seconds, 1),
     )
+
+
+def _duplicated(folder: Path, repeated: Path) -> int:
+    """Live records beyond the first of their id, of events that were never sent a second time."""
+    question = "SELECT id, count(*) - 1 FROM all_predictions WHERE role = 'live' GROUP BY id HAVING count(*) > 1"
+    sent_again = set(repeated.read_text().split("\n")) if repeated.exists() else set()
+    return sum(more for id_, more in ask(folder, question).rows if id_ not in sent_again)
 
 
 def _truth(period: Period, values: list[Any]) -> NDArray[Any]:
@@ -332,7 +289,7 @@ def _baseline(
         return {}
     handout = project.state / "runs" / training.run / HANDOUT
     rows = decode_columns((handout / f"{project.data.main}.msgpack").read_bytes())
-    held_out = decode_columns((handout / HOLDOUT).read_bytes())
+    held_out = decode_columns(holdout_path(project, training.run).read_bytes())
     names = [name for name in period.manifest.schema.names if name in rows and name in period.main]
     labels, checks = (
         positions(part[project.task.target].tolist(), period.manifest.classes) for part in (rows, held_out)

@@ -84,8 +84,11 @@ def flaky() -> Iterator[str]:
 
 def test_what_is_not_answered_is_sent_again_until_it_is(flaky: str) -> None:
     events = [Asked(at=START + timedelta(minutes=7 * n), id=str(n), inputs={"n": n}) for n in range(100)]
-    done = replay(flaky, events, [], on_step=lambda *_: None)
+    again: list[str] = []
+    done = replay(flaky, events, [], on_step=lambda *_: None, on_repeat=again.extend)
     assert done.events == 100
     assert done.repeats > 3
     assert Flaky.seen == [str(n) for n in range(100)]
     assert len(done.latencies_ms) == done.requests
+    assert again
+    assert set(again) <= set(Flaky.seen)

@@ -38,6 +38,9 @@ class Shelf:
             tags={},
         )
 
+    def versions(self) -> list[Version]:
+        return [self.get(1)]
+
     def set_alias(self, alias: str, number: int) -> None:
         self.aliases[alias] = number
 
@@ -113,6 +116,7 @@ def test_timeline_and_aliases_follow_from_the_revisions_also_after_a_crash(proje
     shelf = Shelf()
     for _ in range(2):
         reconcile(project, shelf)  # type: ignore[arg-type]
+    assert [event.subject for event in events(open_state(project.state), kind="version")] == ["1"]
     told = events(open_state(project.state), kind="deployment")
     assert [event.sentence for event in told] == ["revision 1: version 1", "revision 2: a try"]
     assert shelf.aliases == {"champion": 1, "challenger": 2}

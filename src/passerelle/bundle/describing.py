@@ -28,9 +28,12 @@ def describe_submission(submission: Path, *, python: str, task: str, into: Path)
     Raises SubmissionError if the child ends in another way than by saying so.
     """
     command = [python, "-I", "-m", "passerelle.bundle.describing", str(submission.resolve()), str(into.resolve()), task]
-    done = subprocess.run(  # noqa: S603  (the interpreter that the project names)
-        command, capture_output=True, text=True, env=environment(), timeout=TIMEOUT_S, check=False
-    )
+    try:
+        done = subprocess.run(  # noqa: S603  (the interpreter that the project names)
+            command, capture_output=True, text=True, env=environment(), timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"it was not described within {TIMEOUT_S} s"
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise SubmissionError(f"the model could not be described in a clean process: {last}")

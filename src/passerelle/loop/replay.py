@@ -80,10 +80,18 @@ def steps(events: Sequence[Asked], outcomes: Sequence[Told]) -> Iterator[list[As
 
 
 def replay(
-    url: str, events: Sequence[Asked], outcomes: Sequence[Told], *, on_step: Callable[[int, int, datetime], None]
+    url: str,
+    events: Sequence[Asked],
+    outcomes: Sequence[Told],
+    *,
+    on_step: Callable[[int, int, datetime], None],
+    on_repeat: Callable[[list[str]], None] = lambda _: None,
 ) -> Replayed:
-    """Send all of it, over one kept-alive connection. Raises ServingError if the endpoint stays silent for a minute."""
-    with contextlib.closing(_Sender(url)) as sender:
+    """Send all of it, over one kept-alive connection. ``on_repeat`` hears the ids of a request before it goes again.
+
+    Raises ServingError if the endpoint stays silent for a minute.
+    """
+    with contextlib.closing(_Sender(url, on_repeat)) as sender:
         return _replay(sender, events, outcomes, on_step)
 
 
@@ -125,7 +133,8 @@ def _parts(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
 class _Sender:
     """One connection that is made again when it breaks."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, on_repeat: Callable[[list[str]], None]) -> None:
+        self._on_repeat = on_repeat
         self.address = url.removeprefix("http://").rstrip("/")
         self.connection = http.client.HTTPConnection(self.address, timeout=30)
         self.repeats = 0
@@ -134,7 +143,7 @@ class _Sender:
         """Give the connection back."""
         self.connection.close()
 
-    def post(self, path: str, value: Any) -> Any:
+    def post(self, path: str, value: dict[str, Any]) -> Any:
         """The decoded answer; sent again until it is one."""
         body = msgspec.json.encode(value)
         until = time.monotonic() + GIVE_UP_AFTER_S
@@ -154,5 +163,6 @@ class _Sender:
             if time.monotonic() > until:
                 raise ServingError(f"{self.address}{path} has not answered for {GIVE_UP_AFTER_S:g} s: {problem}")
             self.repeats += 1
+            self._on_repeat([one["id"] for one in value.get("events", ())])
             self.connection.close()
             time.sleep(0.1)

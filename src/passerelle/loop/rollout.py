@@ -96,6 +96,12 @@ def reconcile(project: Project, registry: Registry) -> None:
                     at=made.created_at, kind="deployment", subject=folder.name, sentence=sentence, details=details
                 )
                 record(engine, event)
+    told = {(event.subject, None) for event in events(engine, kind="version")}
+    for version in registry.versions():
+        if (str(version.number), None) not in told:
+            sentence = f"version {version.number} was made"
+            event = Event(at=version.created_at, kind="version", subject=str(version.number), sentence=sentence)
+            record(engine, event)
     current = revisions(project, PRODUCTION).current()
     if current is None:
         return

@@ -6,23 +6,16 @@ Found by key before it is made: the same notebook, settings and snapshot give th
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import math
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from numpy.typing import NDArray
 
-from passerelle.bundle.events import event_rows
-from passerelle.bundle.importing import import_model
 from passerelle.bundle.keys import own_key, public_hex, trust, trusted
 from passerelle.bundle.manifest import Provenance
 from passerelle.bundle.opening import open_scorer
@@ -31,11 +24,13 @@ from passerelle.bundle.profile import profile
 from passerelle.bundle.seal import Bundle, seal
 from passerelle.data.handout import write_handout
 from passerelle.data.table import Snapshot, snapshot
-from passerelle.errors import GateError, PasserelleError, SettingsError, SubmissionError
+from passerelle.errors import GateError, PasserelleError, SubmissionError
 from passerelle.loop.forms import write_form
-from passerelle.loop.gate import GateResult, judge
+from passerelle.loop.gate import GateResult
+from passerelle.loop.judging import Tables, measure, pass_gate
+from passerelle.loop.provenance import code_version, file_digest, run_key
 from passerelle.loop.report import write_page
-from passerelle.metrics import evaluate, positions
+from passerelle.loop.rollout import reconcile
 from passerelle.notebook.run import run_notebook
 from passerelle.notebook.submission import (
     GOLDEN,
@@ -48,8 +43,8 @@ from passerelle.notebook.submission import (
     read_answers,
 )
 from passerelle.project.settings import Project
-from passerelle.registry.versions import Registry, Version
-from passerelle.schema import Columns, count, decode_columns, take
+from passerelle.registry.versions import Registry
+from passerelle.schema import decode_columns
 from passerelle.state import runs
 from passerelle.state.database import open_state
 from passerelle.state.lease import lease
@@ -57,7 +52,8 @@ from passerelle.state.timeline import Event, record
 
 #: A process scorer may differ from the notebook by this much (relative to numbers above 1): rounding of the same sums.
 TOLERANCE = 1e-12
-ROWS_AT_A_TIME = 1000
+#: The exit code of what a check refused.
+REFUSED = GateError.exit_code
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +73,9 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
     def lines(self) -> list[str]:
         """The training, for a person."""
-        lines = [f"Version {self.version}" + ("." if self.made else " was made of this notebook and this data before.")]
+        lines = [
+            f"Version {self.version}" + ("." if self.made else ", which is there already: nothing has changed since.")
+        ]
         if self.parity:
             same = f"{self.parity.rows:,} rows served, largest difference {self.parity.max_abs_diff:.3g}"
             lines.append(f"  parity  {same}, {self.parity.flips} flips")
@@ -98,9 +96,14 @@ def registry_of(project: Project) -> Registry:
 
 
 def train(
-    project: Project, *, now: datetime, on_step: Callable[[int, int, str], None] | None = None, again: bool = False
+    project: Project,
+    *,
+    now: datetime,
+    on_step: Callable[[int, int, str], None] | None = None,
+    again: bool = False,
+    key: Ed25519PrivateKey | None = None,
 ) -> Training:
-    """Make a version of the project's notebook and its accepted data.
+    """Make a version of the project's notebook and its accepted data, signed with ``key`` (the user's own by default).
 
     Raises NotebookError if a cell fails, SubmissionError if what it submitted cannot be served, ParityError if serving
     does not reproduce it, GateError if it is plainly worse than the champion; no version is made then, and the run's
@@ -109,38 +112,40 @@ def train(
     registry = registry_of(project)
     engine = open_state(project.state)
     with lease(project.state, "train"):
+        reconcile(project, registry)
         taken = snapshot(project)
-        key = _key(project, taken) + (f"-{now:%Y%m%dT%H%M%S%f}" if again else "")
-        found = registry.find(key)
+        run = run_key(project, taken) + (f"-{now:%Y%m%dT%H%M%S%f}" if again else "")
+        found = registry.find(run)
         if found is not None:
-            return Training(version=found.number, digest=found.digest, run=key, made=False, metrics=found.metrics)
-        runs.begin(engine, key, at=now)
-        record(engine, Event(at=now, kind="run", subject=key, sentence=f"the notebook runs on {_shown(taken)}"))
+            return Training(version=found.number, digest=found.digest, run=run, made=False, metrics=found.metrics)
+        runs.begin(engine, run, at=now)
+        record(engine, Event(at=now, kind="run", subject=run, sentence=f"the notebook runs on {_shown(taken)}"))
         try:
-            training = _train(project, registry, taken, key=key, now=now, on_step=on_step)
-        except PasserelleError as error:
-            status: runs.Status = "refused" if error.exit_code == 3 else "failed"  # noqa: PLR2004  (refused by a check)
-            runs.finish(engine, key, at=now, status=status, details={"reason": str(error)})
-            record(engine, Event(at=now, kind="run", subject=key, sentence=f"no version was made: {error}"))
+            training = _train(
+                project, registry, taken, run=run, now=now, on_step=on_step, key=signing_key(project, key)
+            )
+        except BaseException as error:
+            refused = isinstance(error, PasserelleError) and error.exit_code == REFUSED
+            status: runs.Status = "refused" if refused else "failed"
+            runs.finish(engine, run, at=now, status=status, details={"reason": str(error) or repr(error)})
+            sentence = f"no version was made: {error or type(error).__name__}"
+            record(engine, Event(at=now, kind="run", subject=run, sentence=sentence))
             raise
-        runs.finish(engine, key, at=now, status="sealed", details={"version": training.version})
-        sentence = f"version {training.version} was made"
-        record(engine, Event(at=now, kind="version", subject=str(training.version), sentence=sentence))
+        runs.finish(engine, run, at=now, status="sealed", details={"version": training.version})
+        reconcile(project, registry)
         return training
 
 
-def import_version(project: Project, source: str, *, trust: bool, now: datetime) -> Training:
-    """Make a version of an existing MLflow model. Raises BundleError without ``trust``: loading it runs its code."""
-    key = _signing_key(project)
-    bundle = import_model(project, source, sample=None, trust=trust, key=key, now=now)
-    registry = registry_of(project)
-    run = f"import:{bundle.digest}"
-    found = registry.find(run)
-    version = found or registry.register(bundle, key=run, tags={"imported_from": source}, metrics={})
-    if found is None:
-        sentence = f"version {version.number} was imported from {source}"
-        record(open_state(project.state), Event(at=now, kind="version", subject=str(version.number), sentence=sentence))
-    return Training(version=version.number, digest=bundle.digest, run=run, made=found is None, metrics={})
+def holdout_path(project: Project, run: str) -> Path:
+    """Where a run's held-out rows are kept, with their target: outside of what the run is given."""
+    return project.state / "holdouts" / f"{run}.msgpack"
+
+
+def signing_key(project: Project, key: Ed25519PrivateKey | None) -> Ed25519PrivateKey:
+    """The key given, or the user's own; its public half is trusted by the project from now on."""
+    key = key or own_key()
+    trust(project.state, public_hex(key))
+    return key
 
 
 def _train(
@@ -148,73 +153,71 @@ def _train(
     registry: Registry,
     taken: Snapshot,
     *,
-    key: str,
+    run: str,
     now: datetime,
     on_step: Callable[[int, int, str], None] | None,
+    key: Ed25519PrivateKey,
 ) -> Training:
-    folder = project.state / "runs" / key
+    folder = project.state / "runs" / run
     shutil.rmtree(folder, ignore_errors=True)  # what an earlier, killed attempt left
-    held_out = project.state / "holdouts" / f"{key}.msgpack"
-    handout = write_handout(project, taken, now=now, folder=folder, holdout=held_out)
-    execution = run_notebook(project, folder, holdout=held_out, on_cell=on_step)
+    kept = holdout_path(project, run)
+    handout = write_handout(project, taken, now=now, folder=folder, holdout=kept)
+    execution = run_notebook(project, folder, holdout=kept, on_cell=on_step)
     submission = folder / SUBMISSION
     submitted = msgspec.json.decode((submission / "submission.json").read_bytes(), type=Submission)
-    holdout = read_answers(submission / HOLDOUT)
+    answers = read_answers(submission / HOLDOUT)
     golden = read_answers(submission / GOLDEN)
-    form, forms = write_form(submission, submitted, project, [golden, holdout], into=folder / "inline")
-    signing = _signing_key(project)
+    form, forms = write_form(submission, submitted, project, [golden, answers], into=folder / "inline")
     provenance = Provenance(
-        run=key,
+        run=run,
         notebook=project.notebook.path,
-        notebook_sha256=_sha256(project.root / project.notebook.path),
-        code_version=_code_version(project.root),
+        notebook_sha256=file_digest(project.root / project.notebook.path),
+        code_version=code_version(project.root),
         snapshot=taken.tables,
         created_at=now,
     )
-    held = decode_columns(held_out.read_bytes())
-    keys = holdout.truth
-    if set(keys) != set(handout.key) or any(not np.array_equal(keys[name], held[name]) for name in keys):
+    tables = held_out_tables(folder, kept, handout)
+    rows = tables[handout.main][1]
+    keys = answers.truth
+    if set(keys) != set(handout.key) or any(not np.array_equal(keys[name], rows[name]) for name in keys):
         raise SubmissionError("the notebook did not answer the rows that were held out: train again.")
-    truth = _positions(project, held[project.task.target], submitted.classes)
-    metrics = _metrics(project, holdout.outputs, truth)
+    metrics = measure(project, answers.outputs, rows[project.task.target], submitted.classes)
     bundle = seal(
         submission,
         into=project.state / "bundles",
         project=project,
         provenance=provenance,
         metrics=metrics,
-        key=signing,
-        profile=profile(holdout.inputs, holdout.outputs, submitted.schema, privacy=project.privacy),
+        key=key,
+        profile=profile(answers.inputs, answers.outputs, submitted.schema, privacy=project.privacy),
         inline=form,
     )
-    parity = asyncio.run(_parity(bundle, holdout, project))
-    require(parity, tolerance=TOLERANCE)
-    gate = judge(
-        project.metric,
-        candidate=metrics[project.metric],
-        champion=_champion_value(project, registry, handout, folder, held=held, truth=truth),
-        margin=project.gate.margin,
-        refuse_above=project.gate.refuse_above,
-        rows=len(truth),
-    )
-    report = folder / "report.html"
-    origin = {
-        "notebook": f"{project.notebook.path}, sha256 {provenance.notebook_sha256}",
-        "executed notebook": f"{execution.html.name}, {execution.cells} cells in {execution.seconds:.0f} s",
-        "code": provenance.code_version or "not in a git checkout",
-        "snapshot": _shown(taken),
-        "environment": f"Python {submitted.python_version}, {len(submitted.packages)} packages, {submitted.platform}",
-        "bundle": bundle.digest,
-        "forms": forms,
-    }
-    _write_report(report, project, submitted, handout, gate=gate, parity=parity, metrics=metrics, origin=origin)
-    if not gate.passed:
-        raise GateError(f"{gate.sentence} No version was made; see {report}.")
-    version = registry.register(bundle, key=key, tags={"run": key}, metrics=metrics)
+    try:
+        parity = asyncio.run(_parity(bundle, answers, project))
+        require(parity, tolerance=TOLERANCE)
+        gate = pass_gate(project, registry, metrics, tables)
+        report = folder / "report.html"
+        packages = f"{len(submitted.packages)} packages, {submitted.platform}"
+        origin = {
+            "notebook": f"{project.notebook.path}, sha256 {provenance.notebook_sha256}",
+            "executed notebook": f"{execution.html.name}, {execution.cells} cells in {execution.seconds:.0f} s",
+            "code": provenance.code_version or "not in a git checkout",
+            "snapshot": _shown(taken),
+            "environment": f"Python {submitted.python_version}, {packages}",
+            "bundle": bundle.digest,
+            "forms": forms,
+        }
+        _write_report(report, project, submitted, handout, gate=gate, parity=parity, metrics=metrics, origin=origin)
+        if not gate.passed:
+            raise GateError(f"{gate.sentence} No version was made; see {report}.")
+    except PasserelleError:
+        shutil.rmtree(bundle.path)  # it was signed to be tried; what was refused does not stay signed
+        raise
+    version = registry.register(bundle, key=run, tags={"run": run}, metrics=metrics)
     return Training(
         version=version.number,
         digest=bundle.digest,
-        run=key,
+        run=run,
         made=True,
         metrics=metrics,
         gate=gate,
@@ -222,6 +225,17 @@ def _train(
         forms=forms,
         report=report,
     )
+
+
+def held_out_tables(folder: Path, kept: Path, handout: Handout) -> Tables:
+    """A handout's tables, the main one's rows being those that were held out."""
+    tables = {
+        name: (schema, decode_columns((folder / HANDOUT / f"{name}.msgpack").read_bytes()))
+        for name, schema in handout.tables.items()
+        if name != handout.main
+    }
+    tables[handout.main] = (handout.tables[handout.main], decode_columns(kept.read_bytes()))
+    return tables
 
 
 def _write_report(
@@ -270,90 +284,6 @@ async def _parity(bundle: Bundle, answers: Answers, project: Project) -> Parity:
         return await compare(scorer, answers, task=project.task.kind)
     finally:
         await scorer.close()
-
-
-def _champion_value(
-    project: Project, registry: Registry, handout: Handout, folder: Path, *, held: Columns, truth: NDArray[Any]
-) -> float | None:
-    """What the champion reaches on the same held-out rows, by its own event rows and its own scorer."""
-    champion = registry.alias("champion")
-    if champion is None:
-        return None
-    tables = {name: (schema, _table(folder, name)) for name, schema in handout.tables.items() if name != handout.main}
-    tables[handout.main] = (handout.tables[handout.main], held)
-    keys = trusted(project.state)
-    inputs = event_rows(champion.path, digest=champion.digest, trusted_keys=keys, tables=tables, main=handout.main)
-    outputs = asyncio.run(_score(champion, inputs, project))
-    return _metrics(project, outputs, truth)[project.metric]
-
-
-async def _score(version: Version, inputs: Columns, project: Project) -> NDArray[Any]:
-    scorer = open_scorer(
-        version.path,
-        digest=version.digest,
-        trusted_keys=trusted(project.state),
-        deadline_s=project.serving.deadline_ms / 1000,
-    )
-    try:
-        await scorer.start()
-        parts = [
-            await scorer.score(take(inputs, slice(first, first + ROWS_AT_A_TIME)))
-            for first in range(0, count(inputs), ROWS_AT_A_TIME)
-        ]
-        return np.concatenate(parts)
-    finally:
-        await scorer.close()
-
-
-def _table(folder: Path, name: str) -> Columns:
-    return decode_columns((folder / HANDOUT / f"{name}.msgpack").read_bytes())
-
-
-def _positions(project: Project, truth: NDArray[Any], classes: tuple[Any, ...]) -> NDArray[Any]:
-    """The truth as metrics take it: positions in the classes, or numbers."""
-    if project.task.kind == "regression":
-        return truth.astype("float64")
-    return positions(truth.tolist(), classes)
-
-
-def _metrics(project: Project, outputs: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]:
-    """Every metric of the task that is a number on these rows."""
-    found = evaluate(project.task.kind, outputs, truth, action=project.costs.action, missed=project.costs.missed)
-    return {name: value for name, value in found.items() if math.isfinite(value)}
-
-
-def _signing_key(project: Project) -> Ed25519PrivateKey:
-    """The user's key, its public half trusted by the project."""
-    key = own_key()
-    trust(project.state, public_hex(key))
-    return key
-
-
-def _key(project: Project, taken: Snapshot) -> str:
-    """The same for the same notebook, settings that training reads, and data."""
-    parts = (_sha256(project.root / project.notebook.path), project.notebook, project.task, project.data, taken.tables)
-    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:20]
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError as error:
-        raise SettingsError(f"there is no notebook {path}: correct notebook.path in passerelle.toml.") from error
-
-
-def _code_version(root: Path) -> str | None:
-    """The commit of the project's code, "+changed" if the checkout has changes; None outside git."""
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return commit + ("+changed" if _git(root, "status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(root: Path, *arguments: str) -> str:
-    git = shutil.which("git") or "git"
-    return subprocess.run([git, "-C", str(root), *arguments], check=True, capture_output=True, text=True).stdout.strip()  # noqa: S603  (our own arguments)
 
 
 def _shown(taken: Snapshot) -> str:

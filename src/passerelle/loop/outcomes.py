@@ -1,0 +1,68 @@
+"""Outcomes: a file of what turned out to be true, into the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from passerelle.data.columns import columns_of, row_ids
+from passerelle.data.contract import TableContract, load_contract
+from passerelle.data.reading import read_file
+from passerelle.data.rows import read_rows
+from passerelle.errors import DataError
+from passerelle.ledger.records import Outcome
+from passerelle.ledger.segments import record
+from passerelle.ledger.storage import LocalStorage, ledger_folder
+from passerelle.ledger.views import ask
+from passerelle.loop.score import SLOT, current
+from passerelle.project.settings import Project
+from passerelle.schema import Column, plain_label
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """What recording a file of outcomes did; ``unknown`` are kept, too."""
+
+    recorded: int
+    unknown: int
+
+
+def record_outcomes(project: Project, file: Path, *, environment: str, now: datetime) -> Recorded:
+    """Record a file of outcomes in the ledger: its key (or ``id``), the target, and known_at.
+
+    Raises DeploymentError if nothing was ever deployed in the environment, DataError if the file does not fit.
+    """
+    current(project, environment)
+    names = set(read_file(file).columns)
+    task = project.task
+    known = load_contract(project).tables.get(project.data.outcomes)
+    if known is None:
+        raise DataError(
+            f"contract.toml has no table {project.data.outcomes!r} yet, which says what {task.target!r} holds: "
+            "passerelle ingest a first delivery of outcomes."
+        )
+    kinds = known.schema
+    wanted = ("id",) if "id" in names and not set(task.key) <= names else task.key
+    columns = tuple(kinds.column(name) if name in kinds.names else Column(name=name, kind="string") for name in wanted)
+    known_at = Column(name="known_at", kind="timestamp")
+    contract = TableContract(columns=(*columns, kinds.column(task.target), known_at), key=tuple(wanted))
+    rows = columns_of(read_rows(file, contract), contract.schema)
+    numbers = task.kind == "regression"
+    outcomes = [
+        Outcome(
+            id=id_, value=value if numbers else plain_label(value), known_at=at.replace(tzinfo=UTC), received_at=now
+        )
+        for id_, value, at in zip(
+            row_ids(rows, wanted),
+            rows[task.target].tolist(),
+            rows["known_at"].astype("datetime64[us]").astype(datetime),
+            strict=True,
+        )
+    ]
+    folder = ledger_folder(project.state, environment)
+    asyncio.run(record(LocalStorage(folder), outcomes, slot=SLOT))
+    unknown = ask(folder, "SELECT DISTINCT id FROM orphans")
+    orphans = {id_ for (id_,) in unknown.rows}
+    return Recorded(recorded=len(outcomes), unknown=sum(one.id in orphans for one in outcomes))

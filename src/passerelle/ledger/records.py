@@ -13,7 +13,7 @@ Truth = str | int | float | bool
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True, tag_field="record", tag="prediction"):
-    """One answered event. The first durable record of an id wins (a shadow's: per version); repeats are counted."""
+    """One answered event. Of an id the record received first wins (a shadow's: per version); repeats count."""
 
     #: The caller's id of the event, else ours.
     id: str

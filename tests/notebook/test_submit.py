@@ -287,3 +287,18 @@ def test_events_are_what_a_caller_sends(run: Run) -> None:
     assert "some twice or none's" in refusal(model, x, features, doubled)
     assert "'id' is not that of the same index" in refusal(model, x, features, shifted)
     assert "events fails: KeyError: 'trip'" in refusal(model, x, features, inner)
+
+
+def test_events_that_look_at_the_other_rows_are_refused(run: Run) -> None:
+    run("binary")
+
+    def relative(tables: Any) -> Any:
+        return tables["trips"].assign(rel=tables["trips"]["distance"] / tables["trips"]["distance"].mean())
+
+    raw = passerelle.training_data()
+    x = relative({"trips": raw})[["hour", "rel"]]
+    said = refusal(
+        LogisticRegression(max_iter=500).fit(x, raw["late"]), x, lambda rows: rows[["hour", "rel"]], relative
+    )
+    assert "rel of events depends on the other rows of 'trips'" in said
+    assert "alone" in said

@@ -20,7 +20,7 @@ from passerelle.notebook.answers import are_codes, classes_of, score
 from passerelle.notebook.captured import Cells, check_lineage, functions_of
 from passerelle.notebook.clean import Question, check_clean
 from passerelle.notebook.environment import installed_packages
-from passerelle.notebook.events import MakeEvents, make_events, place_rows, raw_schema
+from passerelle.notebook.events import MakeEvents, check_events, make_events, place_rows, raw_schema
 from passerelle.notebook.frame import from_frame, to_frame
 from passerelle.notebook.golden import golden_rows
 from passerelle.notebook.inputs import declared_inputs, inputs_of_features, inputs_of_model
@@ -136,7 +136,8 @@ def cross(
     """Prove that a model can be served, and write what was proved to a draft. Raises SubmissionError if it cannot."""
     handout = session.handout
     _refuse_bad_calls(model, features, events)
-    raw = make_events(events, handout, {name: session.columns(name) for name in handout.tables})
+    tables = {name: session.columns(name) for name in handout.tables}
+    raw = make_events(events, handout, tables)
     fitted, places = place_rows(X, raw)
     if handout.target in fitted.columns:
         raise SubmissionError(
@@ -156,6 +157,7 @@ def cross(
         frame = to_frame(rows, usable.schema)
         names = inputs_of_features(features, frame, usable, pd.Series(truth, name=handout.target))
     schema = usable.schema.select(names)
+    joined = {"events": check_events(events, handout, tables, raw, names)} if events else {}
     rows = {name: rows[name] for name in names}
     frame = to_frame(rows, schema).set_axis(raw.index[places], axis=0)
 
@@ -194,7 +196,7 @@ def cross(
     _check_order(crossing, rows, truth)
     batches = check_answers(rows, schema, crossing.answers, crossing.prepared)
     golden, edges = golden_rows(rows, schema, crossing.answers)
-    proofs = {"skew": skew, "batch independence": batches, "lineage": lineage}
+    proofs = {**joined, "skew": skew, "batch independence": batches, "lineage": lineage}
     _write_draft(crossing, session, golden, edges, proofs)
     return crossing
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,13 +12,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from passerelle.errors import SchemaError, SubmissionError
-from passerelle.notebook.compare import as_table, compare
+from passerelle.notebook.compare import as_table, compare, named
 from passerelle.notebook.frame import infer_schema, shown, to_frame
 from passerelle.notebook.proofs import described
 from passerelle.notebook.submission import Handout
-from passerelle.schema import Column, Columns, Schema
+from passerelle.schema import Column, Columns, Schema, count, take
 
 MakeEvents = Callable[[dict[str, Any]], Any]
+
+#: Seconds that trying events on parts may take: where other tables are large, each part costs about what all do.
+BUDGET_S = 30.0
+#: Parts that are tried whatever they take.
+_PARTS_AT_LEAST = 3
+_SINGLES = 5
+_SEVEN = 7
 
 _ADVICE = "pass X as a DataFrame that keeps the index of training_data()."
 
@@ -61,6 +69,59 @@ def make_events(events: MakeEvents | None, handout: Handout, tables: Mapping[str
 def _without_target(handout: Handout, table: str) -> Schema:
     schema = handout.tables[table]
     return schema.select([name for name in schema.names if (table, name) != (handout.main, handout.target)])
+
+
+def check_events(
+    events: MakeEvents, handout: Handout, tables: Mapping[str, Columns], raw: pd.DataFrame, names: Sequence[str]
+) -> str:
+    """Make events of parts of the main table, the other tables whole: these columns must be as in ``raw``, of all.
+
+    Stops after BUDGET_S, but not before half of the rows, a single one and seven were tried. Raises SubmissionError
+    naming the columns that differ.
+    """
+    main, until, done = tables[handout.main], time.monotonic() + BUDGET_S, 0
+    for way, batch in _parts(count(main)):
+        if done >= _PARTS_AT_LEAST and time.monotonic() > until:
+            break
+        try:
+            part = make_events(events, handout, {**tables, handout.main: take(main, batch)})
+        except SubmissionError as error:
+            text = f"{error} It was given rows of {handout.main!r} {way}: an event comes alone."
+            raise SubmissionError(text) from error
+        part = part.set_axis(batch[part.index.to_numpy(dtype=np.int64)], axis=0)
+        whole = raw.loc[raw.index.isin(batch)]
+        if set(part.index) != set(whole.index):
+            raise SubmissionError(
+                f"events gives {len(part):,} rows for {len(batch):,} of {handout.main!r} {way}, and {len(whole):,} for "
+                "the same together with others: let each row become an event whatever the others are."
+            )
+        _same_events(whole.loc[part.index], part, names, f"rows of {handout.main!r}", way)
+        done += 1
+    return f"the same from {done} parts of {handout.main!r}: half of it shuffled, rows alone and in sevens"
+
+
+def _same_events(whole: pd.DataFrame, part: pd.DataFrame, names: Sequence[str], of: str, way: str) -> None:
+    wrong = {name: "not there" for name in names if name not in part.columns}
+    kept = [name for name in names if name not in wrong]
+    for one in compare(whole[kept], part[kept]):
+        wrong[one.column] = f"{shown(one.left)} together with others, {shown(one.right)}"
+    if wrong:
+        first = next(iter(wrong))
+        raise SubmissionError(
+            f"{named(list(wrong))} of events depend{'s' if len(wrong) == 1 else ''} on the other {of} ({first} is "
+            f"{wrong[first]} {way}): an event comes alone. Let events join by key alone, and compute what is needed of "
+            "the training rows once, in a transformer of the model's pipeline."
+        )
+
+
+def _parts(rows: int) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Parts of a table, the most telling first, each with its name for messages."""
+    random = np.random.default_rng(11)
+    yield "shuffled, without the other half", random.permutation(rows)[: max(1, rows // 2)]
+    for row in random.permutation(rows)[:_SINGLES]:
+        yield "alone", np.array([row])
+        start = int(random.integers(0, max(1, rows - _SEVEN)))
+        yield "in sevens", np.arange(start, min(start + _SEVEN, rows))
 
 
 class RawSchema(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from passerelle.errors import SettingsError
-from passerelle.project.note import judge, open_questions, placeholders, render
+from passerelle.project.note import open_questions, placeholders, render, standing_of
 from passerelle.project.settings import Acceptance, Project, Stage, load_project
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
@@ -31,7 +31,7 @@ action = 1.5
 missed = 6
 [privacy]
 email = "drop"
-customer = "hash"
+address = "hash"
 [[milestones]]
 name = "Note agreed"
 start = 2026-03-02
@@ -106,9 +106,9 @@ def test_figures_are_those_of_the_settings(project_with: Callable[..., Project])
         "Act: {{ costs.action }}, miss: {{costs.missed}}, from {{ costs.threshold }}; {{ task.holdout }}; {{ privacy }}"
     )
     page = page_of(project_with(note))
-    assert "Act: 1.5 , miss: 6 , from 25% ; last 28 days ; customer hashed, email dropped" in text_of(page)
+    assert "Act: 1.5 , miss: 6 , from 25% ; last 28 days ; address hashed, email dropped" in text_of(page)
     french = page_of(project_with(note, "fr"))
-    assert "Act: 1,5 , miss: 6 , from 25\u202f% ; 28 derniers jours ; customer hachée, email supprimée" in text_of(
+    assert "Act: 1,5 , miss: 6 , from 25\u202f% ; 28 derniers jours ; address hachée, email supprimée" in text_of(
         french
     )
 
@@ -215,11 +215,11 @@ def test_acceptance_shows_value_bound_and_whether_it_is_met(project_with: Callab
 
 def test_a_figure_that_is_not_a_number_meets_nothing() -> None:
     nan = float("nan")
-    assert judge(Acceptance(name="a", figure="f", at_least=0.0), {"f": nan}).met is False
-    assert judge(Acceptance(name="a", figure="f", at_most=1.0), {"f": nan}).met is False
-    assert judge(Acceptance(name="a", figure="f", at_least=1.0, at_most=2.0), {"f": 2.0}).met is True
-    assert judge(Acceptance(name="a", figure="f", at_least=1.0, at_most=2.0), {"f": 2.1}).met is False
-    assert judge(Acceptance(name="a", figure="f"), {"f": 2.1}).met is None
+    assert standing_of(Acceptance(name="a", figure="f", at_least=0.0), {"f": nan}).met is False
+    assert standing_of(Acceptance(name="a", figure="f", at_most=1.0), {"f": nan}).met is False
+    assert standing_of(Acceptance(name="a", figure="f", at_least=1.0, at_most=2.0), {"f": 2.0}).met is True
+    assert standing_of(Acceptance(name="a", figure="f", at_least=1.0, at_most=2.0), {"f": 2.1}).met is False
+    assert standing_of(Acceptance(name="a", figure="f"), {"f": 2.1}).met is None
 
 
 def test_untrusted_text_stays_text(project_with: Callable[..., Project]) -> None:

@@ -29,6 +29,7 @@ def load(folder: Path, text: str) -> object:
     ("text", "message"),
     [
         (GOOD.replace("target", "targt"), "unknown key 'task.targt': did you mean 'target'?"),
+        ('root = "/"\n' + GOOD, "unknown key 'root': the keys here are project, task"),
         (GOOD + "[serv]\nport = 1\n", "unknown key 'serv': did you mean 'serving'?"),
         (GOOD + "[serving]\nzzz = 1\n", "unknown key 'serving.zzz': the keys here are host, port"),
         (GOOD + '[gate]\nmargin = "3 %"\n', "expected `float`, got `str` (at gate.margin)"),

@@ -99,7 +99,7 @@ def open_questions(project: Project) -> int:
     return _body(_read(project), placeholders(project), dict.fromkeys(BLOCKS, ""), marker)[1]
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """An acceptance figure as it stands."""
 
     acceptance: Acceptance
@@ -108,18 +108,18 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     met: bool | None
 
 
-def judge(acceptance: Acceptance, figures: Mapping[str, float]) -> Verdict:
+def standing_of(acceptance: Acceptance, figures: Mapping[str, float]) -> Standing:
     """Is this figure reached? A value that is not a number meets nothing.
 
-    >>> judge(Acceptance(name="AUC", figure="auc", at_least=0.7), {"auc": 0.7}).met
+    >>> standing_of(Acceptance(name="AUC", figure="auc", at_least=0.7), {"auc": 0.7}).met
     True
     """
     value = figures.get(acceptance.figure)
     if value is None or (acceptance.at_least is None and acceptance.at_most is None):
-        return Verdict(acceptance=acceptance, value=value, met=None)
+        return Standing(acceptance=acceptance, value=value, met=None)
     low = acceptance.at_least is None or value >= acceptance.at_least
     high = acceptance.at_most is None or value <= acceptance.at_most
-    return Verdict(acceptance=acceptance, value=value, met=low and high)
+    return Standing(acceptance=acceptance, value=value, met=low and high)
 
 
 def _read(project: Project) -> str:
@@ -235,19 +235,19 @@ def _plan(lines: Sequence[Line], now: datetime, language: Language) -> str:
 def _acceptance(asked: Sequence[Acceptance], figures: Mapping[str, float], language: Language) -> str:
     if not asked:
         return f"<p>{escape(say('no acceptance', language))}</p>"
-    verdicts = [judge(acceptance, figures) for acceptance in asked]
+    standings = [standing_of(acceptance, figures) for acceptance in asked]
     rows = [
         (
-            verdict.acceptance.name,
-            _NOTHING if verdict.value is None else number(verdict.value, language),
-            _bound(verdict.acceptance, language),
-            _met(verdict, language),
+            standing.acceptance.name,
+            _NOTHING if standing.value is None else number(standing.value, language),
+            _bound(standing.acceptance, language),
+            _met(standing, language),
         )
-        for verdict in verdicts
+        for standing in standings
     ]
     css = {True: "reached", False: "late", None: "to-come"}
     headings = [say(word, language) for word in ("figure", "value", "bound", "state")]
-    return _table(headings, rows, [css[verdict.met] for verdict in verdicts])
+    return _table(headings, rows, [css[standing.met] for standing in standings])
 
 
 def _bound(acceptance: Acceptance, language: Language) -> str:
@@ -256,10 +256,10 @@ def _bound(acceptance: Acceptance, language: Language) -> str:
     return ", ".join(said) or say("no bound", language)
 
 
-def _met(verdict: Verdict, language: Language) -> str:
-    if verdict.value is None:
+def _met(standing: Standing, language: Language) -> str:
+    if standing.value is None:
         return say("not measured", language)
-    return _NOTHING if verdict.met is None else say("met" if verdict.met else "not met", language)
+    return _NOTHING if standing.met is None else say("met" if standing.met else "not met", language)
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], css: Sequence[str]) -> str:
@@ -302,11 +302,11 @@ def _standing(
     if not figures:
         said.append(say("no version", language))
     elif asked:
-        verdicts = [judge(acceptance, figures) for acceptance in asked]
-        said.append(say("met count", language, met=sum(v.met is True for v in verdicts), total=len(verdicts)))
+        standings = [standing_of(acceptance, figures) for acceptance in asked]
+        said.append(say("met count", language, met=sum(v.met is True for v in standings), total=len(standings)))
         missed = [
             f"{v.acceptance.name} {number(v.value, language)} ({_bound(v.acceptance, language)})"
-            for v in verdicts
+            for v in standings
             if v.met is False and v.value is not None
         ]
         if missed:

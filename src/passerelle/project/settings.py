@@ -204,7 +204,6 @@ def load_project(path: Path) -> Project:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}. Correct that line.") from error
     _refuse_unknown(raw, Project, "", path)
-    raw.pop("root", None)
     try:
         project = msgspec.convert(raw, Project)
     except msgspec.ValidationError as error:

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-
 from passerelle import errors
-from passerelle.clock import parse_moment, system_clock
+from passerelle.clock import system_clock
 from passerelle.errors import PasserelleError
 from passerelle.names import missing_extra
 
 
 def test_now_is_aware() -> None:
     assert system_clock().utcoffset() is not None
-
-
-@pytest.mark.parametrize(("text", "hint"), [("2013-01-31", "no offset"), ("soon", "is not a moment")])
-def test_a_moment_without_its_offset_is_refused(text: str, hint: str) -> None:
-    with pytest.raises(PasserelleError, match=hint):
-        parse_moment(text)
 
 
 def test_every_error_has_a_default_message_that_says_what_to_do() -> None:

@@ -1,8 +1,6 @@
-"""Adapters by name: one table from a name to ``module:Class``, imported on use, and the extra that brings it."""
+"""Names of packages: which extra of Passerelle brings the one that is missing."""
 
 from __future__ import annotations
-
-import importlib
 
 from passerelle.errors import MissingExtraError
 
@@ -45,14 +43,3 @@ def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     return MissingExtraError(
         f'{package} is not installed, and this command needs it: run pip install "passerelle[{extra}]".'
     )
-
-
-def load(path: str) -> object:
-    """Import ``module:attribute``.
-
-    >>> load("passerelle.names:load") is load
-    True
-    """
-    module, _, attribute = path.partition(":")
-    found: object = getattr(importlib.import_module(module), attribute)
-    return found

@@ -37,6 +37,8 @@ Row = Mapping[str, Any]
 """One event as JSON gives it: field → value."""
 
 MAX_ISSUES = 20
+#: Two answers to the same row may differ by this, absolute up to 1 and relative beyond: rounding of the same sums.
+TOLERANCE = 1e-12
 _MISSING: Any = object()
 _MAX_INTEGER = 2**63
 

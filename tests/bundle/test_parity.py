@@ -94,7 +94,7 @@ def test_no_number_equals_no_number() -> None:
     assert parity.max_abs_diff == np.inf
     with pytest.raises(ParityError, match="'hour' is 3 in each wrong row"):
         require(parity, tolerance=1.0)
-    assert differences(np.zeros((2, 3)), np.zeros((2, 2)), "multiclass").tolist() == [np.inf, np.inf]
+    assert differences(np.zeros((2, 3)), np.zeros((2, 2))).tolist() == [np.inf, np.inf]
 
 
 def test_flips_are_other_decisions() -> None:
@@ -108,7 +108,7 @@ def test_flips_are_other_decisions() -> None:
 
 def test_numbers_are_compared_relatively() -> None:
     expected = np.array([[1e9], [0.5]])
-    assert differences(expected + 1e-3, expected, "regression") == pytest.approx([1e-12, 1e-3], rel=1e-3)
+    assert differences(expected + 1e-3, expected) == pytest.approx([1e-12, 1e-3], rel=1e-3)
     assert compared(right, task="regression").flips == 0
 
 

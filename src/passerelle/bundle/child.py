@@ -142,7 +142,8 @@ def missing_interpreter(python: str, bundle: Path, error: OSError) -> BundleErro
     """The message for an interpreter that cannot be started."""
     return BundleError(
         f"{python}, the interpreter that {bundle} is scored with, cannot be started ({error.strerror or error}): make "
-        "its environment again at that place, or name another interpreter under [notebook] python."
+        "its environment again at that place, or name another under [notebook] python and make the version anew: it "
+        "keeps the interpreter that it was made with."
     )
 
 

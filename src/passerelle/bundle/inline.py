@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from passerelle.bundle.manifest import GOLDEN, INLINE, Manifest
+from passerelle.bundle.parity import differences
 from passerelle.bundle.program import Program
 from passerelle.errors import BundleError, ScoringError
 from passerelle.notebook.submission import Answers, read_answers
-from passerelle.schema import Columns, count, take
+from passerelle.schema import TOLERANCE, Columns, count, take
 
-#: The largest difference from the model's own answer: absolute up to 1, beyond it a share of the answer.
-TOLERANCE = 1e-12
+__all__ = ["TOLERANCE", "InlineScorer", "equal", "largest_difference"]
 
 #: How many golden rows are also scored alone at the start.
 _ALONE = 5
@@ -78,17 +77,12 @@ def _alone(program: Program, golden: Answers) -> list[float]:
 
 
 def largest_difference(program: Program, answers: Answers) -> float:
-    """How far the form is from the model's own answers at worst; infinity if it cannot answer.
-
-    The difference of a row is absolute for answers up to 1, and beyond it a share of the answer.
-    """
+    """How far the form is at worst from the model's own answers (parity.differences); infinity if it cannot answer."""
     try:
         said = program(answers.inputs)
     except ScoringError:
         return float("inf")
-    if said.shape != answers.outputs.shape:
-        return float("inf")
-    return float(np.max(np.abs(said - answers.outputs) / np.maximum(1.0, np.abs(answers.outputs)), initial=0.0))
+    return float(differences(said, answers.outputs).max(initial=0.0))
 
 
 async def equal(form: Path, answers: Answers) -> float:

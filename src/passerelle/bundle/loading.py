@@ -1,6 +1,8 @@
 """Loading: a verified bundle's model, in the child. The only place of the bundle room where something is unpickled.
 
-What was verified before the child was started is verified again on the very bytes that are loaded.
+What was verified before the child was started is verified again here: of model.pkl the very bytes that are loaded. The
+files of mlflow/ are verified first and then read once more by MLflow itself, so that whoever may write to the bundle's
+folder could change them in between.
 """
 
 from __future__ import annotations

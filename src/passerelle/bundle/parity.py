@@ -39,7 +39,7 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     #: How many answers were compared, over all sizes of batches.
     comparisons: int
-    #: For classes the largest difference of a probability, for numbers relative to max(1, |value|); NaN if one is.
+    #: The largest of ``differences``.
     max_abs_diff: float
     #: Answers that lead to another decision: another most probable class, or the other side of 0.5.
     flips: int
@@ -47,18 +47,19 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     worst: Worst | None = None
 
 
-def differences(answered: NDArray[Any], expected: NDArray[Any], task: TaskKind) -> NDArray[np.float64]:
-    """The difference of each row (the largest of its outputs); infinite where either is no finite number.
+def differences(answered: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
+    """The difference of each row (the largest of its outputs), to be held against schema.TOLERANCE.
 
-    >>> differences(np.array([[0.25], [np.nan]]), np.array([[0.5], [np.nan]]), "binary").tolist()
-    [0.25, inf]
+    It is absolute for what is expected up to 1, hence for every probability, and a share of it beyond; infinite where
+    either is no finite number, and everywhere if the shapes are not alike.
+
+    >>> differences(np.array([[0.25], [110.0], [np.nan]]), np.array([[0.5], [100.0], [np.nan]])).tolist()
+    [0.25, 0.1, inf]
     """
     if answered.shape != expected.shape:
         return np.full(len(expected), np.inf)
     with np.errstate(invalid="ignore"):
-        gaps = np.abs(answered - expected)
-        if task == "regression":
-            gaps /= np.maximum(1.0, np.abs(expected))
+        gaps = np.abs(answered - expected) / np.maximum(1.0, np.abs(expected))
     found: NDArray[np.float64] = np.where(np.isfinite(gaps), gaps, np.inf).max(axis=1, initial=0.0)
     return found
 
@@ -89,7 +90,7 @@ async def compare(
         except TimeoutError as error:
             raise ParityError(f"{error} The model is too slow to be served: raise serving.deadline_ms.") from error
         expected = answers.outputs[index]
-        gaps = differences(answered, expected, task)
+        gaps = differences(answered, expected)
         comparisons += len(index)
         flips += _flips(answered, expected, task)
         wrong[index] |= gaps > 0
@@ -101,7 +102,7 @@ async def compare(
     if worst is not None:
         suspect = None
         if reference is not None:
-            suspect = await _substitute(scorer, reference, answers, worst.row, wrong=wrong, task=task)
+            suspect = await _substitute(scorer, reference, answers, worst.row, wrong=wrong)
         worst = msgspec.structs.replace(worst, suspect=suspect or set_apart(answers.inputs, wrong))
     return Parity(rows=rows, comparisons=comparisons, max_abs_diff=gap, flips=flips, worst=worst)
 
@@ -154,7 +155,6 @@ async def _substitute(
     row: int,
     *,
     wrong: NDArray[np.bool_],
-    task: TaskKind,
 ) -> str | None:
     """Put one value of the worst row at a time in a row that agrees: the column that brings the difference with it."""
     if wrong.all():
@@ -164,7 +164,7 @@ async def _substitute(
     found: list[tuple[float, str]] = []
     for name, values in inputs.items():
         trial = {**agreeing, name: values[[row]]}
-        gap = differences(await scorer.score(trial), await reference.score(trial), task)[0]
+        gap = differences(await scorer.score(trial), await reference.score(trial))[0]
         found.append((float(gap), f"{name!r}: its value {values[row]!r} alone makes the difference in another row."))
     gap, sentence = max(found)
     return sentence if gap > 0 else None

@@ -35,10 +35,8 @@ from passerelle.bundle.manifest import GOLDEN, Manifest
 from passerelle.bundle.parity import differences
 from passerelle.errors import BundleError, PasserelleError, ScoringError
 from passerelle.notebook.submission import Answers, read_answers
-from passerelle.schema import Columns, count, encode_columns
+from passerelle.schema import TOLERANCE, Columns, count, encode_columns
 
-#: How far a golden row's answer may be from the notebook's: rounding, nothing more.
-TOLERANCE = 1e-12
 #: After this many deaths in a row the circuit opens ...
 DEATHS = 5
 #: ... and one new child is tried after this many seconds.
@@ -54,9 +52,12 @@ _Reply = TypeVar("_Reply", Hello, Scored, Versions)
 
 
 class _Child:
-    """A running child, and the end of what it printed."""
+    """A running child, started with three pipes, and the end of what it printed."""
 
     def __init__(self, process: asyncio.subprocess.Process, bundle: Path, python: str) -> None:
+        if process.stdin is None or process.stdout is None or process.stderr is None:
+            raise ValueError("a child is spoken to over pipes: start it with stdin, stdout and stderr as PIPE.")
+        self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
         self._process = process
         self._bundle = bundle
         self._python = python
@@ -64,22 +65,19 @@ class _Child:
         self._draining = asyncio.create_task(self._drain())
 
     async def _drain(self) -> None:
-        assert self._process.stderr is not None  # we asked for a pipe
-        while data := await self._process.stderr.read(_TAIL_BYTES):
+        while data := await self._stderr.read(_TAIL_BYTES):
             self._tail = (self._tail + data)[-_TAIL_BYTES:]
             _log.info("%s", data.decode(errors="replace").rstrip())
 
     async def read(self, wanted: type[_Reply]) -> _Reply:
         """Its next frame. EOFError if it died."""
-        assert self._process.stdout is not None  # we asked for a pipe
-        (length,) = LENGTH.unpack(await self._process.stdout.readexactly(LENGTH.size))
-        return read_reply(await self._process.stdout.readexactly(length), wanted, self._bundle)
+        (length,) = LENGTH.unpack(await self._stdout.readexactly(LENGTH.size))
+        return read_reply(await self._stdout.readexactly(length), wanted, self._bundle)
 
     async def ask(self, letter: bytes, payload: bytes, wanted: type[_Reply]) -> _Reply:
         """Send a request and read its answer. EOFError or OSError if it died."""
-        assert self._process.stdin is not None  # we asked for a pipe
-        self._process.stdin.write(frame(letter, payload))
-        await self._process.stdin.drain()
+        self._stdin.write(frame(letter, payload))
+        await self._stdin.drain()
         return await self.read(wanted)
 
     def kill(self) -> None:
@@ -93,17 +91,15 @@ class _Child:
 
     async def end(self, *, patience_s: float = 0.0) -> str:
         """Make it end: by the end of its stdin, then by a kill. Why it is dead, in a sentence."""
-        assert self._process.stdin is not None  # we asked for a pipe
-        self._process.stdin.close()
+        self._stdin.close()
         try:
             await asyncio.wait_for(self._process.wait(), patience_s)
         except TimeoutError:
             self.kill()
             await self._process.wait()
         # To their ends, or the pipes stay open. A grandchild may hold them; a batch in flight may be reading already.
-        assert self._process.stdout is not None  # we asked for a pipe
         with contextlib.suppress(TimeoutError, RuntimeError):
-            await asyncio.wait_for(asyncio.gather(self._draining, self._process.stdout.read()), END_S)
+            await asyncio.wait_for(asyncio.gather(self._draining, self._stdout.read()), END_S)
         return death(self._python, self._process.returncode, self._tail.decode(errors="replace"))
 
 
@@ -211,7 +207,7 @@ class ProcessScorer:
         try:
             scored = await child.ask(SCORE, encode_columns(golden.inputs), Scored)
             answered = read_outputs(scored, rows=count(golden.inputs), outputs=self._manifest.outputs)
-            gaps = differences(answered, golden.outputs, self._manifest.task)
+            gaps = differences(answered, golden.outputs)
             row = int(gaps.argmax())
             if gaps[row] <= TOLERANCE:
                 return

@@ -2,7 +2,8 @@
 
 Where the project hashes or drops an input column, golden rows do not keep its values. A stand-in takes their place
 (null where the column may be null, else an unseen value), and the model answers these rows anew, in a clean child of
-its environment; whole rows were compared with the notebook's answers before sealing, so nothing is left unproved.
+its environment. Whole rows, private values with them, are compared with the notebook's answers once the bundle is
+sealed (loop.train); a bundle that does not reproduce them is removed again.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from passerelle.bundle.parity import differences
 from passerelle.bundle.scorer import Scorer
 from passerelle.errors import BundleError, ScoringError
-from passerelle.schema import Columns, count, take
+from passerelle.schema import TOLERANCE, Columns, count, take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,8 @@ class ScorerCase:
     expected: NDArray[Any]
     #: Events that the model must fail on (a non-finite answer, a refused value); None if there are none.
     failing: Columns | None = None
-    #: The largest difference that is allowed, absolute up to 1 and relative beyond.
-    tolerance: float = 1e-12
+    #: The largest difference that is allowed (bundle.parity.differences).
+    tolerance: float = TOLERANCE
 
 
 ScorerCheck = Callable[[ScorerCase], Awaitable[None]]
@@ -63,7 +64,7 @@ def _expect_equal(case: ScorerCase, said: NDArray[Any], expected: NDArray[Any], 
     _expect(said.dtype == np.float64, f"{when}: the answers are {said.dtype}, and not float64")
     _expect(said.shape == expected.shape, f"{when}: the answers have shape {said.shape}, not {expected.shape}")
     _expect(np.isfinite(said).all(), f"{when}: an answer is not finite")
-    worst = float(np.max(np.abs(said - expected) / np.maximum(1.0, np.abs(expected)), initial=0.0))
+    worst = float(differences(said, expected).max(initial=0.0))
     _expect(worst <= case.tolerance, f"{when}: the answers differ by {worst:.3g}")
 
 

@@ -62,7 +62,11 @@ def test_wine_many_classes_without_a_time(tmp_path: Path) -> None:
     run("score", "deliveries/events-1.csv", "-o", "scored.csv", cwd=folder)
     scored = pd.read_csv(folder / "scored.csv")
     assert scored["id"].tolist() == table["bottle"].tolist()
-    assert run_json("outcomes", "deliveries/outcomes-1.jsonl", cwd=folder) == {"recorded": 178, "unknown": 0}
+    assert run_json("outcomes", "deliveries/outcomes-1.jsonl", cwd=folder) == {
+        "recorded": 178,
+        "unknown": 0,
+        "unknown_classes": 0,
+    }
     right = run_json("ledger", "--sql", "SELECT count(*) FROM judged WHERE id LIKE 'b%'", cwd=folder)
     assert right["rows"] == [[178]]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from passerelle.bundle.manifest import read_manifest
 from passerelle.data.columns import columns_of, row_ids
 from passerelle.data.contract import TableContract, load_contract
 from passerelle.data.reading import read_file
@@ -19,7 +20,8 @@ from passerelle.ledger.storage import LocalStorage, ledger_folder
 from passerelle.ledger.views import ask
 from passerelle.loop.score import SLOT, current
 from passerelle.project.settings import Project
-from passerelle.schema import Column, plain_label
+from passerelle.schema import Column
+from passerelle.serving.recording import read_truth, unknown_classes
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +29,8 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
     recorded: int
     unknown: int
+    #: Outcomes of a class that the live version does not know; they are kept, too.
+    unknown_classes: int = 0
 
 
 def record_outcomes(project: Project, file: Path, *, environment: str, now: datetime) -> Recorded:
@@ -34,7 +38,7 @@ def record_outcomes(project: Project, file: Path, *, environment: str, now: date
 
     Raises DeploymentError if nothing was ever deployed in the environment, DataError if the file does not fit.
     """
-    current(project, environment)
+    deployment = current(project, environment)
     names = set(read_file(file).columns)
     task = project.task
     known = load_contract(project).tables.get(project.data.outcomes)
@@ -49,14 +53,17 @@ def record_outcomes(project: Project, file: Path, *, environment: str, now: date
     known_at = Column(name="known_at", kind="timestamp")
     contract = TableContract(columns=(*columns, kinds.column(task.target), known_at), key=tuple(wanted))
     rows = columns_of(read_rows(file, contract), contract.schema)
-    numbers = task.kind == "regression"
+    values = []
+    for row, value in enumerate(rows[task.target].tolist(), start=1):
+        try:
+            values.append(read_truth(task.kind, value))
+        except ValueError as error:
+            raise DataError(f"{file.name}, row {row}, column {task.target!r}: {error}.") from error
     outcomes = [
-        Outcome(
-            id=id_, value=value if numbers else plain_label(value), known_at=at.replace(tzinfo=UTC), received_at=now
-        )
+        Outcome(id=id_, value=value, known_at=at.replace(tzinfo=UTC), received_at=now)
         for id_, value, at in zip(
             row_ids(rows, wanted),
-            rows[task.target].tolist(),
+            values,
             rows["known_at"].astype("datetime64[us]").astype(datetime),
             strict=True,
         )
@@ -65,4 +72,9 @@ def record_outcomes(project: Project, file: Path, *, environment: str, now: date
     asyncio.run(record(LocalStorage(folder), outcomes, slot=SLOT))
     unknown = ask(folder, "SELECT DISTINCT id FROM orphans")
     orphans = {id_ for (id_,) in unknown.rows}
-    return Recorded(recorded=len(outcomes), unknown=sum(one.id in orphans for one in outcomes))
+    manifest, _ = read_manifest(Path(deployment.live[0].bundle))
+    return Recorded(
+        recorded=len(outcomes),
+        unknown=sum(one.id in orphans for one in outcomes),
+        unknown_classes=unknown_classes(manifest, values),
+    )

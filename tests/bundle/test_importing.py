@@ -25,11 +25,12 @@ from passerelle.bundle.keys import public_hex
 from passerelle.bundle.opening import open_scorer
 from passerelle.bundle.seal import Bundle
 from passerelle.bundle.tracking import quiet
+from passerelle.data.landing import ingest
 from passerelle.errors import BundleError
 from passerelle.notebook.frame import to_frame
 from passerelle.notebook.submission import read_answers
 from passerelle.project.settings import Project, ProjectSection, Task, TaskKind
-from passerelle.schema import as_array
+from passerelle.schema import Column, Schema, as_array
 
 with quiet():
     import mlflow.pyfunc
@@ -200,7 +201,9 @@ def test_what_is_missing_is_said(tmp_path: Path, key: Ed25519PrivateKey, monkeyp
         assert list((tmp_path / ".passerelle" / "bundles").iterdir()) == []  # no draft is left
         return str(caught.value)
 
-    assert "no signature that names its columns" in refused(save(model, tmp_path / "a", X, sign=False, example=False))
+    assert "no signature that names its columns, and the main table has not" in refused(
+        save(model, tmp_path / "a", X, sign=False, example=False)
+    )
     assert "no input example" in refused(save(model, tmp_path / "b", X, example=False))
     assert "cannot be read as an MLflow model" in refused(str(tmp_path / "nowhere"))
     binary = msgspec.structs.replace(mine, task=Task(kind="binary", target="bad", key=("client",), positive="late"))
@@ -210,12 +213,48 @@ def test_what_is_missing_is_said(tmp_path: Path, key: Ed25519PrivateKey, monkeyp
     assert "MLFLOW_TRACKING_URI" in refused("models:/credit/1")
 
 
-def test_sample_rows_stand_in_for_example_and_signature(tmp_path: Path, key: Ed25519PrivateKey) -> None:
+def test_accepted_rows_stand_in_for_example_and_signature(tmp_path: Path, key: Ed25519PrivateKey) -> None:
+    X = frame()  # noqa: N806
+    model = classifier(X)
+    mine = project(tmp_path, "binary", positive="bad")
+    delivery = tmp_path / f"{mine.data.main}.csv"
+    X.assign(client=range(len(X))).to_csv(delivery, index=False)
+    ingest(mine, [delivery], now=NOW)
+    plain = save(model, tmp_path / "plain", X, sign=False, example=False)
+    bundle = import_model(mine, plain, sample=None, trust=True, key=key, now=NOW)
+    assert [(one.name, one.kind, one.nullable) for one in bundle.manifest.schema.columns] == [
+        ("age", "integer", False),
+        ("income", "number", True),
+        ("home", "string", True),
+    ]  # what the model was fitted on: not the client
+    expected = model.predict_proba(X)[:, list(model.classes_).index("bad")]
+    assert np.abs(answer(bundle, key, X)[:, 0] - expected).max() <= 1e-15
+
+    signed = save(model, tmp_path / "signed", X, example=False)
+    bundle = import_model(mine, signed, sample=None, trust=True, key=key, now=NOW)
+    assert [(one.name, one.nullable) for one in bundle.manifest.schema.columns] == [
+        ("age", False),
+        ("income", True),
+        ("home", True),
+    ]
+
+
+def test_rows_that_do_not_fit_the_model_are_told(tmp_path: Path, key: Ed25519PrivateKey) -> None:
     X = frame()[["age", "income"]]  # noqa: N806
-    model = HistGradientBoostingRegressor(max_iter=2).fit(X, X["age"])
-    source = save(model, tmp_path / "a", X, sign=False, example=False)
-    sample = {name: X[name].to_numpy() for name in X}
-    bundle = import_model(project(tmp_path, "regression"), source, sample=sample, trust=True, key=key, now=NOW)
-    assert bundle.manifest.schema.column("age").kind == "integer"
-    assert bundle.manifest.schema.column("income").nullable
-    assert golden_gap(bundle, model.predict) == 0
+    source = save(HistGradientBoostingRegressor(max_iter=2).fit(X, X["age"]), tmp_path / "a", X, example=False)
+    bare = save(
+        HistGradientBoostingRegressor(max_iter=2).fit(X, X["age"]), tmp_path / "b", X, sign=False, example=False
+    )
+
+    def refused(source: str, *columns: Column) -> str:
+        sample = (Schema(columns=columns), {column.name: as_array([], column) for column in columns})
+        with pytest.raises(BundleError) as caught:
+            import_model(project(tmp_path, "regression"), source, sample=sample, trust=True, key=key, now=NOW)
+        return str(caught.value)
+
+    age = Column(name="age", kind="integer")
+    assert "takes 'income', and the main table has no such column: age" in refused(source, age)
+    assert "takes 'income' as number, and contract.toml calls it string" in refused(
+        source, age, Column(name="income", kind="string")
+    )
+    assert "the main table has not the columns that it was fitted on (age, income)" in refused(bare, age)

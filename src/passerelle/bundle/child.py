@@ -44,6 +44,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
 
     #: The model's own classes_, if it has them.
     classes: tuple[Label, ...]
+    #: The columns that the model says it was fitted on, if it does.
+    fields: tuple[str, ...] = ()
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True, tag="scored"):

@@ -1,7 +1,8 @@
 """Importing: an existing MLflow model becomes a bundle. Its files are read here; its code runs only in the child.
 
 The schema comes from the model's signature, the golden rows from its input example (and rows at the edges, where it
-answers), the answers from MLflow itself in a clean process of the project's environment.
+answers), the answers from MLflow itself in a clean process of the project's environment. Accepted rows of the main
+table, if there are any, stand in for a signature or an example that the model lacks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pandas as pd
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
@@ -28,11 +30,14 @@ from passerelle.bundle.process import ProcessScorer
 from passerelle.bundle.profile import encode_profile, profile
 from passerelle.bundle.seal import Bundle, close, draft_folder, write_golden, write_manifest
 from passerelle.bundle.tracking import mlflow, quiet
+from passerelle.data.columns import columns_of
+from passerelle.data.contract import load_contract
+from passerelle.data.table import read_conformed, snapshot
 from passerelle.errors import BundleError, ScoringError
 from passerelle.notebook.frame import from_frame
 from passerelle.notebook.golden import golden_rows
 from passerelle.project.settings import Project, Task
-from passerelle.schema import Column, Columns, Kind, Schema, count
+from passerelle.schema import Column, Columns, Kind, Schema, as_array, count
 
 #: MLflow's column types → ours.
 KINDS: dict[str, Kind] = {
@@ -44,9 +49,14 @@ KINDS: dict[str, Kind] = {
     "string": "string",
     "datetime": "timestamp",
 }
-_DTYPES: dict[str, Kind] = {"i": "integer", "f": "number", "b": "boolean", "O": "string", "M": "timestamp"}
 _REMOTE = ("models:", "runs:")
 _DEADLINE_S = 120.0
+#: How many accepted rows stand in for an input example.
+_SAMPLE_ROWS = 1000
+
+Sample = tuple[Schema, Columns]
+"""Rows of the main table, and its fields."""
+
 _DESCRIBE = (
     "import json, platform; from passerelle.notebook.environment import installed_packages; "
     "print(json.dumps([platform.python_version(), installed_packages()]))"
@@ -54,14 +64,14 @@ _DESCRIBE = (
 
 
 def import_model(
-    project: Project, source: str, *, sample: Columns | None, trust: bool, key: Ed25519PrivateKey, now: datetime
+    project: Project, source: str, *, sample: Sample | None, trust: bool, key: Ed25519PrivateKey, now: datetime
 ) -> Bundle:
     """Seal an MLflow model as a bundle of the project.
 
     ``source`` is ``models:/name/3``, ``models:/name@alias``, ``runs:/id/model`` (of the server that
-    MLFLOW_TRACKING_URI names) or a model's folder; ``sample`` are rows of the main table, for models without an input
-    example or a signature. Raises BundleError without ``trust``, or if the model lacks what is needed; ScoringError if
-    it does not answer its own example.
+    MLFLOW_TRACKING_URI names) or a model's folder; ``sample`` are rows of the main table, for a model without an input
+    example or a signature (None: of the accepted ones). Raises BundleError without ``trust``, or if the model lacks
+    what is needed; ScoringError if it does not answer its own example.
     """
     if not trust:
         raise BundleError(
@@ -72,21 +82,22 @@ def import_model(
     with draft_folder(project.state / "bundles") as draft, asyncio.Runner() as runner:
         described = _fetch(project, source, draft / MLFLOW)
         example = _example(described, draft / MLFLOW)
-        schema = _schema(described, example, sample, source)
-        rows = _rows(schema, example, sample, source)
         manifest = Manifest(
             project=project.name,
             task=project.task.kind,
             target=project.task.target,
-            schema=schema,
+            schema=Schema(columns=()),  # known below: the model itself may have to say its columns
             provenance=Provenance(imported_from=source, created_at=now),
             environment=_environment(python, draft),
             files={},
         )
         _, digest = write_manifest(draft, manifest)
         hello: Hello = ask_once(draft, digest, [], [], python=python)[0]
+        sample = sample or _accepted(project)
+        schema = _schema(described, example, sample, hello.fields, source)
+        rows = _rows(schema, example, sample, source)
         classes = _classes(project.task, hello.classes, source)
-        manifest, digest = write_manifest(draft, msgspec.structs.replace(manifest, classes=classes))
+        manifest, digest = write_manifest(draft, msgspec.structs.replace(manifest, schema=schema, classes=classes))
         scorer = ProcessScorer(draft, manifest, digest, deadline_s=_DEADLINE_S)
 
         def answers(columns: Columns) -> NDArray[Any]:
@@ -134,15 +145,30 @@ def _example(described: Any, folder: Path) -> pd.DataFrame | None:
     return example if isinstance(example, pd.DataFrame) else None
 
 
-def _schema(described: Any, example: pd.DataFrame | None, sample: Columns | None, source: str) -> Schema:
+def _accepted(project: Project) -> Sample | None:
+    """Accepted rows of the main table, from its first to its last; None if there are none yet."""
+    main = project.data.main
+    if main not in snapshot(project).tables:
+        return None
+    rows, schema = read_conformed(project, load_contract(project), main)
+    picked = np.linspace(0, rows.num_rows - 1, min(rows.num_rows, _SAMPLE_ROWS)).astype(np.int64)
+    return schema, columns_of(rows.take(picked), schema)
+
+
+def _schema(
+    described: Any, example: pd.DataFrame | None, sample: Sample | None, fields: Sequence[str], source: str
+) -> Schema:
     specs = described.signature.inputs if described.signature else None
+    known = {column.name: column for column in (sample[0].columns if sample else ())}
     if specs is None or not specs.has_input_names():
-        if sample is None:
+        if not fields or not known.keys() >= set(fields):
+            fitted = f"the main table has not the columns that it was fitted on ({', '.join(fields)})"
             raise BundleError(
-                f"{source} has no signature that names its columns, so its events are not known: log it again with "
+                f"{source} has no signature that names its columns, and "
+                f"{fitted if fields else 'does not say them itself'}, so its events are not known: log it again with "
                 "signature=mlflow.models.infer_signature(X, model.predict(X)), X a DataFrame."
             )
-        return Schema(columns=tuple(_sampled(name, values) for name, values in sample.items()))
+        return Schema(columns=tuple(known[name] for name in fields))
     columns = []
     for spec in specs.inputs:
         kind = KINDS.get(getattr(spec.type, "name", ""))
@@ -151,21 +177,16 @@ def _schema(described: Any, example: pd.DataFrame | None, sample: Columns | None
                 f"{source} takes {spec.name!r} as {spec.type}, which no field of an event can be: log it with columns "
                 f"of {', '.join(KINDS)}."
             )
-        gaps = example is not None and bool(example[spec.name].isna().any())
-        # A signature calls a number "required" whose value may be NaN: what the example shows decides.
+        # A signature calls a number "required" whose value may be NaN: what the rows show decides.
+        if example is not None:
+            gaps = bool(example[spec.name].isna().any())
+        else:
+            gaps = spec.name in known and known[spec.name].nullable
         columns.append(Column(name=spec.name, kind=kind, nullable=gaps or not spec.required))
     return Schema(columns=tuple(columns))
 
 
-def _sampled(name: str, values: NDArray[Any]) -> Column:
-    kind = "date" if values.dtype == "datetime64[D]" else _DTYPES[values.dtype.kind]
-    present = [value for value in values.tolist() if value is not None and value == value]  # noqa: PLR0124  (NaN)
-    if kind == "string" and present and all(isinstance(value, bool) for value in present):
-        kind = "boolean"
-    return Column(name=name, kind=kind, nullable=len(present) < len(values))
-
-
-def _rows(schema: Schema, example: pd.DataFrame | None, sample: Columns | None, source: str) -> Columns:
+def _rows(schema: Schema, example: pd.DataFrame | None, sample: Sample | None, source: str) -> Columns:
     rows: Columns = {}
     if example is not None:
         for column in schema.columns:
@@ -173,16 +194,33 @@ def _rows(schema: Schema, example: pd.DataFrame | None, sample: Columns | None, 
                 example[column.name] = example[column.name].dt.tz_localize("UTC")
         rows = from_frame(example, schema)
     elif sample is not None:
-        if absent := [name for name in schema.names if name not in sample]:
-            raise BundleError(
-                f"{source} takes {absent[0]!r}, and the main table has no such column: {', '.join(sample)}."
-            )
-        rows = {name: sample[name] for name in schema.names}
+        rows = {column.name: _sampled(column, sample, source) for column in schema.columns}
     if not count(rows):
         raise BundleError(
-            f"{source} has no input example, so nothing can be compared: log it again with input_example=X.head(20)."
+            f"{source} has no input example, so nothing can be compared: log it again with input_example=X.head(20), "
+            "or passerelle ingest rows of the main table first."
         )
     return rows
+
+
+def _sampled(column: Column, sample: Sample, source: str) -> NDArray[Any]:
+    """A field's values in the main table, as the model's schema has them."""
+    schema, rows = sample
+    if column.name not in schema.names:
+        raise BundleError(
+            f"{source} takes {column.name!r}, and the main table has no such column: {', '.join(schema.names)}."
+        )
+    kind = schema.column(column.name).kind
+    if kind != column.kind and (kind, column.kind) != ("integer", "number"):
+        raise BundleError(
+            f"{source} takes {column.name!r} as {column.kind}, and contract.toml calls it {kind}: log the model again "
+            "with input_example=X.head(20), or correct contract.toml."
+        )
+    values = rows[column.name]
+    if kind in ("timestamp", "date"):
+        return values
+    present = (None if value is None or value != value else value for value in values.tolist())  # noqa: PLR0124  (NaN)
+    return as_array([*present], column)
 
 
 def _environment(python: str, bundle: Path) -> Environment:

@@ -42,6 +42,11 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
         """The model's own classes_, as JSON values."""
         return tuple(labels_of(self.model) or ())
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The columns that the model was fitted on, as scikit-learn's estimators say them; empty if it does not."""
+        return tuple(str(name) for name in getattr(self.model, "feature_names_in_", ()))
+
 
 def load(bundle: Path, digest: str) -> Loaded:
     """Load a bundle's model: model.pkl, or mlflow/. Raises BundleError if it is not what was verified."""

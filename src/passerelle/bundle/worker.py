@@ -48,7 +48,7 @@ def main(bundle: Path, digest: str) -> None:
     except BaseException as error:  # noqa: BLE001  (a pickle may raise anything, SystemExit too; it is told, and ends us)
         _send(replies, Failure(kind="load", error=_told(error)))
         return
-    _send(replies, Hello(classes=loaded.classes))
+    _send(replies, Hello(classes=loaded.classes, fields=loaded.fields))
     while (request := _read(requests)) is not None:
         try:
             reply = _answer(loaded, request[:1], request[1:])

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 something failed, 2 wrong usage or settings, 3 refused by 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from datetime import timedelta
@@ -46,9 +47,15 @@ FILES = click.argument("files", nargs=-1, type=click.Path(exists=True, path_type
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="passerelle")
-@click.option("-C", "folder", type=click.Path(file_okay=False, path_type=Path), default=".", help="Run there instead.")
+@click.option(
+    "-C",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=".",
+    help="Run there instead.",
+)
 @click.pass_context
-def main(context: click.Context, folder: Path) -> None:
+def main(context: click.Context, folder: str) -> None:
     """From a data scientist's notebook to served, recorded predictions, with proof that they are the notebook's.
 
     \b
@@ -58,7 +65,8 @@ def main(context: click.Context, folder: Path) -> None:
     passerelle deploy 1             make version 1 answer in production
     passerelle serve                answer events over HTTP
     """  # noqa: D301  (\b is click's sign for "keep these lines")
-    context.obj = folder
+    os.chdir(folder)
+    context.obj = Path()
 
 
 def project_of(context: click.Context) -> Project:
@@ -261,7 +269,8 @@ def score(context: click.Context, file: Path, out: Path, environment: str, *, as
     from passerelle.loop.score import score_file
 
     scored = score_file(project_of(context), file, out, environment=environment)
-    show(scored, as_json=as_json, text=f"{scored.rows:,} rows scored into {out}, {scored.failed:,} failed.")
+    again = f" {scored.repeated:,} were recorded before: the first counts." if scored.repeated else ""
+    show(scored, as_json=as_json, text=f"{scored.rows:,} rows scored into {out}, {scored.failed:,} failed.{again}")
 
 
 @main.command()
@@ -386,15 +395,3 @@ def tour(context: click.Context, example: Path, out: Path, workers: int | None, 
     show(lived, as_json=as_json, text=lived.lines())
     if not lived.holds:
         context.exit(1)
-
-
-@main.command(hidden=True)
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.pass_context
-def handout(context: click.Context, folder: Path) -> None:
-    """Write what a notebook is given to learn from (used by training_data when a notebook is run by hand)."""
-    from passerelle.data.handout import write_handout
-    from passerelle.data.table import snapshot
-
-    project = project_of(context)
-    write_handout(project, snapshot(project), now=system_clock(), folder=folder)

@@ -10,27 +10,45 @@ import msgspec
 import pytest
 
 from passerelle.bundle.keys import public_hex, throwaway_key, trust
+from passerelle.bundle.manifest import Environment, Manifest, Provenance
+from passerelle.bundle.seal import close, draft_folder
 from passerelle.errors import DeploymentError
 from passerelle.loop.rollout import deploy, reconcile, revisions, roll_back
 from passerelle.project.settings import Project, ProjectSection, Task
 from passerelle.registry.versions import Version
+from passerelle.schema import Schema
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 
 NOW = datetime(2013, 2, 1, tzinfo=UTC)
 
 
-class Shelf:
-    """Versions that are simply there, and aliases that are remembered."""
+KEY = throwaway_key()
 
-    def __init__(self) -> None:
+
+class Shelf:
+    """Versions of empty bundles, sealed by one key, and aliases that are remembered."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.aliases: dict[str, int] = {}
 
     def get(self, which: int) -> Version:
+        manifest = Manifest(
+            project="trips",
+            task="binary",
+            target=f"late-{which}",
+            schema=Schema(columns=()),
+            provenance=Provenance(created_at=NOW),
+            environment=Environment(python="python", python_version="3.11", platform="", packages={}),
+            files={},
+        )
+        with draft_folder(self.folder) as draft:
+            bundle = close(draft, manifest, into=self.folder, key=KEY)
         return Version(
             number=which,
-            digest=f"{which:064d}",
-            path=Path(f"/bundles/{which}"),
+            digest=bundle.digest,
+            path=bundle.path,
             created_at=NOW,
             metrics={},
             aliases=(),
@@ -39,7 +57,7 @@ class Shelf:
         )
 
     def versions(self) -> list[Version]:
-        return [self.get(1)]
+        return [self.get(number) for number in (1, 2)]
 
     def set_alias(self, alias: str, number: int) -> None:
         self.aliases[alias] = number
@@ -51,7 +69,9 @@ class Shelf:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     task = Task(kind="binary", target="late", key=("id",))
-    return Project(project=ProjectSection(name="trips"), task=task, root=tmp_path)
+    project = Project(project=ProjectSection(name="trips"), task=task, root=tmp_path)
+    trust(project.state, public_hex(KEY))
+    return project
 
 
 def live(project: Project) -> list[int]:
@@ -61,7 +81,7 @@ def live(project: Project) -> list[int]:
 
 
 def put(project: Project, version: int, **options: Any) -> int:
-    return deploy(project, Shelf(), version, now=NOW, **options).revision  # type: ignore[arg-type]
+    return deploy(project, Shelf(project.state / "bundles"), version, now=NOW, **options).revision  # type: ignore[arg-type]
 
 
 def test_the_same_again_is_no_revision_and_other_settings_or_keys_are(project: Project) -> None:
@@ -73,7 +93,7 @@ def test_the_same_again_is_no_revision_and_other_settings_or_keys_are(project: P
     assert put(private, 1) == 3
     key.unlink()
     assert put(private, 1) == 4
-    assert revisions(project, "production").get(4).trusted_keys == ()
+    assert revisions(project, "production").get(4).trusted_keys == (public_hex(KEY),)
 
 
 def test_units_stay_where_they_are(project: Project) -> None:
@@ -104,19 +124,46 @@ def test_a_shadow_or_a_share_needs_somebody_to_stand_beside(project: Project) ->
     with pytest.raises(DeploymentError, match="deploy a version alone first"):
         put(project, 1, shadow=True)
     put(project, 1)
-    with pytest.raises(DeploymentError, match="name another"):
-        put(project, 1, share=0.5)
+    for beside in ({"share": 0.5}, {"shadow": True}):
+        with pytest.raises(DeploymentError, match="version 1 is the champion here: name another"):
+            put(project, 1, **beside)
+    put(project, 2, share=0.3)
+    with pytest.raises(DeploymentError, match="version 1 is the champion here"):
+        put(project, 1, shadow=True)
+    with pytest.raises(DeploymentError, match="a shadow answers nobody"):
+        put(project, 2, shadow=True, share=0.3)
     put(project, 2, shadow=True)
     assert live(project) == [1, 2]
+
+
+def test_a_version_that_nobody_trusted_signed_is_not_deployed(project: Project) -> None:
+    for path in (project.state / "trust").iterdir():
+        path.unlink()
+    with pytest.raises(DeploymentError, match="version 1 could not be served"):
+        put(project, 1)
+
+
+def test_a_project_may_be_moved(project: Project) -> None:
+    put(project, 1)
+    current = revisions(project, "production").current()
+    assert current is not None
+    assert current.variants[0].bundle.startswith(".passerelle/bundles/")
+
+
+def test_a_registry_that_was_begun_anew_stops_nobody(project: Project) -> None:
+    put(project, 3)
+    shelf = Shelf(project.state / "bundles")
+    reconcile(project, shelf)  # type: ignore[arg-type]
+    assert shelf.aliases == {}
 
 
 def test_timeline_and_aliases_follow_from_the_revisions_also_after_a_crash(project: Project) -> None:
     put(project, 1)
     put(project, 2, shadow=True, reason="a try")  # and the process died before it told anybody
-    shelf = Shelf()
+    shelf = Shelf(project.state / "bundles")
     for _ in range(2):
         reconcile(project, shelf)  # type: ignore[arg-type]
-    assert [event.subject for event in events(open_state(project.state), kind="version")] == ["1"]
+    assert [event.subject for event in events(open_state(project.state), kind="version")] == ["1", "2"]
     told = events(open_state(project.state), kind="deployment")
     assert [event.sentence for event in told] == ["revision 1: version 1", "revision 2: a try"]
     assert shelf.aliases == {"champion": 1, "challenger": 2}

@@ -27,7 +27,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
     #: The version's number in the registry.
     version: int
-    #: Where its bundle is: a folder, for the local target.
+    #: Where its bundle is: a folder, from the project's root if it is inside, for the local target.
     bundle: str
     #: The sha256 of the bundle's manifest: what is loaded must have this digest.
     digest: str

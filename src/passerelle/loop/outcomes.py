@@ -18,7 +18,7 @@ from passerelle.ledger.records import Outcome
 from passerelle.ledger.segments import record
 from passerelle.ledger.storage import LocalStorage, ledger_folder
 from passerelle.ledger.views import ask
-from passerelle.loop.score import SLOT, current
+from passerelle.loop.score import SLOT, bundle_of, current
 from passerelle.project.settings import Project
 from passerelle.schema import Column
 from passerelle.serving.recording import read_truth, unknown_classes
@@ -72,7 +72,7 @@ def record_outcomes(project: Project, file: Path, *, environment: str, now: date
     asyncio.run(record(LocalStorage(folder), outcomes, slot=SLOT))
     unknown = ask(folder, "SELECT DISTINCT id FROM orphans")
     orphans = {id_ for (id_,) in unknown.rows}
-    manifest, _ = read_manifest(Path(deployment.live[0].bundle))
+    manifest, _ = read_manifest(bundle_of(project, deployment.live[0]))
     return Recorded(
         recorded=len(outcomes),
         unknown=sum(one.id in orphans for one in outcomes),

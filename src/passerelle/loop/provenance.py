@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,8 +22,11 @@ print(sys.version, *sorted({f"{one.name}=={one.version}" for one in importlib.me
 """
 
 
-def run_key(project: Project, taken: Snapshot) -> str:
-    """The same for the same notebook, code beside it, settings, contract, packages and data."""
+def run_key(project: Project, taken: Snapshot, notes: Sequence[str]) -> str:
+    """The same for the same notebook, code beside it, settings, contract, packages and data.
+
+    ``notes`` are the handout's, which count what is not mature yet: the same snapshot gives more rows tomorrow.
+    """
     contract = contract_path(project)
     parts = (
         file_digest(project.root / project.notebook.path),
@@ -32,6 +35,7 @@ def run_key(project: Project, taken: Snapshot) -> str:
         _packages(notebook_python(project)),
         (project.notebook, project.task, project.data, project.privacy, project.costs),
         taken.tables,
+        notes,
     )
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:20]
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
 from passerelle.bundle.keys import trusted
+from passerelle.bundle.manifest import INLINE
+from passerelle.bundle.verify import verify
 from passerelle.deployment.spec import Deployment, Revisions, Variant, environment_folder
 from passerelle.errors import DeploymentError
 from passerelle.project.settings import Project
@@ -43,7 +46,10 @@ def deploy(
     place = revisions(project, environment)
     current = place.current()
     found = registry.get(version)
-    variant = Variant(version=found.number, bundle=str(found.path), digest=found.digest)
+    verified = verify(found.path, digest=found.digest, trusted_keys=trusted(project.state))
+    if verified.distrust is not None and not any(name.startswith(f"{INLINE}/") for name in verified.manifest.files):
+        raise DeploymentError(f"version {version} could not be served: {verified.distrust}")
+    variant = Variant(version=found.number, bundle=_place(project, found.path), digest=found.digest)
     variants = _beside(current, variant, share=share, shadow=shadow)
     how = "as a shadow" if shadow else "" if share == 1 else f"for {share:.0%} of the units"
     sentence = " ".join(f"version {version} {how}".split())
@@ -106,6 +112,9 @@ def reconcile(project: Project, registry: Registry) -> None:
     if current is None:
         return
     live = sorted(current.live, key=lambda variant: (-variant.weight, variant.version))
+    known = {version.number for version in registry.versions()}
+    if not {variant.version for variant in current.variants} <= known:
+        return  # the registry was begun anew: what answers has no number in it to point at
     registry.set_alias("champion", live[0].version)
     others = [*live[1:], *current.shadows]
     if others:
@@ -114,16 +123,25 @@ def reconcile(project: Project, registry: Registry) -> None:
         registry.drop_alias("challenger")
 
 
+def _place(project: Project, bundle: Path) -> str:
+    """A bundle's place as a revision says it: from the project's folder, so that a project may be moved."""
+    return str(bundle.relative_to(project.root) if bundle.is_relative_to(project.root) else bundle)
+
+
 def _beside(current: Deployment | None, variant: Variant, *, share: float, shadow: bool) -> tuple[Variant, ...]:
     """The variants of the next revision."""
     if not shadow and share == 1:
         return (variant,)
     if current is None:
         raise DeploymentError("nothing answers here yet: deploy a version alone first, then another beside it.")
-    live = [one for one in current.live if one.version != variant.version]
-    if not live:
-        raise DeploymentError(f"version {variant.version} is the one that answers: name another to put beside it.")
-    champion = max(live, key=lambda one: (one.weight, -one.version))
+    champion = max(current.live, key=lambda one: (one.weight, -one.version))
+    if champion.version == variant.version:
+        raise DeploymentError(
+            f"version {variant.version} is the champion here: name another to put beside it, or passerelle deploy "
+            f"{variant.version} to let it answer alone."
+        )
+    if shadow and share != 1:
+        raise DeploymentError("a shadow answers nobody, so it has no share: give --share or --shadow.")
     if shadow:
         added = msgspec.structs.replace(variant, weight=0.0, mode="shadow")
         return (msgspec.structs.replace(champion, weight=1.0), added)

@@ -26,6 +26,7 @@ from passerelle.deployment.spec import Deployment, Variant
 from passerelle.errors import DataError, DeploymentError
 from passerelle.ledger.segments import Writer
 from passerelle.ledger.storage import LocalStorage, ledger_folder
+from passerelle.ledger.views import ask
 from passerelle.loop.rollout import revisions
 from passerelle.project.settings import LedgerMode, Project
 from passerelle.schema import Column, Columns, Schema, count
@@ -42,6 +43,8 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
 
     rows: int
     failed: int
+    #: Rows whose id was recorded before: the ledger counts the first record.
+    repeated: int
     revision: int
     out: Path
 
@@ -63,15 +66,21 @@ def score_file(project: Project, file: Path, out: Path, *, environment: str) -> 
     """
     if out.suffix not in _WRITERS:
         raise DataError(f"{out.name} is of no format that is written here: name it {', '.join(_WRITERS)}.")
+    if out.resolve() == file.resolve():
+        raise DataError(f"{out} is the file to score: write the answers to another.")
+    if not out.resolve().parent.is_dir():
+        raise DataError(f"there is no folder {out.parent}: make it first.")
     deployment = current(project, environment)
     sent = _events_of(project, file, deployment)
+    before = _recorded(project, environment)
     answers = asyncio.run(_answers(project, deployment, sent))
     table = pa.Table.from_pylist([msgspec.to_builtins(answer) for answer in answers])
     draft = out.with_name(f".{out.name}.draft")
     _WRITERS[out.suffix](table, draft)
     draft.replace(out)
     failed = sum(answer.error is not msgspec.UNSET for answer in answers)
-    return Scored(rows=len(answers), failed=failed, revision=deployment.revision, out=out)
+    repeated = sum(answer.id in before for answer in answers)
+    return Scored(rows=len(answers), failed=failed, repeated=repeated, revision=deployment.revision, out=out)
 
 
 def as_columns(rows: pa.Table, schema: Schema) -> tuple[Schema, Columns]:
@@ -85,7 +94,7 @@ def _events_of(project: Project, file: Path, deployment: Deployment) -> list[Eve
     names = set(read_file(file).columns)
     contract = load_contract(project)
     main = contract.tables.get(project.data.main)
-    schemas = [_manifest(variant, deployment).schema for variant in deployment.live]
+    schemas = [_manifest(project, variant, deployment).schema for variant in deployment.live]
     if main is not None and set(main.schema.names) <= names:
         table = columns_of(read_rows(file, main), main.schema)
         rows = _joined_rows(project, contract, deployment, (main.schema, table))
@@ -116,8 +125,13 @@ def _events_of(project: Project, file: Path, deployment: Deployment) -> list[Eve
     ]
 
 
-def _manifest(variant: Variant, deployment: Deployment) -> Manifest:
-    return verify(Path(variant.bundle), digest=variant.digest, trusted_keys=deployment.trusted_keys).manifest
+def bundle_of(project: Project, variant: Variant) -> Path:
+    """The folder of a variant's bundle, wherever the project stands now."""
+    return project.root / variant.bundle
+
+
+def _manifest(project: Project, variant: Variant, deployment: Deployment) -> Manifest:
+    return verify(bundle_of(project, variant), digest=variant.digest, trusted_keys=deployment.trusted_keys).manifest
 
 
 def _joined_rows(
@@ -133,13 +147,13 @@ def _joined_rows(
     rows: list[dict[str, Any]] = [{} for _ in range(count(main[1]))]
     for variant in deployment.live:
         inputs = event_rows(
-            Path(variant.bundle),
+            bundle_of(project, variant),
             digest=variant.digest,
             trusted_keys=deployment.trusted_keys,
             tables=tables,
             main=project.data.main,
         )
-        for row, more in zip(rows, _manifest(variant, deployment).schema.rows(inputs), strict=True):
+        for row, more in zip(rows, _manifest(project, variant, deployment).schema.rows(inputs), strict=True):
             row.update(more)
     return rows
 
@@ -149,6 +163,14 @@ def _moments(table: Columns, time: str | None, rows: int) -> list[datetime | Non
     if time is None or time not in table or table[time].dtype.kind != "M":
         return [None] * rows
     return [None if at is None else at.replace(tzinfo=UTC) for at in table[time].astype("datetime64[us]").tolist()]
+
+
+def _recorded(project: Project, environment: str) -> set[str]:
+    """The ids that were answered before."""
+    folder = ledger_folder(project.state, environment)
+    if not folder.exists():
+        return set()
+    return {id_ for (id_,) in ask(folder, "SELECT DISTINCT id FROM all_predictions WHERE role = 'live'").rows}
 
 
 async def _answers(project: Project, deployment: Deployment, sent: list[Event]) -> list[Answer]:
@@ -161,7 +183,10 @@ async def _answers(project: Project, deployment: Deployment, sent: list[Event]) 
         open_scorer=open_scorer, open_recorder=open_recorder, deadline_s=project.serving.deadline_ms / 1000
     )
     try:
-        await service.apply(deployment)
+        variants = tuple(
+            msgspec.structs.replace(one, bundle=str(bundle_of(project, one))) for one in deployment.variants
+        )
+        await service.apply(msgspec.structs.replace(deployment, variants=variants))
         answers: list[Answer] = []
         for first in range(0, len(sent), ROWS_AT_A_TIME):
             answers += await service.predict(sent[first : first + ROWS_AT_A_TIME])

@@ -23,7 +23,7 @@ from passerelle.bundle.parity import Parity, compare, require
 from passerelle.bundle.profile import profile
 from passerelle.bundle.seal import Bundle, seal
 from passerelle.data.handout import write_handout
-from passerelle.data.table import Snapshot, snapshot
+from passerelle.data.table import snapshot
 from passerelle.errors import GateError, PasserelleError, SubmissionError
 from passerelle.loop.forms import write_form
 from passerelle.loop.gate import GateResult
@@ -92,7 +92,7 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 def registry_of(project: Project) -> Registry:
     """The project's registry: its own SQLite file, or the MLflow server that PASSERELLE_REGISTRY_URI names."""
     uri = os.environ.get("PASSERELLE_REGISTRY_URI") or f"sqlite:///{project.state / 'registry.db'}"
-    return Registry(project.name, uri)
+    return Registry(project.name, uri, bundles=project.state / "bundles")
 
 
 def train(
@@ -114,15 +114,22 @@ def train(
     with lease(project.state, "train"):
         reconcile(project, registry)
         taken = snapshot(project)
-        run = run_key(project, taken) + (f"-{now:%Y%m%dT%H%M%S%f}" if again else "")
+        draft = project.state / "runs" / "draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        handout = write_handout(project, taken, now=now, folder=draft, holdout=holdout_path(project, draft.name))
+        run = run_key(project, taken, handout.notes) + (f"-{now:%Y%m%dT%H%M%S%f}" if again else "")
         found = registry.find(run)
         if found is not None:
             return Training(version=found.number, digest=found.digest, run=run, made=False, metrics=found.metrics)
+        folder = draft.with_name(run)
+        shutil.rmtree(folder, ignore_errors=True)  # what an earlier, killed attempt left
+        draft.rename(folder)
+        holdout_path(project, draft.name).replace(holdout_path(project, run))
         runs.begin(engine, run, at=now)
-        record(engine, Event(at=now, kind="run", subject=run, sentence=f"the notebook runs on {_shown(taken)}"))
+        record(engine, Event(at=now, kind="run", subject=run, sentence=f"the notebook runs on {_shown(taken.tables)}"))
         try:
             training = _train(
-                project, registry, taken, run=run, now=now, on_step=on_step, key=signing_key(project, key)
+                project, registry, handout, run=run, now=now, on_step=on_step, key=signing_key(project, key)
             )
         except BaseException as error:
             refused = isinstance(error, PasserelleError) and error.exit_code == REFUSED
@@ -151,7 +158,7 @@ def signing_key(project: Project, key: Ed25519PrivateKey | None) -> Ed25519Priva
 def _train(
     project: Project,
     registry: Registry,
-    taken: Snapshot,
+    handout: Handout,
     *,
     run: str,
     now: datetime,
@@ -159,9 +166,7 @@ def _train(
     key: Ed25519PrivateKey,
 ) -> Training:
     folder = project.state / "runs" / run
-    shutil.rmtree(folder, ignore_errors=True)  # what an earlier, killed attempt left
     kept = holdout_path(project, run)
-    handout = write_handout(project, taken, now=now, folder=folder, holdout=kept)
     execution = run_notebook(project, folder, holdout=kept, on_cell=on_step)
     submission = folder / SUBMISSION
     submitted = msgspec.json.decode((submission / "submission.json").read_bytes(), type=Submission)
@@ -173,7 +178,7 @@ def _train(
         notebook=project.notebook.path,
         notebook_sha256=file_digest(project.root / project.notebook.path),
         code_version=code_version(project.root),
-        snapshot=taken.tables,
+        snapshot=handout.snapshot,
         created_at=now,
     )
     tables = held_out_tables(folder, kept, handout)
@@ -202,7 +207,7 @@ def _train(
             "notebook": f"{project.notebook.path}, sha256 {provenance.notebook_sha256}",
             "executed notebook": f"{execution.html.name}, {execution.cells} cells in {execution.seconds:.0f} s",
             "code": provenance.code_version or "not in a git checkout",
-            "snapshot": _shown(taken),
+            "snapshot": _shown(handout.snapshot),
             "environment": f"Python {submitted.python_version}, {packages}",
             "bundle": bundle.digest,
             "forms": forms,
@@ -286,5 +291,5 @@ async def _parity(bundle: Bundle, answers: Answers, project: Project) -> Parity:
         await scorer.close()
 
 
-def _shown(taken: Snapshot) -> str:
-    return ", ".join(f"{table} at version {number}" for table, number in taken.tables.items())
+def _shown(tables: dict[str, int]) -> str:
+    return ", ".join(f"{table} at version {number}" for table, number in tables.items())

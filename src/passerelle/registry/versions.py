@@ -54,8 +54,9 @@ class Registry:
     RegistryError if it is damaged, or was made by a newer MLflow than this one.
     """
 
-    def __init__(self, project: str, uri: str) -> None:
+    def __init__(self, project: str, uri: str, *, bundles: Path | None = None) -> None:
         self._project = project
+        self._bundles = bundles
         self._uri = uri
         if uri.startswith(_SQLITE):
             _prepare_sqlite(Path(uri.removeprefix(_SQLITE)))
@@ -166,7 +167,7 @@ class Registry:
         for alias, number in sorted(named.items()):
             aliases.setdefault(int(number), []).append(alias)
         ours = [one for one in found if f"{_PREFIX}digest" in one.tags]  # somebody may register by hand beside us
-        return sorted((_version(one, aliases) for one in ours), key=lambda version: version.number)
+        return sorted((_version(one, aliases, self._bundles) for one in ours), key=lambda version: version.number)
 
     @contextmanager
     def _words(self) -> Iterator[None]:
@@ -185,19 +186,25 @@ class Registry:
             ) from error
 
 
-def _version(made: Any, aliases: Mapping[int, list[str]]) -> Version:
+def _version(made: Any, aliases: Mapping[int, list[str]], bundles: Path | None) -> Version:
     own = {name.removeprefix(_PREFIX): value for name, value in made.tags.items() if name.startswith(_PREFIX)}
     number = int(made.version)
     return Version(
         number=number,
         digest=own["digest"],
-        path=Path(own["path"]),
+        path=_place(own, bundles),
         created_at=datetime.fromisoformat(own["created_at"]).astimezone(UTC),
         metrics=msgspec.json.decode(own["metrics"], type=dict[str, float]),
         aliases=tuple(aliases.get(number, ())),
         run=made.run_id,
         tags={name: value for name, value in made.tags.items() if not name.startswith(_PREFIX)},
     )
+
+
+def _place(own: Mapping[str, str], bundles: Path | None) -> Path:
+    """Where the bundle is: below the project as it stands now, else where it was when it was registered."""
+    here = bundles / own["digest"] if bundles is not None else None
+    return here if here is not None and here.is_dir() else Path(own["path"])
 
 
 def _prepare_sqlite(path: Path) -> None:

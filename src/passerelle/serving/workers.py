@@ -202,6 +202,7 @@ def main(arguments: Sequence[str] | None = None, *, open_scorer: OpenScorer = op
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s {given.slot} %(levelname)s %(message)s")
     project = load_project(given.root / FILE)
+    os.chdir(project.root)  # a revision names bundles from there
     running = work(
         project,
         given.environment,

@@ -44,8 +44,9 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The columns that the model was fitted on, as scikit-learn's estimators say them; empty if it does not."""
-        return tuple(str(name) for name in getattr(self.model, "feature_names_in_", ()))
+        """The columns that an imported model says it was fitted on, in scikit-learn's way; empty if it does not."""
+        said = () if MODEL in self.manifest.files else getattr(self.model, "feature_names_in_", None)
+        return () if said is None else tuple(str(name) for name in said)
 
 
 def load(bundle: Path, digest: str) -> Loaded:

@@ -161,6 +161,18 @@ def evaluate(task: str, outputs: Array, truth: Array, *, action: float = 1.0, mi
     }
 
 
+def constant_answer(task: str, learnt: Array, classes: int, rows: int) -> Array:
+    """What knows nothing but the training rows' truths answers to each of ``rows`` rows: their shares, or their mean.
+
+    >>> constant_answer("binary", np.array([1, 0, 0, 0]), 2, 1)
+    array([[0.25]])
+    """
+    if task == "regression":
+        return np.full((rows, 1), learnt.mean())
+    shares = np.bincount(learnt[learnt >= 0].astype(np.int64), minlength=classes) / max(1, (learnt >= 0).sum())
+    return np.tile(shares[1:2] if task == "binary" else shares, (rows, 1))
+
+
 def rates_by_value(values: Array, truth: Array, asked: Array, *, weight: float = 20.0) -> Array:
     """What a one-column table would answer: the mean truth per value (or per tenth, for numbers), pulled to the mean.
 

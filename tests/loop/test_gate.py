@@ -27,7 +27,7 @@ def test_the_first_candidate_passes_and_says_why() -> None:
     result = judge("rmse", candidate=1.5, champion=None, margin=0.03, refuse_above=2, rows=9)
     assert result.passed
     assert result.bound is None
-    assert "no champion yet" in result.sentence
+    assert "there is no champion to compare with" in result.sentence
 
 
 def test_what_is_not_a_number_never_passes() -> None:

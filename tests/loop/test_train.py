@@ -119,6 +119,15 @@ def test_a_plainly_worse_candidate_is_refused_and_does_not_stay_signed(project: 
     assert sorted("The candidate was refused at the gate" in page for page in pages) == [False, True]
 
 
+def test_a_first_candidate_that_is_worse_than_a_constant_is_refused(project: Project) -> None:
+    upside_down = (
+        CELLS[2] + "\nraw['name'] = raw['name'].sample(frac=1, random_state=1).to_numpy()\nmodel.fit(X, raw['name'])"
+    )
+    write(project, [CELLS[0], CELLS[1], upside_down, CELLS[3]])
+    with pytest.raises(GateError, match="no champion yet, a constant answer"):
+        train(project, now=NOW)
+
+
 def test_a_champion_that_cannot_answer_any_more_stops_nobody(project: Project) -> None:
     promote(project, train(project, now=NOW))
     contract = project.root / "contract.toml"

@@ -17,7 +17,7 @@ import tomlkit
 from tomlkit.items import Table
 
 from passerelle.data.casting import cast, guess
-from passerelle.data.contract import TableContract, complete, contract_path
+from passerelle.data.contract import KNOWN_AT, TableContract, complete, contract_path
 from passerelle.data.reading import Raw
 from passerelle.errors import DataError
 from passerelle.project.settings import Project
@@ -64,6 +64,8 @@ def infer(project: Project, name: str, files: Sequence[Raw], known: Mapping[str,
                 kind = _wider(kind, guess(values, text=raw.text))
             except ValueError as error:
                 raise DataError(f"{raw.name}, column {column!r} {error}.") from error
+        if (name, column, kind) == (outcomes, KNOWN_AT, "date"):
+            kind = "timestamp"  # a day is its midnight, in the first delivery as in those after it
         guessed = Column(name=column, kind=shared.get(column, kind or "string"))
         for raw in files:
             nullable |= bool(cast(raw.columns[column], guessed, text=raw.text).values.null_count)

@@ -20,8 +20,10 @@ from passerelle.loop.judging import measure_bundle, pass_gate
 from passerelle.loop.rollout import reconcile
 from passerelle.loop.train import Training, held_out_tables, registry_of, signing_key
 from passerelle.notebook.run import notebook_python
+from passerelle.notebook.submission import HANDOUT
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry
+from passerelle.schema import decode_columns
 from passerelle.state.lease import lease
 
 
@@ -72,4 +74,6 @@ def _judged(
         handout = write_handout(project, taken, now=now, folder=folder, holdout=kept)
         tables = held_out_tables(folder, kept, handout)
         metrics = measure_bundle(project, bundle.path, bundle.digest, tables)
-        return metrics, pass_gate(project, registry, metrics, tables)
+        learnt = decode_columns((folder / HANDOUT / f"{handout.main}.msgpack").read_bytes())[project.task.target]
+        classes = bundle.manifest.classes
+        return metrics, pass_gate(project, registry, metrics, tables, learnt=learnt, classes=classes)

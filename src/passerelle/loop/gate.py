@@ -24,12 +24,21 @@ class GateResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(
-    metric: str, *, candidate: float, champion: float | None, margin: float, refuse_above: float, rows: int
+    metric: str,
+    *,
+    candidate: float,
+    champion: float | None,
+    margin: float,
+    refuse_above: float,
+    rows: int,
+    rival: str = "champion",
 ) -> GateResult:
     """Refuse only what is worse than the champion by more than ``refuse_above`` margins.
 
     The margin is a share of the champion's loss; for scores (auc, accuracy) it is in points. Whether a candidate
     inside the bound is really no worse is for a trial to say: the gate only keeps out what is plainly broken.
+
+    ``rival`` is what the other is called: where there is no champion yet, a constant answer takes its place.
 
     >>> judge("log_loss", candidate=0.52, champion=0.50, margin=0.03, refuse_above=2, rows=7000).sentence
     'log_loss 0.52 on 7,000 held-out rows, champion 0.5: within the bound of 0.53.'
@@ -43,13 +52,13 @@ def judge(
             passed=False, metric=metric, candidate=candidate, champion=champion, bound=None, sentence=sentence
         )
     if champion is None or not math.isfinite(champion):
-        sentence = f"{place}; there is no champion yet to compare with."
+        sentence = f"{place}; there is no {rival} to compare with."
         return GateResult(passed=True, metric=metric, candidate=candidate, champion=None, bound=None, sentence=sentence)
     slack = margin * refuse_above
     bound = champion - slack if metric in SCORES else champion * (1 + slack)
     passed = candidate >= bound if metric in SCORES else candidate <= bound
     verdict = "within the bound" if passed else "beyond the bound"
-    sentence = f"{place}, champion {champion:.4g}: {verdict} of {bound:.4g}."
+    sentence = f"{place}, {rival} {champion:.4g}: {verdict} of {bound:.4g}."
     return GateResult(
         passed=passed, metric=metric, candidate=candidate, champion=champion, bound=bound, sentence=sentence
     )

@@ -18,7 +18,7 @@ from passerelle.bundle.opening import Form, open_scorer
 from passerelle.bundle.verify import verify
 from passerelle.errors import BundleError, ScoringError
 from passerelle.loop.gate import GateResult, judge
-from passerelle.metrics import evaluate, positions
+from passerelle.metrics import constant_answer, evaluate, positions
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry
 from passerelle.schema import Columns, Schema, count, take
@@ -75,19 +75,32 @@ def measure_bundle(project: Project, bundle: Path, digest: str, tables: Tables) 
     return measure(project, outputs, labels, verify(bundle, digest=digest).manifest.classes)
 
 
-def pass_gate(project: Project, registry: Registry, candidate: Mapping[str, float], tables: Tables) -> GateResult:
+def pass_gate(
+    project: Project,
+    registry: Registry,
+    candidate: Mapping[str, float],
+    tables: Tables,
+    *,
+    learnt: NDArray[Any],
+    classes: tuple[Any, ...],
+) -> GateResult:
     """The candidate's metrics beside what the champion reaches on the same rows.
 
-    A champion that cannot answer them (a field that is not delivered any more, say) stops nobody: it is said.
+    Before there is a champion, and beside one that cannot answer these rows (a field that is not delivered any more,
+    say), the candidate must not be plainly worse than a constant: the shares, or the mean, of the labels ``learnt``.
     """
     champion = registry.alias("champion")
-    value: float | None = None
-    problem = ""
+    labels = tables[project.data.main][1][project.task.target]
+    constant = _constant(project, learnt, classes, len(labels))
+    value = measure(project, constant, labels, classes).get(project.metric)
+    rival, problem = "no champion yet, a constant answer", ""
     if champion is not None:
         try:
             value = measure_bundle(project, champion.path, champion.digest, tables).get(project.metric)
+            rival = "champion"
         except (BundleError, ScoringError, TimeoutError) as error:
             reason = str(error) or "it is too slow"
+            rival = "a constant answer"
             problem = f" The champion, version {champion.number}, cannot answer these rows: {reason}"
     result = judge(
         project.metric,
@@ -95,6 +108,13 @@ def pass_gate(project: Project, registry: Registry, candidate: Mapping[str, floa
         champion=value,
         margin=project.gate.margin,
         refuse_above=project.gate.refuse_above,
-        rows=count(tables[project.data.main][1]),
+        rows=len(labels),
+        rival=rival,
     )
     return msgspec.structs.replace(result, sentence=result.sentence + problem)
+
+
+def _constant(project: Project, learnt: NDArray[Any], classes: tuple[Any, ...], rows: int) -> NDArray[Any]:
+    task = project.task.kind
+    truth = learnt.astype("float64") if task == "regression" else positions(learnt.tolist(), classes)
+    return constant_answer(task, truth, len(classes), rows)

@@ -200,7 +200,8 @@ def _train(
     try:
         parity = asyncio.run(_parity(bundle, answers, project))
         require(parity, tolerance=TOLERANCE)
-        gate = pass_gate(project, registry, metrics, tables)
+        learnt = decode_columns((folder / HANDOUT / f"{handout.main}.msgpack").read_bytes())[project.task.target]
+        gate = pass_gate(project, registry, metrics, tables, learnt=learnt, classes=submitted.classes)
         report = folder / "report.html"
         packages = f"{len(submitted.packages)} packages, {submitted.platform}"
         origin = {

@@ -163,12 +163,20 @@ def cross(
 
     if features is None:
         source = "events" if events else "training_data()"
-        skew = check_skew(frame, fitted, named_columns=True, source=source)
+        skew = check_skew(
+            frame, fitted, named_columns=True, source=source, everywhere=lambda: raw[list(fitted.columns)]
+        )
         x_columns = schema.names
     else:
         check_batches(rows, schema, features)
         given = features_of(features, frame, "training rows")
-        skew = check_skew(given, fitted, named_columns=isinstance(X, pd.DataFrame), source="features")
+        skew = check_skew(
+            given,
+            fitted,
+            named_columns=isinstance(X, pd.DataFrame),
+            source="features",
+            everywhere=lambda: features_of(features, _every_row(raw, schema), "raw rows") if len(places) < len(raw) else given,
+        )
         x_columns = tuple(given.columns)
 
     lineage = check_lineage(
@@ -216,6 +224,10 @@ def _columns(frame: pd.DataFrame, schema: Schema) -> Columns:
         return from_frame(frame, schema)
     except SchemaError as error:
         raise SubmissionError(f"events gives rows that no event can be: {error}") from error
+
+
+def _every_row(raw: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    return to_frame(_columns(raw[list(schema.names)], schema), schema)
 
 
 def _check_order(crossing: Crossing, rows: Columns, truth: NDArray[Any]) -> None:

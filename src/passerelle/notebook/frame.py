@@ -60,7 +60,10 @@ def from_frame(frame: pd.DataFrame, schema: Schema) -> Columns:
     """
     absent = [name for name in schema.names if name not in frame.columns]
     if absent:
-        raise SchemaError(f"the frame has no column {absent[0]!r}; it has {', '.join(map(str, frame.columns))}.")
+        raise SchemaError(
+            f"the frame has no column {absent[0]!r}; it has {', '.join(map(str, frame.columns))}. Deliver the column "
+            "with the others, or name as inputs only the columns that there are."
+        )
     return {column.name: _from_pandas(frame[column.name], column) for column in schema.columns}
 
 

@@ -216,11 +216,19 @@ def _near(one: NDArray[Any], two: NDArray[Any]) -> bool:
     )
 
 
-def check_skew(given: pd.DataFrame, fitted: pd.DataFrame, *, named_columns: bool, source: str) -> str:
+def check_skew(
+    given: pd.DataFrame,
+    fitted: pd.DataFrame,
+    *,
+    named_columns: bool,
+    source: str,
+    everywhere: Callable[[], pd.DataFrame] | None = None,
+) -> str:
     """Compare the features of the raw rows with the X that the model was fitted on, all rows, all columns.
 
     ``named_columns`` is False where X is an array, whose columns go by position. ``source`` names the features'
-    side in messages. Raises SubmissionError naming the column, how many rows differ, the first and both values.
+    side in messages; ``everywhere`` makes the same of every raw row, and is asked if X seems to have lost its index.
+    Raises SubmissionError naming the column, how many rows differ, the first and both values.
     """
     if not named_columns:
         if given.shape[1] != fitted.shape[1]:
@@ -233,6 +241,11 @@ def check_skew(given: pd.DataFrame, fitted: pd.DataFrame, *, named_columns: bool
     differences = compare(given, fitted)
     if not differences:
         return f"{source} gives X in all {len(fitted):,} rows and {fitted.shape[1]} columns"
+    if everywhere is not None and _numbered_anew(fitted, everywhere):
+        raise SubmissionError(
+            f"X's index is 0…{len(fitted) - 1}, and its rows are those of other raw rows: keep raw's index (no "
+            "reset_index, no ignore_index), by which each row of X is compared with the raw row it was made of."
+        )
     worst = differences[0]
     others = f"; {named([one.column for one in differences[1:]])} too" if len(differences) > 1 else ""
     message = (
@@ -245,6 +258,25 @@ def check_skew(given: pd.DataFrame, fitted: pd.DataFrame, *, named_columns: bool
     elif given[worst.column].dtype != fitted[worst.column].dtype:
         message += f" X holds {fitted[worst.column].dtype}, {source} gives {given[worst.column].dtype}."
     raise SubmissionError(f"{message} Fit the model on {source}'s own output, on the rows of training_data().")
+
+
+def _numbered_anew(fitted: pd.DataFrame, everywhere: Callable[[], pd.DataFrame]) -> bool:
+    """Is X's index 0, 1, 2 ..., while each of its rows is what some raw row gives?"""
+    if not fitted.index.equals(pd.RangeIndex(len(fitted))):
+        return False
+    given = everywhere()
+    if len(given) <= len(fitted) or list(given.columns) != list(fitted.columns):
+        return False
+    return set(_texts(fitted)) <= set(_texts(given))
+
+
+def _texts(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Each row as texts in which a number is alike whatever its dtype, to 12 digits."""
+    columns = [
+        [f"{float(value):.12g}" if isinstance(value, int | float | np.number) else str(value) for value in table[name]]
+        for name in table.columns
+    ]
+    return list(zip(*columns, strict=True))
 
 
 def _other_columns(given: Sequence[str], fitted: Sequence[str], source: str) -> SubmissionError:

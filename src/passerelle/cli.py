@@ -142,7 +142,8 @@ def ingest(context: click.Context, files: tuple[Path, ...], table: str | None, *
     project.state.mkdir(parents=True, exist_ok=True)
     (project.state / "python").write_text(f"{sys.executable}\n")
     deliveries = land(project, list(files) or inbox(project), now=system_clock(), table=table)
-    lines = [f"{one.status:12} {one.sentence}" for one in deliveries] or ["Nothing new in the inbox."]
+    hint = "Nothing new in the inbox. What was put aside before is tried again if you name it: passerelle ingest FILE"
+    lines = [f"{one.status:12} {one.sentence}" for one in deliveries] or [hint]
     show(deliveries, as_json=as_json, text=lines)
     if any(one.status == "quarantined" for one in deliveries):
         context.exit(3)

@@ -39,7 +39,7 @@ from passerelle.loop.train import Training, holdout_path, registry_of, train
 from passerelle.metrics import auc, evaluate, positions, rates_by_value
 from passerelle.notebook.submission import HANDOUT
 from passerelle.project.settings import FILE, Project, load_project
-from passerelle.schema import decode_columns
+from passerelle.schema import TOLERANCE, decode_columns
 from passerelle.serving.endpoint import start_endpoint
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
@@ -89,7 +89,7 @@ class TourReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def holds(self) -> bool:
         """Nothing lost, nothing doubled, nothing different from the notebook."""
-        same = self.parity.max_abs_diff <= 1e-12 and self.parity.flips == 0  # noqa: PLR2004  (rounding)
+        same = self.parity.max_abs_diff <= TOLERANCE and self.parity.flips == 0
         return same and self.totals.lost == 0 and self.totals.duplicated == 0 and self.service.errors == 0
 
     def lines(self) -> list[str]:

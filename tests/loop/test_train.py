@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from passerelle.data.landing import ingest
-from passerelle.errors import GateError
+from passerelle.errors import GateError, SettingsError
 from passerelle.loop.rollout import deploy, reconcile
 from passerelle.loop.train import Training, registry_of, train
 from passerelle.project.settings import Project, load_project
@@ -140,3 +140,12 @@ def test_a_champion_that_cannot_answer_any_more_stops_nobody(project: Project) -
     assert training.version == 2
     assert training.gate is not None
     assert "The champion, version 1, cannot answer these rows" in training.gate.sentence
+
+
+def test_a_privacy_setting_that_protects_nothing_is_refused(project: Project) -> None:
+    path = project.root / "passerelle.toml"
+    path.write_text(SETTINGS + '[privacy]\nwieght = "hash"\n')
+    with pytest.raises(
+        SettingsError, match="privacy.wieght names the column 'wieght', which no table has: did you mean"
+    ):
+        train(load_project(path), now=NOW)

@@ -39,11 +39,12 @@ def test_scopes_expiry_and_admin(tmp_path: Path) -> None:
     assert not allows((), admin, "predict", NOW)
 
 
-def test_a_token_of_the_same_name_is_replaced_and_a_revoked_one_forgotten(tmp_path: Path) -> None:
+def test_nobodys_token_is_replaced_by_accident_and_a_revoked_one_is_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     old = make_token(path, name="ci", scopes=("read",), created_at=NOW)
-    new = make_token(path, name="ci", scopes=("read",), created_at=NOW)
-    assert [allows(read_tokens(path), one, "read", NOW) for one in (old, new)] == [False, True]
+    with pytest.raises(ServingError, match="there is a token 'ci' already: revoke it first"):
+        make_token(path, name="ci", scopes=("predict",), created_at=NOW)
+    assert allows(read_tokens(path), old, "read", NOW)
     revoke_token(path, "ci")
     assert read_tokens(path) == ()
     with pytest.raises(ServingError, match=r"there is no token 'ci'; there are \[\]"):

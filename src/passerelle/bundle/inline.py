@@ -14,8 +14,6 @@ from passerelle.errors import BundleError, ScoringError
 from passerelle.notebook.submission import Answers, read_answers
 from passerelle.schema import TOLERANCE, Columns, count, take
 
-__all__ = ["TOLERANCE", "InlineScorer", "equal", "largest_difference"]
-
 #: How many golden rows are also scored alone at the start.
 _ALONE = 5
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from passerelle.bundle.compile import compile_form
 from passerelle.bundle.describing import describe_submission
-from passerelle.bundle.inline import TOLERANCE, equal
+from passerelle.bundle.inline import equal
 from passerelle.notebook.submission import Answers, Submission
 from passerelle.project.settings import Project
+from passerelle.schema import TOLERANCE
 
 
 def write_form(

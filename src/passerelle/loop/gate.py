@@ -57,8 +57,8 @@ def judge(
     slack = margin * refuse_above
     bound = champion - slack if metric in SCORES else champion * (1 + slack)
     passed = candidate >= bound if metric in SCORES else candidate <= bound
-    verdict = "within the bound" if passed else "beyond the bound"
-    sentence = f"{place}, {rival} {champion:.4g}: {verdict} of {bound:.4g}."
+    side = "within the bound" if passed else "beyond the bound"
+    sentence = f"{place}, {rival} {champion:.4g}: {side} of {bound:.4g}."
     return GateResult(
         passed=passed, metric=metric, candidate=candidate, champion=champion, bound=bound, sentence=sentence
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime
 from typing import Any
 
@@ -90,6 +91,13 @@ def forget_unit(project: Project, unit: str, *, now: datetime) -> dict[str, str]
     ]
     if column is not None and holders:
         erased[f"accepted data ({', '.join(holders)})"] = f"{forget_rows(project, column, unit):,} rows"
+    for raw in (*(project.state / "runs").glob("*/handout"), project.state / "holdouts", project.state / "by-hand"):
+        shutil.rmtree(raw, ignore_errors=True)  # copies that a run was given: it can be given them anew
+    erased["copies that runs were given"] = "erased, all of them"
+    erased["not looked into"] = (
+        "the inbox, quarantined deliveries, executed notebooks, and in bundles golden rows and what the model itself "
+        "remembers: train again, and remove these by hand"
+    )
     record(open_state(project.state), Event(at=now, kind="forget", subject="unit", sentence="a unit was erased"))
     return erased
 
@@ -99,4 +107,5 @@ def _shown(value: Any) -> str:
         return ", ".join(f"{one:.4g}" for one in value)
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
-    return "" if value is None else str(value)
+    text = "" if value is None else str(value)
+    return "".join(one if one.isprintable() else "\ufffd" for one in text)  # an id must not steer the terminal

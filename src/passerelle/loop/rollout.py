@@ -13,6 +13,7 @@ from passerelle.bundle.manifest import INLINE
 from passerelle.bundle.verify import verify
 from passerelle.deployment.spec import Deployment, Revisions, Variant, environment_folder
 from passerelle.errors import DeploymentError
+from passerelle.loop.checking import refuse_unknown_columns
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry
 from passerelle.state.database import open_state
@@ -45,6 +46,7 @@ def deploy(
     """
     place = revisions(project, environment)
     current = place.current()
+    refuse_unknown_columns(project)
     found = registry.get(version)
     verified = verify(found.path, digest=found.digest, trusted_keys=trusted(project.state))
     if verified.distrust is not None and not any(name.startswith(f"{INLINE}/") for name in verified.manifest.files):

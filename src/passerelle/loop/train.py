@@ -25,6 +25,7 @@ from passerelle.bundle.seal import Bundle, seal
 from passerelle.data.handout import write_handout
 from passerelle.data.table import snapshot
 from passerelle.errors import GateError, PasserelleError, SubmissionError
+from passerelle.loop.checking import refuse_unknown_columns
 from passerelle.loop.forms import write_form
 from passerelle.loop.gate import GateResult
 from passerelle.loop.judging import Tables, measure, pass_gate
@@ -44,14 +45,12 @@ from passerelle.notebook.submission import (
 )
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry
-from passerelle.schema import decode_columns
+from passerelle.schema import TOLERANCE, decode_columns
 from passerelle.state import runs
 from passerelle.state.database import open_state
 from passerelle.state.lease import lease
 from passerelle.state.timeline import Event, record
 
-#: A process scorer may differ from the notebook by this much (relative to numbers above 1): rounding of the same sums.
-TOLERANCE = 1e-12
 #: The exit code of what a check refused.
 REFUSED = GateError.exit_code
 
@@ -112,6 +111,7 @@ def train(
     registry = registry_of(project)
     engine = open_state(project.state)
     with lease(project.state, "train"):
+        refuse_unknown_columns(project)
         reconcile(project, registry)
         taken = snapshot(project)
         draft = project.state / "runs" / "draft"

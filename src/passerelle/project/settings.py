@@ -207,10 +207,25 @@ def load_project(path: Path) -> Project:
     try:
         project = msgspec.convert(raw, Project)
     except msgspec.ValidationError as error:
-        text = re.sub(r" - at `\$\.?(.*)`$", r" (at \1)", str(error))
+        text = re.sub(r" - at `\$\.?(.*)`$", r" (at \1)", str(error)) + _choices(str(error))
         raise SettingsError(f"{path}: {text[0].lower()}{text[1:]}. Correct it and run the command again.") from error
     _refuse_misfits(project, path)
     return msgspec.structs.replace(project, root=path.resolve().parent)
+
+
+def _choices(error: str) -> str:
+    """What a value that must be one of a few could have been, the near one first."""
+    given = re.match(r"Invalid enum value '(.*)' - at `\$\.(.*)`$", error)
+    if given is None:
+        return ""
+    kind: Any = Project
+    for name in re.sub(r"\[.*?\]", "", given[2]).split("."):
+        kind = next((field.type for field in msgspec.structs.fields(kind) if field.name == name), None)
+        while kind is not None and get_origin(kind) not in (None, Literal):
+            kind = get_args(kind)[-1 if get_origin(kind) is dict else 0]
+    words = [str(word) for word in get_args(kind)]
+    near = difflib.get_close_matches(given[1], words, n=1)
+    return f": did you mean {near[0]!r}?" if near else f": name one of {', '.join(words)}"
 
 
 def _refuse_misfits(project: Project, path: Path) -> None:

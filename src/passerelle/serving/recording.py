@@ -46,7 +46,10 @@ def fact_of(event: Event, deployment: Deployment, row: int, received_at: datetim
     id = event.id or os.urandom(16).hex()  # noqa: A001  (the word of the record)
     unit = event.unit
     if unit is None and deployment.unit is not None:
-        unit = event.inputs.get(deployment.unit)
+        if deployment.unit not in event.inputs:
+            reason = f"is missing: the model does not read {deployment.unit!r}, so the event must say its unit itself"
+            raise RowsError([Issue(row=row, field="unit", reason=reason)])
+        unit = event.inputs[deployment.unit]
     at = event.at
     if at is None and deployment.time is not None:
         at = _moment(event.inputs.get(deployment.time), deployment.time, row)

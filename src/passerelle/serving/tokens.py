@@ -57,11 +57,13 @@ def make_token(
 ) -> str:
     """Make a token of 256 random bits, add its sha256 to the file (mode 0600), and return it: it is shown this once.
 
-    A token of the same name is replaced.
+    Raises ServingError if there is one of this name: revoke it first, so that nobody's is replaced by accident.
     """
+    if any(one.name == name for one in read_tokens(path)):
+        raise ServingError(f"there is a token {name!r} already: revoke it first, or choose another name.")
     secret = f"psr_{secrets.token_urlsafe(32)}"
     token = Token(name=name, scopes=scopes, sha256=_sha256(secret), created_at=created_at, expires_at=expires_at)
-    _write(path, (*(one for one in read_tokens(path) if one.name != name), token))
+    _write(path, (*read_tokens(path), token))
     return secret
 
 

@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
+from passerelle.data.contract import load_contract
 from passerelle.data.handout import write_handout
 from passerelle.data.landing import ingest
 from passerelle.data.layout import HANDOUT, HANDOUT_FILE, Handout, table_file
@@ -79,6 +80,27 @@ def shop(make_project: Callable[[str], Project]) -> Project:
     rows = "\n".join(f"2013-01-0{day},{day}.5,2013-01-0{day + 1}T00:00:00Z" for day in (1, 2, 3, 4, 5))
     _deliver(project, "outcomes-1.csv", f"day,amount,known_at\n{rows}\n2013-01-03,33,2013-01-05T00:00:00Z\n")
     return project
+
+
+def test_the_first_outcomes_may_say_the_day_when_they_became_known(
+    make_project: Callable[[str], Project], tmp_path: Path
+) -> None:
+    project = make_project(DAILY)
+    _deliver(project, "shop-1.csv", "day,visitors\n2013-01-01,10\n2013-01-02,20\n2013-01-03,30\n2013-01-04,40\n")
+    _deliver(project, "outcomes-1.csv", "day,amount,known_at\n2013-01-01,1.5,2013-01-02\n2013-01-02,2.5,2013-01-03\n")
+    _deliver(
+        project, "outcomes-2.csv", "day,amount,known_at\n2013-01-03,3.5,2013-01-04T08:00:00Z\n2013-01-04,4,2013-01-05\n"
+    )
+    contract = load_contract(project).tables["outcomes"]
+    assert contract.schema.column("known_at").kind == "timestamp"
+    handout = write_handout(
+        project,
+        snapshot(project),
+        now=datetime(2013, 1, 4, 9, tzinfo=UTC),
+        folder=tmp_path / "run",
+        holdout=_held(tmp_path),
+    )
+    assert handout.notes[-1] == "1 row without an outcome yet left out"
 
 
 def test_rows_get_the_latest_outcome_known_by_now_and_the_last_days_are_held_out(shop: Project, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_it_is_found_through_functions_closures_partials_and_defaults() -> None:
 
 def test_names_of_attributes_are_not_globals() -> None:
     said = accepted("mean = raw['temp'].mean()", "def features(raw): return raw[['temp']] - raw[['temp']].mean()")
-    assert said == "features reads nothing that was computed on the training rows"
+    assert said == "no name computed on the training rows was found in what features reads"
 
 
 def test_literals_further_tables_and_fitted_estimators_are_accepted() -> None:
@@ -84,6 +84,48 @@ def test_literals_further_tables_and_fitted_estimators_are_accepted() -> None:
     )
     check_lineage([cells.namespace["features"]], cells.namespace["features"], FRAME, cells, main="trips", constants=())
     assert captured_by(StandardScaler().fit(FRAME[["temp"]]).transform, cells.namespace) == []
+
+
+@pytest.mark.parametrize(
+    ("cell", "name", "read"),
+    [
+        ("S = {}\ndef learn(df): S['m'] = df['temp'].mean()\nlearn(raw)", "S", "S['m']"),
+        ("S = {}\ndef learn(df, into): into['m'] = df['temp'].mean()\nlearn(raw, S)", "S", "S['m']"),
+        ("class S: m = raw['temp'].mean()", "S", "S.m"),
+        ("class E:\n    def learn(self, df): self.m = df['temp'].mean()\ne = E()\ne.learn(raw)", "e", "e.m"),
+        ("S = {}\ns = S\ns['m'] = raw['temp'].mean()", "S", "S['m']"),
+        ("S = []\nraw['temp'].map(S.append)", "S", "S[0]"),
+        ("class E:\n    def of(self, t): return t - mean\nmean = raw['temp'].mean()", "E", "E().of(0)"),
+    ],
+)
+def test_values_are_found_however_they_were_stored(cell: str, name: str, read: str) -> None:
+    assert repr(name) in refusal(cell, f"def features(raw): return raw[['temp']] - {read}")
+
+
+ESTIMATOR = """
+class E:
+    def fit(self, df): self.m = df["temp"].mean()
+    def transform(self, df): return df - self.m
+"""
+
+
+@pytest.mark.parametrize(
+    ("cell", "read"),
+    [
+        ("S = ['temp']\ndef plot(df, names): names.sort(); return df[names]\nplot(raw, S)", "raw[S]"),
+        ("S = {}\nfor name in ['a', 'b']: S[name] = 3", "raw['temp'] - S['a']"),
+        ("S = {}\ndef fill(into): into['a'] = 3\nfill(S)", "raw['temp'] - S['a']"),
+        ("S = [3, 4]\nlast = S.pop()", "raw['temp'] - S[0]"),
+        ("class S: limit = 3", "raw['temp'] - S.limit"),
+        ("class Box:\n    def of(self, raw): return raw['temp']\nbox = Box()\nbox.of(raw)", "box.of(raw)"),
+        (
+            ESTIMATOR + "e = E()\ne.fit(raw)",
+            "e.transform(raw['temp'])",
+        ),
+    ],
+)
+def test_what_was_not_computed_on_the_training_rows_is_accepted_however_it_was_stored(cell: str, read: str) -> None:
+    accepted(cell, f"def features(raw): return {read}")
 
 
 def test_a_constant_that_is_declared_is_accepted_and_an_unknown_one_refused() -> None:

@@ -126,3 +126,11 @@ def test_columns_that_no_event_can_say_are_refused() -> None:
         infer_schema(pd.DataFrame({"x": [[1], "a"]}), {})
     with pytest.raises(SchemaError, match="moments without a zone"):
         infer_schema(pd.DataFrame({"x": pd.to_datetime(["2013-01-01T05:00"])}), {})
+
+
+def test_a_column_that_is_not_there_is_named_with_what_to_do() -> None:
+    schema = Schema(columns=(Column(name="hour", kind="integer"), Column(name="dist", kind="number")))
+    with pytest.raises(
+        SchemaError, match=r"no column 'dist'; it has hour. Deliver the column with the others, or name"
+    ):
+        from_frame(pd.DataFrame({"hour": [5]}), schema)

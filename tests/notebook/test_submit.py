@@ -21,6 +21,7 @@ from trips_project import hand_out, held_out
 import passerelle
 from passerelle.bundle.child import environment
 from passerelle.errors import DataError, SubmissionError
+from passerelle.notebook.captured import Cells
 from passerelle.notebook.environment import allowed_environment
 from passerelle.notebook.handover import answer_holdout
 from passerelle.notebook.submission import Submission, read_answers
@@ -193,6 +194,33 @@ def test_a_skewed_unit_is_named(run: Run) -> None:
     said = refusal(fitted(raw, x), x, features)
     assert "column 'temp' of X is not what features gives: 420 of 420 rows differ, first the row 0: " in said
     assert "It looks like a unit: X = 1.8 · features + 32." in said
+
+
+def test_an_index_that_was_numbered_anew_is_named(run: Run) -> None:
+    run("binary")
+    raw = passerelle.training_data()
+    kept = raw["hour"] > 5
+    said = f"X's index is 0…{kept.sum() - 1}, and its rows are those of other raw rows: keep raw's index"
+    x = features(raw)[kept].reset_index(drop=True)
+    model = fitted(raw)
+    assert said in refusal(model, x, features)
+    plain = raw.loc[kept, ["hour", "distance"]]
+    pipeline = LogisticRegression().fit(plain, raw.loc[kept, "late"])
+    assert said in refusal(pipeline, plain.reset_index(drop=True))
+    first = features(raw.head(100)).assign(temp=lambda frame: frame["temp"] * 1.8 + 32)
+    assert "It looks like a unit" in refusal(model, first, features)
+
+
+def test_a_clock_is_refused_before_anything_else(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("binary")
+    raw = passerelle.training_data()
+
+    def age(raw: Any) -> Any:
+        return features(raw).assign(age=(pd.Timestamp.now(tz="UTC") - raw["at"]).dt.days)
+
+    cells = Cells(sources=("raw = passerelle.training_data()",), namespace=age.__globals__)
+    monkeypatch.setattr("passerelle.notebook.session.cells", lambda: cells)
+    assert "age reads the clock (pd.Timestamp.now)" in refusal(fitted(raw), age(raw), age)
 
 
 def test_other_columns_are_named(run: Run) -> None:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from passerelle.errors import SubmissionError
 from passerelle.notebook.compare import as_table, compare, named
-from passerelle.notebook.lineage import trace
+from passerelle.notebook.lineage import Lineage, trace
 
 Features = Callable[[Any], Any]
 
@@ -266,7 +266,7 @@ def check_lineage(
         one
         for function in functions
         for one in captured_by(function, cells.namespace)
-        if not (is_plain_code(one.value) or is_fitted(one.value))
+        if not (is_fitted(one.value) or (is_plain_code(one.value) and not _is_learned_class(one, lineage)))
     ]
     unknown = sorted(set(constants) - {one.name for one in captured})
     if unknown:
@@ -274,7 +274,7 @@ def check_lineage(
         raise SubmissionError(f"constants names {unknown[0]!r}, which features does not read: it reads {there}.")
     if not cells.sources:
         return "not checked: there is no history of cells to read"
-    learned = [one for one in captured if (one.name in lineage.learned if one.is_global else lineage.features_learned)]
+    learned = [one for one in captured if (_is_learned(one, lineage) if one.is_global else lineage.features_learned)]
     found = {one.name: columns_changed_by(one, features, frame) for one in learned if one.name not in constants}
     if found:
         said = "; ".join(
@@ -288,4 +288,25 @@ def check_lineage(
         )
     if constants:
         return f"constants of the training rows that were declared: {', '.join(constants)}"
-    return "features reads nothing that was computed on the training rows"
+    return "no name computed on the training rows was found in what features reads"
+
+
+def _is_learned(one: Captured, lineage: Lineage) -> bool:
+    """By its name; or by its value, if that was written out and is another by now, filled in a way not followed."""
+    if one.name in lineage.literals:
+        same = _is_same(one.value, lineage.literals[one.name])
+        return not same and (one.name in lineage.learned or isinstance(one.value, dict | list | set))
+    return one.name in lineage.learned or (
+        type(one.value).__module__ == "__main__" and type(one.value).__name__ in lineage.learned
+    )
+
+
+def _is_same(value: Any, literal: Any) -> bool:
+    try:
+        return type(value) is type(literal) and bool(value == literal or repr(value) == repr(literal))
+    except Exception:  # noqa: BLE001  (a collection of arrays does not say whether it is equal: it is no literal)
+        return False
+
+
+def _is_learned_class(one: Captured, lineage: Lineage) -> bool:
+    return isinstance(one.value, type) and one.is_global and one.name in lineage.learned

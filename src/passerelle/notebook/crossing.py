@@ -19,6 +19,7 @@ from passerelle.errors import PasserelleError, SchemaError, SubmissionError
 from passerelle.notebook.answers import are_codes, classes_of, score
 from passerelle.notebook.captured import Cells, check_lineage, functions_of
 from passerelle.notebook.clean import Question, check_clean
+from passerelle.notebook.clock_reads import check_clock
 from passerelle.notebook.environment import installed_packages
 from passerelle.notebook.events import MakeEvents, check_events, make_events, place_rows, raw_schema
 from passerelle.notebook.frame import from_frame, to_frame
@@ -136,6 +137,7 @@ def cross(
     """Prove that a model can be served, and write what was proved to a draft. Raises SubmissionError if it cannot."""
     handout = session.handout
     _refuse_bad_calls(model, features, events)
+    check_clock([*filter(None, (features, events)), *functions_of(model)], cells.namespace)
     tables = {name: session.columns(name) for name in handout.tables}
     raw = make_events(events, handout, tables)
     fitted, places = place_rows(X, raw)
@@ -175,7 +177,7 @@ def cross(
             fitted,
             named_columns=isinstance(X, pd.DataFrame),
             source="features",
-            everywhere=lambda: features_of(features, _every_row(raw, schema), "raw rows") if len(places) < len(raw) else given,
+            everywhere=lambda: features_of(features, to_frame(_columns(raw, schema), schema), "raw rows"),
         )
         x_columns = tuple(given.columns)
 
@@ -224,10 +226,6 @@ def _columns(frame: pd.DataFrame, schema: Schema) -> Columns:
         return from_frame(frame, schema)
     except SchemaError as error:
         raise SubmissionError(f"events gives rows that no event can be: {error}") from error
-
-
-def _every_row(raw: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    return to_frame(_columns(raw[list(schema.names)], schema), schema)
 
 
 def _check_order(crossing: Crossing, rows: Columns, truth: NDArray[Any]) -> None:

@@ -7,23 +7,31 @@ not. The names of columns (``raw.columns``) are no rows, and are not learned eit
     mean = raw["temp"].mean()          learned: it would change with the rows
     names = list(raw.columns)          not learned
     means[origin] = raw.temp.mean()    means is learned
+    learn(raw)                         learned: what learn changes, be it a name of the notebook or an argument
+    encoder.learn(raw)                 encoder is learned, if its class lets that method set something in self
 
-This follows names, not values: what is hidden in an attribute of a module, or behind exec, is not seen.
+This follows names, not values: what is hidden in an attribute of a module, or behind exec, is not seen. Values help
+where names do not: ``literals`` are the names that were last set to something written out, and never visibly since.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 
+from passerelle.notebook.effects import Function, changed_by, changing_methods, own_names, passed_on, receivers, root
+
 #: Of a learned frame, what does not depend on its rows.
 _OF_COLUMNS = frozenset({"columns", "dtypes", "dtype", "ndim"})
-#: Methods that put their arguments into the object they belong to.
-_CHANGES = frozenset(
-    {"add", "append", "appendleft", "extend", "fit", "insert", "partial_fit", "put", "setdefault", "update"}
-)
+#: A call of these says something and changes nothing.
+_SAYS = frozenset({"critical", "debug", "display", "error", "exception", "info", "log", "print", "submit", "warning"})
+#: Methods that change a collection and put nothing into it.
+_TAKES = frozenset({"clear", "discard", "pop", "popitem", "popleft", "remove", "reverse", "sort"})
+#: Classes whose objects are changed by assignment, and by no method of another name.
+_TABLES = frozenset({"DataFrame", "Index", "Path", "Series"})
 #: Cell magics whose body is Python of this kernel, as IPython writes them in its history.
 _MAGICS = frozenset({"capture", "prun", "time", "timeit"})
 _ROUNDS = 2
@@ -36,6 +44,9 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     learned: frozenset[str]
     #: Was what the last submit call gives as ``features`` (a partial, a closure, an object made from such values)?
     features_learned: bool
+    #: Names whose last assignment is a value written out, and what it is: if they hold another by now, something that
+    #: was not followed has filled them.
+    literals: dict[str, Any]
 
 
 def trace(sources: Iterable[str], main: str) -> Lineage:
@@ -51,7 +62,10 @@ def trace(sources: Iterable[str], main: str) -> Lineage:
     flow = _Flow(main)
     for source in sources:
         flow.run(_statements(source))
-    return Lineage(learned=frozenset(flow.learned), features_learned=flow.features_learned)
+    flow.finish()
+    return Lineage(
+        learned=frozenset(flow.learned), features_learned=flow.features_learned, literals=dict(flow.literals)
+    )
 
 
 def _statements(source: str) -> list[ast.stmt]:
@@ -69,6 +83,13 @@ class _Flow:
         self.learned: set[str] = set()
         self.readers: set[str] = set()  # functions that read a learned name
         self.imported: set[str] = set()
+        self.functions: dict[str, Function] = {}
+        self.methods: frozenset[str] = frozenset()  # of the notebook's classes, those that change self
+        self.looking: set[str] = set()  # and those that do not
+        self.classes: dict[str, ast.ClassDef] = {}
+        self.built: set[str] = set()  # objects made by calling a class
+        self.literals: dict[str, Any] = {}
+        self.depth = 0  # of branches, where an assignment may not have happened
         self.features_learned = False
 
     def run(self, statements: Sequence[ast.stmt]) -> None:
@@ -86,12 +107,15 @@ class _Flow:
                 self.bind(target, learned=self.is_learned(value) or self.is_learned(target))
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 self.function(node)
-            case ast.ClassDef(name=name, body=body):
-                self.define(name, reads=any(self.reads_learned(part) for part in body))
+            case ast.ClassDef():
+                self.class_(node)
             case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
                 for alias in aliases:
                     name = (alias.asname or alias.name).partition(".")[0]
                     self.imported.add(name)
+                    self.literals.pop(name, None)
+                    if name == "*":
+                        self.literals.clear()  # any of them may be another now
                     self.learned.discard(name)
             case ast.For(target=target, iter=iterated) | ast.AsyncFor(target=target, iter=iterated):
                 self.bind(target, learned=self.is_learned(iterated))
@@ -113,6 +137,7 @@ class _Flow:
     def branches(self, node: ast.stmt) -> None:
         """A branch that may or may not run, or runs again: what was learned before it may still be."""
         before = set(self.learned)
+        self.depth += 1
         for _ in range(_ROUNDS):
             for field in ("body", "orelse", "finalbody"):
                 self.run(getattr(node, field, []))
@@ -120,22 +145,44 @@ class _Flow:
             for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
                 self.run(part.body)
                 before |= self.learned
+        self.depth -= 1
         if not isinstance(node, ast.With | ast.AsyncWith):
             self.learned = before
 
     def function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         defaults = [*node.args.defaults, *(default for default in node.args.kw_defaults if default is not None)]
         learned = any(self.is_learned(part) for part in [*defaults, *node.decorator_list])
-        own = {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
-        own |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+        own = own_names(node)
         self.define(node.name, reads=any(self.reads_learned(part, own) for part in node.body))
         self.bind(ast.Name(id=node.name, ctx=ast.Store()), learned=learned)
+        self.functions[node.name] = node
         declared = {name for part in ast.walk(node) if isinstance(part, ast.Global) for name in part.names}
         if declared:  # a function that sets globals: taken as if its body ran, for those names
             inner = _Flow(self.main)
             inner.learned, inner.readers, inner.imported = set(self.learned), set(self.readers), set(self.imported)
             inner.run([part for part in node.body if not isinstance(part, ast.Global)])
             self.learned |= inner.learned & declared
+
+    def class_(self, node: ast.ClassDef) -> None:
+        """A class is learned if its own attributes are, or if its methods read what is."""
+        methods = {part.name for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)}
+        self.methods |= changing_methods(node)
+        self.looking |= methods - self.methods
+        self.define(node.name, reads=False)
+        self.bind(ast.Name(id=node.name, ctx=ast.Store()), learned=self.class_reads(node))
+        self.classes[node.name] = node
+
+    def class_reads(self, node: ast.ClassDef) -> bool:
+        return any(
+            self.reads_learned(
+                part, own_names(part) if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef) else ()
+            )
+            for part in node.body
+        )
+
+    def finish(self) -> None:
+        """A method reads what its names mean when it is called, which the cells after its class may have set."""
+        self.learned |= {name for name, node in self.classes.items() if self.class_reads(node)}
 
     def define(self, name: str, *, reads: bool) -> None:
         self.learned.discard(name)
@@ -162,13 +209,27 @@ class _Flow:
             return
         self.bind(target, learned=self.is_learned(value))
         if isinstance(target, ast.Name):
+            called = _name(value.func) if isinstance(value, ast.Call) else ""
+            (self.built.add if called[:1].isupper() and called not in _TABLES else self.built.discard)(target.id)
+            if not self.depth:
+                self.literal(target.id, value)
             reads = isinstance(value, ast.Lambda) and self.reads_learned(value)
             reads |= isinstance(value, ast.Name) and value.id in self.readers
             (self.readers.add if reads else self.readers.discard)(target.id)
 
+    def literal(self, name: str, value: ast.expr) -> None:
+        try:
+            self.literals[name] = ast.literal_eval(value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            if isinstance(value, ast.Call) and _name(value.func) in ("dict", "list", "set") and not _arguments(value):
+                self.literals[name] = {"dict": {}, "list": [], "set": set()}[_name(value.func)]
+
     def bind(self, target: ast.expr, *, learned: bool) -> None:
         match target:
             case ast.Name(id=name):
+                self.literals.pop(name, None)
+                self.functions.pop(name, None)
+                self.classes.pop(name, None)
                 (self.learned.add if learned else self.learned.discard)(name)
             case ast.Tuple(elts=parts) | ast.List(elts=parts):
                 for part in parts:
@@ -180,10 +241,13 @@ class _Flow:
 
     def change(self, target: ast.expr, *, learned: bool) -> None:
         """A part of an object is set: it becomes learned with it, and never stops being so."""
-        while isinstance(target, ast.Subscript | ast.Attribute | ast.Call):
-            target = target.func if isinstance(target, ast.Call) else target.value
-        if learned and isinstance(target, ast.Name) and target.id not in self.imported:
-            self.learned.add(target.id)
+        self.mark(root(target), learned=learned)
+
+    def mark(self, name: str, *, learned: bool) -> None:
+        if not learned:
+            self.literals.pop(name, None)  # its value differs from what was written out, and that is explained
+        elif name and name not in self.imported:
+            self.learned.add(name)
 
     def call(self, node: ast.Call) -> None:
         """A call as a statement: a cell magic, or one that is looked at as any expression."""
@@ -191,6 +255,16 @@ class _Flow:
         words = [part.value for part in node.args if isinstance(part, ast.Constant) and isinstance(part.value, str)]
         if name in ("run_cell_magic", "run_line_magic") and len(words) > 1 and words[0] in _MAGICS:
             self.run(_statements(words[-1]))
+        if name == "run_line_magic" and words[:1] == ["run"]:
+            self.literals.clear()
+        owner = root(node.func.value) if isinstance(node.func, ast.Attribute) else ""
+        if owner in self.built and name not in _SAYS | self.looking:
+            self.mark(owner, learned=any(self.is_learned(value) for value in _arguments(node)))
+        if _name(node.func) not in _SAYS and not self.is_learned(
+            node
+        ):  # what it may have filled was not filled with training rows
+            for argument in (*_arguments(node), node.func):
+                self.literals.pop(root(argument), None)
 
     def expression(self, node: ast.AST) -> None:
         """What happens inside an expression: ``list.append(learned)``, ``(n := learned)``, submit's features."""
@@ -199,11 +273,23 @@ class _Flow:
                 self.bind(part.target, learned=self.is_learned(part.value))
             if not isinstance(part, ast.Call):
                 continue
-            if isinstance(part.func, ast.Attribute) and part.func.attr in _CHANGES:
-                self.change(part.func.value, learned=any(self.is_learned(value) for value in _arguments(part)))
+            self.effects(part)
             if _name(part.func) == "submit":
                 given = [keyword.value for keyword in part.keywords if keyword.arg == "features"] + part.args[2:3]
                 self.features_learned = any(self.is_learned(value) for value in given)
+
+    def effects(self, node: ast.Call) -> None:
+        """What a call changes beside what it gives."""
+        learned = any(self.is_learned(value) for value in _arguments(node))
+        for name in receivers(node, self.methods):
+            self.mark(name, learned=learned)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _TAKES:
+            self.literals.pop(root(node.func.value), None)
+        function = self.functions.get(node.func.id) if isinstance(node.func, ast.Name) else None
+        if function is not None:
+            learned |= function.name in self.readers
+            for name in passed_on(node, function, changed_by(function, self.functions, self.methods)):
+                self.mark(name, learned=learned)
 
     def is_source(self, node: ast.Call) -> bool:
         if _name(node.func) != "training_data":

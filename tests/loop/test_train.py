@@ -146,6 +146,6 @@ def test_a_privacy_setting_that_protects_nothing_is_refused(project: Project) ->
     path = project.root / "passerelle.toml"
     path.write_text(SETTINGS + '[privacy]\nwieght = "hash"\n')
     with pytest.raises(
-        SettingsError, match="privacy.wieght names the column 'wieght', which no table has: did you mean"
+        SettingsError, match=r"privacy\.wieght names the column 'wieght', which no table has: did you mean"
     ):
         train(load_project(path), now=NOW)

@@ -115,6 +115,7 @@ class E:
         ("S = ['temp']\ndef plot(df, names): names.sort(); return df[names]\nplot(raw, S)", "raw[S]"),
         ("S = {}\nfor name in ['a', 'b']: S[name] = 3", "raw['temp'] - S['a']"),
         ("S = {}\ndef fill(into): into['a'] = 3\nfill(S)", "raw['temp'] - S['a']"),
+        ("S = {}\nclass E:\n    def fill(self): S['a'] = 3\n_ = E().fill()", "raw['temp'] - S['a']"),
         ("S = [3, 4]\nlast = S.pop()", "raw['temp'] - S[0]"),
         ("class S: limit = 3", "raw['temp'] - S.limit"),
         ("class Box:\n    def of(self, raw): return raw['temp']\nbox = Box()\nbox.of(raw)", "box.of(raw)"),

@@ -62,6 +62,13 @@ RAW = "import passerelle\nimport numpy as np\nraw = passerelle.training_data()"
         ("class E:\n    def learn(self, df): self.m = df.temp.mean()\ne = E()\ne.learn(raw)", "e", True),
         ("class E:\n    def learn(self, df): self.m = df.temp.mean()\ne = E()\n_ = e.learn(raw)", "e", True),
         ("class E:\n    def show(self, df): return df.temp\ne = E()\ne.show(raw)", "e", False),
+        (
+            "class E:\n    def learn(self, df): self.put(df.temp)\n    def put(self, t): self.t = t\ne = E()\ne.learn(raw)",
+            "e",
+            True,
+        ),
+        ("S = {}\nclass E:\n    def learn(self, df): S['m'] = df.temp.mean()\n_ = E().learn(raw)", "S", True),
+        ("S = {}\nclass E:\n    def __init__(self, df): S['m'] = df.temp.mean()\ne = E(raw)", "S", True),
         ("from digest import Digest\ne = Digest()\ne.push(raw.temp)", "e", True),
         ("s = np.zeros(3)\nnp.copyto(s, raw.temp)", "s", True),
         ("print(limit, raw)\ndisplay(limit, raw)", "limit", False),

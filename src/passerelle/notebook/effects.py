@@ -86,13 +86,24 @@ def passed_on(call: ast.Call, function: Function, changed: set[str]) -> set[str]
     return (theirs | (changed - set(names))) - {""}
 
 
+def methods_of(definition: ast.ClassDef) -> list[Function]:
+    """The methods that a class defines."""
+    return [part for part in definition.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+
 def changing_methods(definition: ast.ClassDef) -> set[str]:
-    """The methods of a class that set something in self (or, of a class method, in the class)."""
-    found = set()
-    for function in definition.body:
-        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or function.name.startswith("__"):
-            continue
-        own = parameters(function)[:1]
-        if own and own[0] in changed_by(function, {}, frozenset()):
-            found.add(function.name)
-    return found
+    """The methods of a class that set something in self (or, of a class method, in the class), themselves or by others.
+
+    Those of Python itself, like __init__, are not among them.
+    """
+    found: set[str] = set()
+    while True:
+        more = {
+            function.name
+            for function in methods_of(definition)
+            if not function.name.startswith("__")
+            and set(parameters(function)[:1]) & changed_by(function, {}, frozenset(found))
+        }
+        if more <= found:
+            return found
+        found |= more

@@ -22,7 +22,17 @@ from typing import Any
 
 import msgspec
 
-from passerelle.notebook.effects import Function, changed_by, changing_methods, own_names, passed_on, receivers, root
+from passerelle.notebook.effects import (
+    Function,
+    changed_by,
+    changing_methods,
+    methods_of,
+    own_names,
+    parameters,
+    passed_on,
+    receivers,
+    root,
+)
 
 #: Of a learned frame, what does not depend on its rows.
 _OF_COLUMNS = frozenset({"columns", "dtypes", "dtype", "ndim"})
@@ -86,6 +96,7 @@ class _Flow:
         self.functions: dict[str, Function] = {}
         self.methods: frozenset[str] = frozenset()  # of the notebook's classes, those that change self
         self.looking: set[str] = set()  # and those that do not
+        self.bodies: dict[str, Function] = {}  # of methods, by name; of __init__ by the class's
         self.classes: dict[str, ast.ClassDef] = {}
         self.built: set[str] = set()  # objects made by calling a class
         self.literals: dict[str, Any] = {}
@@ -165,9 +176,10 @@ class _Flow:
 
     def class_(self, node: ast.ClassDef) -> None:
         """A class is learned if its own attributes are, or if its methods read what is."""
-        methods = {part.name for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)}
+        methods = {one.name: one for one in methods_of(node)}
         self.methods |= changing_methods(node)
-        self.looking |= methods - self.methods
+        self.looking |= set(methods) - self.methods
+        self.bodies |= {node.name if name == "__init__" else name: one for name, one in methods.items()}
         self.define(node.name, reads=False)
         self.bind(ast.Name(id=node.name, ctx=ast.Store()), learned=self.class_reads(node))
         self.classes[node.name] = node
@@ -289,6 +301,10 @@ class _Flow:
         if function is not None:
             learned |= function.name in self.readers
             for name in passed_on(node, function, changed_by(function, self.functions, self.methods)):
+                self.mark(name, learned=learned)
+        method = self.bodies.get(_name(node.func))
+        if method is not None and function is None:
+            for name in changed_by(method, self.functions, self.methods) - set(parameters(method)):
                 self.mark(name, learned=learned)
 
     def is_source(self, node: ast.Call) -> bool:

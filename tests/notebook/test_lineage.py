@@ -63,7 +63,7 @@ RAW = "import passerelle\nimport numpy as np\nraw = passerelle.training_data()"
         ("class E:\n    def learn(self, df): self.m = df.temp.mean()\ne = E()\n_ = e.learn(raw)", "e", True),
         ("class E:\n    def show(self, df): return df.temp\ne = E()\ne.show(raw)", "e", False),
         (
-            "class E:\n    def learn(self, df): self.put(df.temp)\n    def put(self, t): self.t = t\ne = E()\ne.learn(raw)",
+            "class E:\n    def learn(self, d): self.to(d.temp)\n    def to(self, t): self.t = t\ne = E()\ne.learn(raw)",
             "e",
             True,
         ),

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -39,10 +40,25 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(folder: Path, out: Path) -> subprocess.Popen[str]:
-    """The tour as a user starts it."""
-    command = [str(PASSERELLE), "tour", str(folder), "--out", str(out), "--workers", "2"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+Start = Callable[[Path, Path], subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """The tour as a user starts it; none outlives its test."""
+    started = []
+
+    def start_tour(folder: Path, out: Path) -> subprocess.Popen[str]:
+        command = [str(PASSERELLE), "tour", str(folder), "--out", str(out), "--workers", "2"]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        return started[-1]
+
+    yield start_tour
+    for process in started:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def kill_when(process: subprocess.Popen[str], said: str, victim: str | None) -> list[str]:
@@ -68,17 +84,13 @@ def kill_when(process: subprocess.Popen[str], said: str, victim: str | None) -> 
     return lines
 
 
-def test_killed_anywhere_each_event_is_answered_and_recorded_once(flights: Path, tmp_path: Path) -> None:
+def test_killed_anywhere_each_event_is_answered_and_recorded_once(flights: Path, start: Start, tmp_path: Path) -> None:
     out = tmp_path / "report"
-    kill_when(process := start(flights, out), "cell 5/", None)
-    if process.stdout:
-        process.stdout.close()
+    kill_when(start(flights, out), "cell 5/", None)
     process = start(flights, out)
-    kill_when(process, " of ", "passerelle.bundle.worker")
-    kill_when(process, " of ", "passerelle.serving.workers")
-    kill_when(process, " of ", None)
-    if process.stdout:
-        process.stdout.close()
+    kill_when(process, "events, ", "passerelle.bundle.worker")
+    kill_when(process, "events, ", "passerelle.serving.workers")
+    kill_when(process, "events, ", None)
     assert not (out / "report.json").exists()
     last = start(flights, out)
     said, _ = last.communicate()

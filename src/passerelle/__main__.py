@@ -13,8 +13,8 @@ from passerelle.clock import system_clock
 @click.pass_context
 def handout(context: click.Context, folder: Path) -> None:
     """Write what a notebook is given to learn from: training_data asks for it where no run has."""
-    from passerelle.data.handout import write_handout  # noqa: PLC0415  (the room, on use)
-    from passerelle.data.table import snapshot  # noqa: PLC0415  (the room, on use)
+    from passerelle.data.handout import write_handout
+    from passerelle.data.table import snapshot
 
     project = project_of(context)
     write_handout(project, snapshot(project), now=system_clock(), folder=folder)

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from passerelle.data import deliveries
 from passerelle.data.landing import inbox, ingest, table_of
 from passerelle.data.table import Snapshot, read, snapshot
 from passerelle.errors import DataError
@@ -195,7 +194,7 @@ def test_killed_anywhere_the_next_ingest_finishes_it_once(
     ingest(project, [batch, other], now=NOW)
     assert read(project, "flights").num_rows == 842 + 943
     assert read(project, "outcomes").num_rows == 842
-    assert [one.status for one in deliveries.all_deliveries(open_state(project.state))] == ["accepted"] * 2
+    assert [event.details["status"] for event in events(open_state(project.state), kind="delivery")] == ["accepted"] * 2
     assert not list((project.state / "landing").iterdir())
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 # MLflow reads these when it is imported, and would report to its makers otherwise.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -123,11 +123,3 @@ def landing(connection: sa.Connection) -> list[str]:
     """The ids of the deliveries that were left half way, oldest first."""
     query = sa.select(tables.deliveries.c.id).where(tables.deliveries.c.status == "landing")
     return list(connection.execute(query.order_by(tables.deliveries.c.at, tables.deliveries.c.id)).scalars())
-
-
-def all_deliveries(engine: sa.Engine) -> list[Delivery]:
-    """Every delivery, oldest first."""
-    with engine.connect() as connection:
-        query = sa.select(tables.deliveries.c.id).order_by(tables.deliveries.c.at, tables.deliveries.c.id)
-        found = [find(connection, one) for one in connection.execute(query).scalars().all()]
-    return [one for one in found if one is not None]

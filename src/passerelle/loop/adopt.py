@@ -57,7 +57,13 @@ def import_version(project: Project, source: str, *, trust: bool, now: datetime)
         version = registry.register(bundle, key=run, tags={"run": run, "imported_from": source}, metrics=metrics)
         reconcile(project, registry)
     return Training(
-        version=version.number, digest=bundle.digest, run=run, made=True, metrics=metrics, gate=gate, forms="imported"
+        version=version.number,
+        digest=bundle.digest,
+        run=run,
+        made=True,
+        metrics=metrics,
+        gate=gate,
+        forms="by the model's own process: it was imported",
     )
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from passerelle.cli import main, project_of
+from passerelle.cli import main
+from passerelle.cli.group import project_of
 from passerelle.clock import system_clock
 
 

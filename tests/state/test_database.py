@@ -25,7 +25,7 @@ def test_open_state_makes_the_database_in_write_ahead_mode(tmp_path: Path) -> No
     open_state(tmp_path / "state")
     with sqlite3.connect(tmp_path / "state" / "state.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone() == ("1",)
+        assert connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone() == ("2",)
     connection.close()
 
 
@@ -46,7 +46,7 @@ def test_a_newer_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "state.db") as connection:
         connection.execute("UPDATE meta SET value = '7' WHERE name = 'format'")
     connection.close()
-    with pytest.raises(StateError, match=r"made by a newer Passerelle \(its format is 7; this one knows 1\): upgrade"):
+    with pytest.raises(StateError, match=r"made by a newer Passerelle \(its format is 7; this one knows 2\): upgrade"):
         open_state(tmp_path)
 
 

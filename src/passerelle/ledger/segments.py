@@ -43,7 +43,7 @@ _HEADER = struct.Struct("<8sII")
 HEADER_BYTES = _HEADER.size
 _FRAME = struct.Struct("<II")
 _FRAME_RECORDS = 1000
-_TICK_S = 1.0
+_TICK_S = 0.1
 _CLAIM_S = 2.0
 
 T = TypeVar("T")
@@ -261,7 +261,7 @@ class Writer:
         due = self._size_bytes >= self._roll_bytes or now_s - self._opened_s >= self._roll_s
         if not due and now_s - self._looked_s >= _TICK_S:
             self._looked_s = now_s
-            # Whatever is wrong with the storage: flushes go on, and tell those who wait. It is asked again in a second.
+            # Whatever is wrong with the storage: flushes go on, and tell those who wait. It is asked again soon.
             with contextlib.suppress(Exception):
                 due = await self._in_thread(slot.asked)
         if due:

@@ -70,7 +70,7 @@ class Slot(Protocol):
         """
 
     def asked(self) -> bool:
-        """Does somebody wait for the open segment to be sealed (to erase a unit)? Called about once a second."""
+        """Does somebody wait for the open segment to be sealed (to erase a unit)? Called about ten times a second."""
 
     def release(self) -> None:
         """Give the slot back: another process may claim it. Called once, last. Death releases it too."""
@@ -163,7 +163,7 @@ class LocalStorage:
             raise LedgerError(f"segment {self.folder / name.file} cannot be removed: {error}.") from error
 
     def ask_to_seal(self, name: SegmentName) -> None:
-        """Ask the living writer of an open segment to seal it: it does within about a second."""
+        """Ask the living writer of an open segment to seal it: it does within a fraction of a second."""
         self.request(name).touch()
 
     def request(self, name: SegmentName) -> Path:

@@ -21,6 +21,10 @@ Metric = Literal["log_loss", "brier", "auc", "accuracy", "rmse", "mae"]
 Privacy = Literal["keep", "hash", "drop"]
 LedgerMode = Literal["durable", "async", "off"]
 Stage = Literal["scoped", "data", "trained", "deployed", "served", "judged"]
+Loss = Literal["brier", "log_loss", "zero_one", "squared", "absolute"]
+Watch = Literal[
+    "performance", "score_drift", "input_drift", "volume", "latency", "errors", "silence", "quarantine", "ledger"
+]
 
 #: What the gate can compare, by kind of task; the first is the default.
 METRICS: dict[TaskKind, tuple[Metric, ...]] = {
@@ -33,6 +37,13 @@ OTHER_FIGURES: dict[TaskKind, tuple[str, ...]] = {
     "binary": ("calibration_error", "cost", "parity_max_abs_diff"),
     "multiclass": ("parity_max_abs_diff",),
     "regression": ("parity_max_abs_diff",),
+}
+
+#: The losses that a trial can compare, by kind of task; the first is the default.
+LOSSES: dict[TaskKind, tuple[Loss, ...]] = {
+    "binary": ("brier", "log_loss", "zero_one"),
+    "multiclass": ("brier", "log_loss", "zero_one"),
+    "regression": ("squared", "absolute"),
 }
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
@@ -127,6 +138,63 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_body_bytes: Count = 2_000_000
 
 
+class Loop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[loop]: what ``passerelle up`` does by itself."""
+
+    #: Retrain when new mature outcomes are at least this share of those that the newest run learned from ...
+    retrain_share: Share = 0.05
+    #: ... and this many hours have passed since that run.
+    cooldown_hours: Annotated[float, msgspec.Meta(ge=0)] = 12
+    #: Who executes a verdict: the loop itself, or a person with ``passerelle trial approve``.
+    approval: Literal["automatic", "human"] = "automatic"
+    #: Seconds between two looks (machine time).
+    tick_s: Positive = 60
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[trial]: how a challenger is tried against the champion. What it says when a trial starts holds to its end."""
+
+    #: shadow: scored beside the champion on the same events; split: answers a share of the units.
+    mode: Literal["shadow", "split"] = "shadow"
+    #: The challenger's share of the units in a split.
+    share: Share = 0.5
+    #: What is compared, per event; None: brier for classes, squared for numbers.
+    loss: Loss | None = None
+    #: The largest loss of one event that counts in full; needed for rows of an unbounded loss.
+    cap: Positive | None = None
+    #: The worsening that is accepted, as a share of the champion's loss when the trial starts.
+    margin: Positive = 0.03
+    #: The probability that a challenger worse than the margin is ever promoted.
+    alpha: Share = 0.05
+    #: Are events independent of each other? If not (storms hit a whole day), a day's mean is the unit of evidence.
+    independent_rows: bool = False
+    #: The days of evidence before the first verdict.
+    min_days: Count = 14
+    #: The days after which a trial without a verdict is INCONCLUSIVE.
+    max_days: Count = 60
+
+
+class Alerts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[alerts]: whom alerts reach."""
+
+    #: Names of environment variables, each with the address of a channel (mailto://..., slack://..., https://...).
+    channels: tuple[str, ...] = ()
+    #: May a plain webhook (http://, https://) reach an address that is private or of this machine?
+    private_addresses: bool = False
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[[rules]]: a change to one of the default rules (docs/monitoring.md lists them)."""
+
+    watch: Watch
+    #: page: somebody is called; ticket: it stands on the timeline and the dashboard; off: it is not watched.
+    level: Literal["page", "ticket", "off"] | None = None
+    #: In the unit of what is watched; None: the default.
+    threshold: Positive | None = None
+    #: The next action that the alert names, in the project's own words.
+    action: str | None = None
+
+
 class Milestone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[milestones]]: a line of the plan."""
 
@@ -165,6 +233,10 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     costs: Costs = Costs()
     data: Data = Data()
     serving: Serving = Serving()
+    loop: Loop = Loop()
+    trial: Trial = Trial()
+    alerts: Alerts = Alerts()
+    rules: tuple[Rule, ...] = ()
     #: Column → keep, hash or drop, in the ledger, in golden rows, reports and images; keep where it is not named.
     privacy: dict[str, Privacy] = {}
     milestones: tuple[Milestone, ...] = ()
@@ -185,6 +257,11 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def metric(self) -> Metric:
         """What the gate compares."""
         return self.gate.metric or METRICS[self.task.kind][0]
+
+    @property
+    def loss(self) -> Loss:
+        """What a trial compares, per event."""
+        return self.trial.loss or LOSSES[self.task.kind][0]
 
 
 def find_project(start: Path) -> Project:
@@ -243,6 +320,21 @@ def _refuse_misfits(project: Project, path: Path) -> None:
                 f"{path}: the acceptance figure {acceptance.figure!r} of {acceptance.name!r} is never measured in a "
                 f"{project.task.kind} task: name one of {', '.join(figures)}."
             )
+    losses = LOSSES[project.task.kind]
+    if project.loss not in losses:
+        raise SettingsError(
+            f"{path}: trial.loss is {project.loss!r}, which a {project.task.kind} task has not: "
+            f"name one of {', '.join(losses)}."
+        )
+    bounded = project.loss in ("brier", "zero_one") or project.trial.cap is not None
+    if project.trial.independent_rows and not bounded:
+        raise SettingsError(
+            f"{path}: trial.independent_rows needs a bounded loss, and {project.loss!r} is not: say trial.cap, the "
+            "largest loss of one event that counts in full, or leave the days as the unit of evidence."
+        )
+    watched = [rule.watch for rule in project.rules]
+    if twice := [watch for watch in watched if watched.count(watch) > 1]:
+        raise SettingsError(f"{path}: [[rules]] says {twice[0]!r} twice: keep one of them.")
     private = [name for name in project.task.key if project.privacy.get(name, "keep") != "keep"]
     if private:
         raise SettingsError(

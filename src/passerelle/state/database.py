@@ -24,7 +24,10 @@ _BUSY_MS = 30_000
 _WRITE = "passerelle_write"
 
 #: How to come from one format to the next: the first makes format 1 out of nothing.
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (tables.metadata.create_all,)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
+    tables.metadata.create_all,  # makes what is not there, so it serves every format that only adds tables
+    tables.metadata.create_all,
+)
 
 
 def open_state(folder: Path) -> sa.Engine:

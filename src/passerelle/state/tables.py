@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 from passerelle.errors import StateError
 
 #: Raised by one with every change of the tables below; see database.MIGRATIONS.
-FORMAT = 1
+FORMAT = 2
 
 _WIDTH = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -96,4 +96,66 @@ timeline = sa.Table(
     sa.Column("sentence", sa.String, nullable=False),
     sa.Column("details", sa.JSON, nullable=False),
     sa.Index("timeline_by_time", "at", "id"),
+)
+
+#: From here on: format 2. ``value`` holds the fields of the room's own Struct, as JSON.
+trials = sa.Table(
+    "trials",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("environment", sa.String, nullable=False),
+    sa.Column("challenger", sa.Integer, nullable=False),
+    #: running, decided (its verdict is not executed yet) or ended.
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("started_at", Moment, nullable=False),
+    sa.Column("value", sa.JSON, nullable=False),
+    sa.Index("trials_by_time", "environment", "started_at"),
+)
+
+blocks = sa.Table(
+    "blocks",
+    metadata,
+    sa.Column("trial", sa.ForeignKey("trials.id"), primary_key=True),
+    sa.Column("start", Moment, primary_key=True),
+    sa.Column("value", sa.JSON, nullable=False),
+)
+
+#: What monitoring has measured of an environment, day by day (the moment a day begins) and subject by subject.
+windows = sa.Table(
+    "windows",
+    metadata,
+    sa.Column("environment", sa.String, primary_key=True),
+    sa.Column("watch", sa.String, primary_key=True),
+    sa.Column("start", Moment, primary_key=True),
+    sa.Column("value", sa.JSON, nullable=False),
+)
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("environment", sa.String, nullable=False),
+    sa.Column("watch", sa.String, nullable=False),
+    sa.Column("level", sa.String, nullable=False),
+    sa.Column("opened_at", Moment, nullable=False),
+    #: Not set while it is open.
+    sa.Column("closed_at", Moment),
+    sa.Column("value", sa.JSON, nullable=False),
+    sa.Index("alerts_by_time", "environment", "opened_at"),
+)
+
+#: Messages to channels: written with what they tell of, sent later, once; see monitoring.channels.
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("channel", sa.String, nullable=False),
+    sa.Column("title", sa.String, nullable=False),
+    sa.Column("body", sa.String, nullable=False),
+    #: Not set until the channel has accepted it.
+    sa.Column("sent_at", Moment),
+    sa.Column("tries", sa.Integer, nullable=False),
+    #: What the channel said at the last try that failed.
+    sa.Column("problem", sa.String),
 )

@@ -1,0 +1,9 @@
+"""The command line: thin verbs. Each finds the project, calls one room, and shows what it answered.
+
+Exit codes: 0 done, 1 something failed, 2 wrong usage or settings, 3 refused by a check (data, skew, parity, gate).
+"""
+
+from passerelle.cli import production, project, touring, training
+from passerelle.cli.group import main
+
+__all__ = ["main", "production", "project", "touring", "training"]

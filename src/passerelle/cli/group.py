@@ -1,0 +1,99 @@
+"""The group of verbs, and what they share: finding the project, showing an answer, ending with a foreseen error."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from passerelle.errors import PasserelleError
+from passerelle.names import missing_extra
+from passerelle.project.settings import Project, find_project
+
+#: The verbs in the order of the path, as --help shows them.
+ORDER = (
+    *(
+        "new",
+        "check",
+        "ingest",
+        "train",
+        "versions",
+        "import",
+        "deploy",
+        "rollback",
+        "serve",
+        "up",
+        "score",
+        "outcomes",
+    ),
+    *("trial", "alerts", "inject", "ledger", "forget", "note", "report", "token", "tour"),
+)
+
+
+class Verbs(click.Group):
+    """A group whose verbs end with our message and exit code where an error was foreseen, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except (PasserelleError, ModuleNotFoundError) as error:
+            known = missing_extra(error) if isinstance(error, ModuleNotFoundError) else error
+            if known is None:
+                raise
+            click.echo(f"passerelle: {known}", err=True)
+            ctx.exit(known.exit_code)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
+        """The verbs in the order of the path, not of the alphabet."""
+        return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for another program.")
+TO = click.option("--to", "environment", default="production", show_default=True, help="The environment.")
+FILES = click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="passerelle")
+@click.option(
+    "-C",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=".",
+    help="Run there instead.",
+)
+@click.pass_context
+def main(context: click.Context, folder: str) -> None:
+    """From a data scientist's notebook to served, recorded predictions, with proof that they are the notebook's.
+
+    \b
+    passerelle new churn            a project that works as it is; put your notebook and data in
+    passerelle ingest               accept the deliveries in deliveries/
+    passerelle train                run the notebook, prove it, pass the gate, make a version
+    passerelle deploy 1             make version 1 answer in production
+    passerelle serve                answer events over HTTP
+    """  # noqa: D301  (\b is click's sign for "keep these lines")
+    os.chdir(folder)
+    context.obj = Path()
+
+
+def project_of(context: click.Context) -> Project:
+    """The project that the command is run in."""
+    return find_project(context.obj)
+
+
+def show(value: Any, *, as_json: bool, text: str | Iterable[str]) -> None:
+    """Print a value for a program, or its text for a person."""
+    if as_json:
+        text = msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()
+    click.echo(text if isinstance(text, str) else "\n".join(text))
+
+
+def on_cell(number: int, total: int, first_line: str) -> None:
+    """Say which cell of the notebook runs."""
+    click.echo(f"  cell {number}/{total}  {first_line[:80]}", err=True)

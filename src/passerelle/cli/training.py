@@ -1,0 +1,81 @@
+"""Verbs from the data to a version: ingest, train, versions, import."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from passerelle.cli.group import AS_JSON, FILES, main, on_cell, project_of, show
+from passerelle.clock import system_clock
+
+
+@main.command()
+@FILES
+@click.option("--table", help="The table that the files belong to; else their names say it.")
+@AS_JSON
+@click.pass_context
+def ingest(context: click.Context, files: tuple[Path, ...], table: str | None, *, as_json: bool) -> None:
+    """Accept or quarantine deliveries.
+
+    FILES, of which a folder is one batch; without any, what is new in the inbox. A file's name says its table. Exit
+    code 3 if one was quarantined.
+    """
+    from passerelle.data.landing import inbox
+    from passerelle.data.landing import ingest as land
+
+    project = project_of(context)
+    # By hand, in a kernel of another environment, training_data asks this interpreter for the data.
+    project.state.mkdir(parents=True, exist_ok=True)
+    (project.state / "python").write_text(f"{sys.executable}\n")
+    deliveries = land(project, list(files) or inbox(project), now=system_clock(), table=table)
+    hint = "Nothing new in the inbox. What was put aside before is tried again if you name it: passerelle ingest FILE"
+    lines = [f"{one.status:12} {one.sentence}" for one in deliveries] or [hint]
+    show(deliveries, as_json=as_json, text=lines)
+    if any(one.status == "quarantined" for one in deliveries):
+        context.exit(3)
+
+
+@main.command()
+@click.option("--again", is_flag=True, help="Run even if this notebook has run on this snapshot before.")
+@AS_JSON
+@click.pass_context
+def train(context: click.Context, *, again: bool, as_json: bool) -> None:
+    """Run the notebook and make a version of it.
+
+    On the accepted data: run, prove parity, pass the gate, seal, sign, register. Exit code 3 if a check refuses it.
+    """
+    from passerelle.loop.train import train as run
+
+    training = run(project_of(context), now=system_clock(), again=again, on_step=on_cell)
+    show(training, as_json=as_json, text=training.lines())
+
+
+@main.command()
+@AS_JSON
+@click.pass_context
+def versions(context: click.Context, *, as_json: bool) -> None:
+    """Show the versions and their figures."""
+    from passerelle.loop.train import registry_of
+
+    found = registry_of(project_of(context)).versions()
+    lines = [
+        f"{one.number:4}  {','.join(one.aliases) or '-':20} {one.created_at:%Y-%m-%d %H:%M}  "
+        + "  ".join(f"{name}={value:.4g}" for name, value in sorted(one.metrics.items()))
+        for one in found
+    ]
+    show(found, as_json=as_json, text=lines or ["No version yet: passerelle train."])
+
+
+@main.command("import")
+@click.argument("source")
+@click.option("--trust", is_flag=True, help="Allow that the model's code is run: loading an MLflow model executes it.")
+@AS_JSON
+@click.pass_context
+def import_(context: click.Context, source: str, *, trust: bool, as_json: bool) -> None:
+    """Make a version of SOURCE, models:/NAME/VERSION of MLflow or its folder."""
+    from passerelle.loop.adopt import import_version
+
+    training = import_version(project_of(context), source, trust=trust, now=system_clock())
+    show(training, as_json=as_json, text=training.lines())

@@ -1,0 +1,1 @@
+"""Monitoring: what production does, day by day, against what it did; alerts that name their next action."""

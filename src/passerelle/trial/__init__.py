@@ -1,0 +1,1 @@
+"""Trial: is the challenger really no worse than the champion? Evidence, verdict, and its recomputation."""

@@ -1,0 +1,115 @@
+"""Verdict: the values that a trial is made of. Its plan holds from start to end; its blocks are never changed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from passerelle.ledger.position import Position
+from passerelle.project.settings import Loss, TaskKind
+
+Kind = Literal["PROMOTE", "ROLL_BACK", "KEEP_GOING", "INCONCLUSIVE", "INVALID"]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trial says when it starts, and holds to its end: any change would be another trial."""
+
+    #: <environment>-<challenger>-<revision that began it>: found before it is made.
+    id: str
+    environment: str
+    champion: int
+    challenger: int
+    mode: Literal["shadow", "split"]
+    #: The challenger's share of the units in a split.
+    share: float
+    task: TaskKind
+    #: Of the champion: what the positions of the truth mean; () for numbers.
+    classes: tuple[Any, ...]
+    loss: Loss
+    #: The largest loss of one event that counts in full; None: no cap.
+    cap: float | None
+    #: The worsening that is accepted, in units of the loss: the setting's share times ``reference``.
+    margin: float
+    #: The champion's mean loss when the trial starts, and where it comes from, for people.
+    reference: float
+    reference_source: str
+    alpha: float
+    #: The unit of evidence: a row (declared independent), or a day's mean.
+    unit: Literal["row", "day"]
+    min_days: int
+    max_days: int
+    #: Hours after an event when its outcome in force is taken as the truth.
+    horizon_hours: float
+    #: A challenger proven to be worse than this is rolled back: 0 in a split, the margin in a shadow.
+    rollback_above: float
+    #: Rows at which the bets of a trial of rows are aimed; see betting.
+    planned_n: int
+    started_at: datetime
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True):
+    """A closed day of evidence. Losses are means over its mature rows; differences are challenger - champion."""
+
+    #: From here for 24 h, in event time.
+    start: datetime
+    #: Mature rows that count: of both versions in a shadow, of either in a split.
+    rows: int
+    #: The day's evidence: mean of the differences (shadow) or of the pseudo-outcomes (split); None without rows.
+    difference: float | None
+    champion_loss: float | None
+    challenger_loss: float | None
+    #: Rows whose outcome had not come by the horizon: not counted.
+    unlabelled: int
+    #: Rows that the challenger (the champion) failed on: counted as the largest loss.
+    challenger_failed: int
+    champion_failed: int
+    #: How far the ledger was read when it closed: later records are counted as late and change nothing.
+    position: Position
+    #: For trials of rows: each row's difference, in the order of event time and id. Empty for trials of days.
+    values: tuple[float, ...] = ()
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trial says after some blocks, with its reason in one sentence."""
+
+    kind: Kind
+    trial: str
+    #: Blocks with evidence, and mature rows in them.
+    blocks: int
+    rows: int
+    #: Mean difference over the blocks (rows), and running bounds of the (1 - 2 alpha) confidence sequence.
+    estimate: float | None
+    lower: float | None
+    upper: float | None
+    #: Evidence against "worse than the margin" and against "no worse than rollback_above": decided at 1 / alpha.
+    promote_evidence: float
+    rollback_evidence: float
+    #: Lag-1 autocorrelation of the blocks' means; None for fewer than 8.
+    autocorrelation: float | None
+    #: The block (its start) that decided; None while nothing is decided.
+    decided_by: datetime | None
+    #: For people, with the figures.
+    sentence: str
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A trial as the state keeps it: what an auditor needs to recompute its verdict."""
+
+    plan: Plan
+    #: running; decided: its verdict waits to be executed (or for a person); ended.
+    status: Literal["running", "decided", "ended"]
+    #: The verdict that decided; None while it runs.
+    verdict: Verdict | None = None
+    #: When it was decided, and when the verdict was executed or set aside.
+    decided_at: datetime | None = None
+    ended_at: datetime | None = None
+    #: Ledger table → its Delta version when it was decided.
+    delta: dict[str, int] = {}
+    #: sha256 of the plan and the block table, as JSON.
+    digest: str | None = None
+    #: The revision that executed the verdict; None if none was needed or a person decided otherwise.
+    revision: int | None = None
+    #: What was done with the verdict, in one sentence: "version 4 answers from revision 7".
+    execution: str | None = None

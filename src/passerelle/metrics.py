@@ -29,8 +29,7 @@ def log_loss(probabilities: Array, truth: Array) -> float:
     >>> round(log_loss(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 0])), 6)
     0.164252
     """
-    given = np.where(truth >= 0, probabilities[np.arange(len(truth)), truth.astype(np.int64)], 0.0)
-    return float(-np.log(np.clip(given, CLIP, 1)).mean())
+    return float(row_losses("log_loss", probabilities, truth).mean())
 
 
 def brier(probabilities: Array, truth: Array) -> float:
@@ -39,11 +38,7 @@ def brier(probabilities: Array, truth: Array) -> float:
     >>> round(brier(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 0])), 6)
     0.025
     """
-    hot = np.zeros((len(truth), probabilities.shape[1] + 1))
-    hot[np.arange(len(truth)), truth.astype(np.int64)] = 1  # a class never seen, -1, is the column beside the others
-    hot[:, :-1] -= probabilities
-    distance = (hot**2).sum(axis=1).mean()
-    return float(distance / (2 if probabilities.shape[1] == 2 else 1))  # noqa: PLR2004  (two classes)
+    return float(row_losses("brier", probabilities, truth).mean())
 
 
 def auc(scores: Array, truth: Array) -> float:
@@ -112,6 +107,49 @@ def mae(values: Array, truth: Array) -> float:
     2.0
     """
     return float(np.abs(values - truth).mean())
+
+
+def row_losses(loss: str, outputs: Array, truth: Array, *, cap: float | None = None) -> NDArray[np.float64]:
+    """The loss of each row, of shape (rows,); ``cap`` is the largest that counts in full.
+
+    ``outputs`` of shape (rows, outputs): one column is the probability of the second of two classes, or a number.
+
+    >>> row_losses("brier", np.array([[0.9], [0.2]]), np.array([1, 0])).round(6).tolist()
+    [0.01, 0.04]
+    >>> row_losses("squared", np.array([[1.0], [5.0]]), np.array([1.0, 1.0]), cap=9.0).tolist()
+    [0.0, 9.0]
+    """
+    if loss in ("squared", "absolute"):
+        gap = np.abs(outputs[:, 0] - truth)
+        found = gap**2 if loss == "squared" else gap
+    else:
+        chances = np.column_stack([1 - outputs[:, 0], outputs[:, 0]]) if outputs.shape[1] == 1 else outputs
+        found = _class_losses(loss, chances, truth.astype(np.int64))
+    return np.asarray(found if cap is None else np.minimum(found, cap), dtype=np.float64)
+
+
+def _class_losses(loss: str, chances: Array, truth: Array) -> Any:
+    rows = np.arange(len(truth))
+    if loss == "zero_one":
+        return (chances.argmax(axis=1) != truth).astype(np.float64)
+    if loss == "log_loss":
+        return -np.log(np.clip(np.where(truth >= 0, chances[rows, truth], 0.0), CLIP, 1))
+    if loss == "brier":
+        hot = np.zeros((len(truth), chances.shape[1] + 1))
+        hot[rows, truth] = 1  # a class never seen, -1, is the column beside the others
+        hot[:, :-1] -= chances
+        return (hot**2).sum(axis=1) / (2 if chances.shape[1] == 2 else 1)  # noqa: PLR2004  (two classes)
+    raise ValueError(f"{loss!r} is no loss of a row: name brier, log_loss, zero_one, squared or absolute")
+
+
+def largest_loss(loss: str, *, cap: float | None, classes: int = 2) -> float | None:
+    """The largest that one row's loss can be, with this cap and so many classes; None: it has no bound.
+
+    >>> largest_loss("brier", cap=None), largest_loss("brier", cap=None, classes=3), largest_loss("squared", cap=None)
+    (1.0, 2.0, None)
+    """
+    bound = {"brier": 2.0 if classes > 2 else 1.0, "zero_one": 1.0}.get(loss)  # noqa: PLR2004  (two classes)
+    return cap if bound is None else bound if cap is None else min(bound, cap)
 
 
 def positions(labels: Sequence[Any], classes: Sequence[Any]) -> Array:

@@ -1,0 +1,55 @@
+"""Volume: how many events a day had, against the same days of the weeks before. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+import numpy as np
+
+from passerelle.monitoring.alerts import Finding
+
+#: A day is compared with the same day of so many weeks before, if there are two such days; else with all days of those.
+WEEKS = 4
+#: The fewest earlier days before a day is judged, and the fewest events that are usual.
+FEWEST_DAYS = 5
+FEWEST_EVENTS = 50
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """A day's events, against what is usual."""
+
+    #: Live events, each once.
+    events: int
+    #: What is usual on such a day: a median; None while there are too few days, or events are rare.
+    usual: float | None = None
+    #: Is it usual by less than the threshold's factor? None if it was not judged.
+    normal: bool | None = None
+
+
+def judge(earlier: Sequence[tuple[datetime, Counted]], start: datetime, events: int, *, factor: float) -> Counted:
+    """A day after the earlier ones, oldest first; the very first counts for nothing: it began in its middle."""
+    recent = [one for one in earlier[1:] if 0 < (start - one[0]).days <= 7 * WEEKS and one[1].normal is not False]
+    same = [one.events for day, one in recent if (start - day).days % 7 == 0]
+    others = same if len(same) > 1 else [one.events for _, one in recent]
+    if len(recent) < FEWEST_DAYS:
+        return Counted(events=events)
+    usual = float(np.median(others))
+    if usual < FEWEST_EVENTS:
+        return Counted(events=events, usual=usual)
+    return Counted(events=events, usual=usual, normal=usual / factor <= events <= usual * factor)
+
+
+def finding(counted: Counted, start: datetime) -> Finding:
+    """What a counted day means for the alert, in words."""
+    details = {"events": counted.events, "usual": counted.usual}
+    if counted.normal is None or counted.usual is None:
+        return Finding(state="unsure", day=start)
+    name = f"{start:%Y-%m-%d}"
+    usual = f"{counted.usual:,.0f} are usual on such a day"
+    if counted.normal:
+        return Finding(state="quiet", sentence=f"{name} had {counted.events:,} events, and {usual}.", day=start)
+    few = "only " if counted.events < counted.usual else ""
+    sentence = f"{name} had {few}{counted.events:,} events, and {usual}."
+    return Finding(state="firing", sentence=sentence, day=start, details=details)

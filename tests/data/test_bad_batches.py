@@ -149,6 +149,18 @@ EDITED = {
         lambda table: _with(table.slice(0, 4), "distance", [None, None, 5, 5]),
         "column 'distance': is missing in 50.0% of the rows, and may be in 20.0% at most (missing_at_most)",
     ),
+    "kilometres": (
+        '[flights.columns.distance]\nkind = "integer"',
+        '[flights.columns.distance]\nkind = "integer"\nmaximum = 5000\nmean_at_most = 1200',
+        lambda table: _with(table.slice(0, 2), "distance", [1609, 2000]),
+        "column 'distance': has a mean of 1804, above 1200 (mean_at_most): is it in another unit?",
+    ),
+    "leagues": (
+        '[flights.columns.distance]\nkind = "integer"',
+        '[flights.columns.distance]\nkind = "integer"\nmean_at_least = 700',
+        lambda table: _with(table.slice(0, 2), "distance", [333, 500]),
+        "column 'distance': has a mean of 416.5, below 700 (mean_at_least): is it in another unit?",
+    ),
 }
 
 

@@ -139,6 +139,14 @@ REFUSED = {
     "not a table": ("w = 5", r"w: expected object, got int"),
     "bound of a string": (f'{C}kind = "string"\nmaximum = 5', r"w.columns.a.maximum: string columns have none"),
     "allowed numbers": (f'{C}kind = "number"\nallowed = ["5"]', r"w.columns.a.allowed: number columns have none"),
+    "mean of a string": (
+        f'{C}kind = "string"\nmean_at_most = 5',
+        r"w.columns.a.mean_at_most: string columns have none",
+    ),
+    "crossed means": (
+        f'{C}kind = "number"\nmean_at_least = 5\nmean_at_most = 4',
+        r"mean_at_least 5 is above mean_at_most 4",
+    ),
     "crossed bounds": (f'{C}kind = "number"\nminimum = 5\nmaximum = 4', r"minimum 5 is above maximum 4"),
     "no such zone": (f'{C}kind = "timestamp"\ntimezone = "Mars"', r"timezone: 'Mars' is no time zone"),
     "share": (f'{C}kind = "number"\nmissing_at_most = 20', r"expected float <= 1.0 \(at w.columns.a.missing_at_most"),

@@ -163,6 +163,23 @@ def _check_whole(files: Sequence[Raw], rows: pa.Table, contract: TableContract) 
         if share > most:
             reason = f"is missing in {share:.1%} of the rows, and may be in {most:.1%} at most (missing_at_most)"
             problems.append(Problem(file=file, column=column, reason=reason))
+    return problems + _check_means(file, rows, contract)
+
+
+def _check_means(file: str, rows: pa.Table, contract: TableContract) -> list[Problem]:
+    """Columns whose mean is out of bounds; one without a single value has none."""
+    problems = []
+    for column in {**contract.mean_at_least, **contract.mean_at_most}:
+        mean = pc.mean(rows[column]).as_py()
+        least, most = contract.mean_at_least.get(column), contract.mean_at_most.get(column)
+        bound = ""
+        if mean is not None and least is not None and mean < least:
+            bound = f"below {least:g} (mean_at_least)"
+        elif mean is not None and most is not None and mean > most:
+            bound = f"above {most:g} (mean_at_most)"
+        if bound:
+            reason = f"has a mean of {mean:.4g}, {bound}: is it in another unit?"
+            problems.append(Problem(file=file, column=column, reason=reason))
     return problems
 
 

@@ -42,6 +42,9 @@ class TableContract(msgspec.Struct, frozen=True, kw_only=True):
     rows_at_least: int = 1
     #: Column → the largest share of missing values in a batch.
     missing_at_most: dict[str, float] = {}
+    #: Column → the least and the largest mean of a batch's values: values in another unit are possible one by one.
+    mean_at_least: dict[str, float] = {}
+    mean_at_most: dict[str, float] = {}
 
     @property
     def schema(self) -> Schema:
@@ -68,6 +71,8 @@ class _ColumnSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     allowed: tuple[str, ...] | None = None
     timezone: str | None = None
     missing_at_most: _Share | None = None
+    mean_at_least: float | None = None
+    mean_at_most: float | None = None
 
 
 class _TableSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,10 +170,15 @@ def _table(project: Project, name: str, raw: Any) -> TableContract:
         raise SettingsError(f"{path}: {name}.key is said in passerelle.toml (task.key): leave it out here.")
     for column in section.key:
         _require(table, name, column, f"{name}.key in {path}")
-    missing = {column: one.missing_at_most for column, one in sections.items() if one.missing_at_most is not None}
-    return msgspec.structs.replace(
-        table, key=table.key or section.key, rows_at_least=section.rows_at_least, missing_at_most=missing
-    )
+    whole = {
+        setting: {name: value for name, one in sections.items() if (value := getattr(one, setting)) is not None}
+        for setting in _OF_A_BATCH
+    }
+    return msgspec.structs.replace(table, key=table.key or section.key, rows_at_least=section.rows_at_least, **whole)
+
+
+#: What is said of a column's values in a batch together: not part of its schema.
+_OF_A_BATCH = ("missing_at_most", "mean_at_least", "mean_at_most")
 
 
 def _section(kind: type[_Section], raw: Any, place: str, path: Path) -> _Section:
@@ -190,13 +200,17 @@ def _column(name: str, section: _ColumnSection, place: str) -> Column:
     for setting, value, fits, kinds in (
         ("minimum", section.minimum, numeric, "integer and number"),
         ("maximum", section.maximum, numeric, "integer and number"),
+        ("mean_at_least", section.mean_at_least, numeric, "integer and number"),
+        ("mean_at_most", section.mean_at_most, numeric, "integer and number"),
         ("allowed", section.allowed, section.kind == "string", "string"),
         ("timezone", section.timezone, section.kind == "timestamp", "timestamp"),
     ):
         if value is not None and not fits:
             raise SettingsError(f"{place}.{setting}: {section.kind} columns have none; it is for {kinds} columns.")
-    if section.minimum is not None and section.maximum is not None and section.minimum > section.maximum:
-        raise SettingsError(f"{place}: minimum {section.minimum:g} is above maximum {section.maximum:g}.")
+    for low, high in (("minimum", "maximum"), ("mean_at_least", "mean_at_most")):
+        least, most = getattr(section, low), getattr(section, high)
+        if least is not None and most is not None and least > most:
+            raise SettingsError(f"{place}: {low} {least:g} is above {high} {most:g}.")
     if section.timezone is not None:
         try:
             ZoneInfo(section.timezone)
@@ -204,5 +218,5 @@ def _column(name: str, section: _ColumnSection, place: str) -> Column:
             raise SettingsError(
                 f"{place}.timezone: {section.timezone!r} is no time zone, like America/New_York."
             ) from error
-    given = {field: getattr(section, field) for field in _ColumnSection.__struct_fields__ if field != "missing_at_most"}
+    given = {field: getattr(section, field) for field in _ColumnSection.__struct_fields__ if field not in _OF_A_BATCH}
     return Column(name=name, **given)

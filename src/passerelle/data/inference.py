@@ -33,6 +33,7 @@ minimum, maximum beyond them a value is impossible, not merely rare (integer, nu
 allowed          the only values that are possible (string)
 timezone         how a moment without an offset is meant, like "America/New_York"; UTC if it is not said (timestamp)
 missing_at_most  the largest share of missing values in a delivery, like 0.2
+mean_at_least, mean_at_most  bounds of the mean of a delivery's values: another unit shows there (integer, number)
 key              of a table: the columns that identify a row; a second row with the same key is refused.
                  The main table and the outcomes have theirs from passerelle.toml (task.key).
 rows_at_least    of a table: the fewest rows in a delivery

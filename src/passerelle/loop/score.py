@@ -71,7 +71,7 @@ def score_file(project: Project, file: Path, out: Path, *, environment: str) -> 
     if not out.resolve().parent.is_dir():
         raise DataError(f"there is no folder {out.parent}: make it first.")
     deployment = current(project, environment)
-    sent = _events_of(project, file, deployment)
+    sent = events_of(project, file, deployment)
     before = _recorded(project, environment)
     answers = asyncio.run(_answers(project, deployment, sent))
     table = pa.Table.from_pylist([msgspec.to_builtins(answer) for answer in answers])
@@ -88,7 +88,7 @@ def as_columns(rows: pa.Table, schema: Schema) -> tuple[Schema, Columns]:
     return schema, columns_of(rows, schema)
 
 
-def _events_of(project: Project, file: Path, deployment: Deployment) -> list[Event]:
+def events_of(project: Project, file: Path, deployment: Deployment) -> list[Event]:
     """A file's rows as a caller of the endpoint would send them: with their ids, units and times where it has them."""
     task = project.task
     names = set(read_file(file).columns)

@@ -60,6 +60,13 @@ SELECT (SELECT count(*) FROM after_predictions)
     + (SELECT count(*) FROM after_outcomes JOIN mine USING (id) WHERE known_at <= event_at + to_seconds($horizon_s))
 """  # noqa: S608  (constants of this file)
 
+_UNITS = f"""
+SELECT version, count(*) FROM (
+    SELECT arg_min(version, (event_at, {_FIRST})) AS version, min(event_at) AS first FROM read_predictions
+    WHERE role = 'live' AND trial = $trial AND event_at >= $since AND event_at < $end GROUP BY unit
+) WHERE first >= $start GROUP BY version
+"""  # noqa: S608  (constants of this file)
+
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
     """The predictions of a day (or of several), each with its outcome in force at event_at + horizon."""
@@ -117,6 +124,23 @@ def read_days(
             return Day(start=start, rows=rows, position=upto or position_of(connection), late=late)
         except duckdb.Error as error:
             raise LedgerError(f"the ledger in {folder} cannot be read: {error}. Restore what is named.") from error
+
+
+def read_units(
+    folder: Path, trial: str, since: datetime, day: datetime, *, upto: Position | None = None
+) -> dict[int, int]:
+    """Version → how many units a trial saw, live, for the first time on ``day``; ``since`` is when it started.
+
+    A unit counts for the version that answered it first. Raises LedgerError if the ledger cannot be read.
+    """
+    asked = {"trial": trial, "since": since, "start": day, "end": day + DAY}
+    with open_views(folder) as connection:
+        try:
+            _define(connection, upto)
+            found = connection.sql(_UNITS, params=asked).fetchall()
+        except duckdb.Error as error:
+            raise LedgerError(f"the ledger in {folder} cannot be read: {error}. Restore what is named.") from error
+    return {int(version): int(units) for version, units in found}
 
 
 def _define(connection: duckdb.DuckDBPyConnection, upto: Position | None) -> None:

@@ -65,6 +65,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     #: Rows that the challenger (the champion) failed on: counted as the largest loss.
     challenger_failed: int
     champion_failed: int
+    #: In a split: units that the trial saw for the first time this day, answered by (champion, challenger).
+    units: tuple[int, int] = (0, 0)
     #: How far the ledger was read when it closed: later records are counted as late and change nothing.
     position: Position
     #: For trials of rows: each row's difference, in the order of event time and id. Empty for trials of days.

@@ -1,0 +1,39 @@
+"""Course: what a sequential test said after each observation; and the arithmetic that all of them share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+_LARGEST = 1e250
+
+
+class Course(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A test of "no worse than the margin" and of "worse than rollback_above", watched from its first observation.
+
+    Both tests go on to the end, each as if the other had not stopped it: whoever decides looks at ``promoted_at``
+    first.
+    """
+
+    #: The first observation (from 1) after which the challenger is proven no worse than the margin; None: never.
+    promoted_at: int | None
+    #: The first observation (from 1) after which it is proven worse than rollback_above; None: never.
+    rolled_back_at: int | None
+    #: After each observation, the running bounds of the (1 - 2 alpha) confidence sequence of the mean difference.
+    lower: NDArray[Any]
+    upper: NDArray[Any]
+    #: Evidence after the last observation: the e-values that decide at 1 / alpha.
+    promote_evidence: float
+    rollback_evidence: float
+
+
+def evidence(logarithm: float) -> float:
+    """An e-value from its logarithm, as a number that JSON can hold.
+
+    >>> evidence(0.0), evidence(1e9)
+    (1.0, 1e+250)
+    """
+    return min(math.exp(min(logarithm, 700.0)), _LARGEST)

@@ -1,0 +1,144 @@
+"""Evidence: closes the days of a trial, from the ledger, once they are mature; a closed day is never changed.
+
+Only events of the trial count: live answers whose ``trial`` is the plan's id, from the moment it started; in a shadow
+the challenger's record of the same id stands beside them. A model's own failure counts as the largest loss. An event
+without an outcome by its horizon is counted as unlabelled, and as nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from passerelle.ledger.position import Position
+from passerelle.ledger.storage import ledger_folder
+from passerelle.metrics import positions, row_losses
+from passerelle.monitoring.maturity import DAY, Day, closed, floor_day, read_day, read_units
+from passerelle.project.settings import Project, TaskKind
+from passerelle.state.database import open_state
+from passerelle.trial import trials
+from passerelle.trial.judging import loss_bound
+from passerelle.trial.split import pseudo_outcomes
+from passerelle.trial.verdict import Block, Plan, Record
+
+Array = NDArray[Any]
+
+
+def close_blocks(project: Project, record: Record, *, now: datetime) -> list[Block]:
+    """Close and keep the days of a running trial that can be closed, in order; answer all that are kept.
+
+    Raises LedgerError if the ledger cannot be read.
+    """
+    engine = open_state(project.state)
+    plan = record.plan
+    kept = trials.blocks(engine, plan.id)
+    if record.status != "running":
+        return kept
+    folder = ledger_folder(project.state, plan.environment)
+    first = floor_day(plan.started_at)
+    while len(kept) < plan.max_days:
+        day = first + len(kept) * DAY
+        if not closed(folder, day, horizon_hours=plan.horizon_hours, now=now):
+            break
+        block = read_block(folder, plan, day)
+        trials.keep(engine, plan.id, block)
+        kept.append(block)
+    return kept
+
+
+def read_block(folder: Path, plan: Plan, day: datetime, *, upto: Position | None = None) -> Block:
+    """A day of a trial, from the ledger in ``folder``, read up to a position. Raises LedgerError."""
+    read = read_day(folder, day, horizon_hours=plan.horizon_hours, upto=upto)
+    units = (0, 0)
+    if plan.mode == "split":
+        fresh = read_units(folder, plan.id, plan.started_at, day, upto=read.position)
+        units = (fresh.get(plan.champion, 0), fresh.get(plan.challenger, 0))
+    return block_of(plan, read, units=units)
+
+
+def block_of(plan: Plan, day: Day, *, units: tuple[int, int] = (0, 0)) -> Block:
+    """The block that a day's rows make. Pure."""
+    events, truths = _events(plan, day)
+    known = [number for number, truth in enumerate(truths) if truth is not None]
+    rows = [events[number] for number in known]
+    losses = _losses(plan, rows, [truths[number] for number in known])
+    if np.isnan(
+        losses
+    ).any():  # of an unbounded loss, on a day when neither model answered: there is nothing to compare
+        rows, losses = [], losses[:0]
+    challenger = np.array([row["version"] == plan.challenger for row in rows], dtype=bool)
+    failed = np.array([row["status"] != "scored" for row in rows], dtype=bool)
+    if plan.mode == "shadow":
+        values = losses[challenger] - losses[~challenger]
+    else:
+        chance = np.array([row["probability"] for row in rows], dtype=np.float64)
+        share = np.where(challenger, chance, 1 - chance)
+        bound = loss_bound(plan)
+        start = plan.reference if bound is None else min(plan.reference, bound)
+        values = pseudo_outcomes(losses, challenger, share=share, start=start)
+    return Block(
+        start=day.start,
+        rows=len(values),
+        difference=_mean(values),
+        champion_loss=_mean(losses[~challenger]),
+        challenger_loss=_mean(losses[challenger]),
+        unlabelled=(len(events) - len(known)) // (2 if plan.mode == "shadow" else 1),
+        challenger_failed=int((failed & challenger).sum()),
+        champion_failed=int((failed & ~challenger).sum()),
+        units=units,
+        position=day.position,
+        values=tuple(values.tolist()) if plan.unit == "row" else (),
+    )
+
+
+def truths_of(texts: Sequence[str], task: TaskKind, classes: Sequence[Any]) -> Array:
+    """Outcomes, as JSON text, in the form that metrics takes: positions in ``classes``, or numbers.
+
+    >>> truths_of(["true", "false", "3"], "binary", (False, True)).tolist()
+    [1, 0, -1]
+    """
+    values = [msgspec.json.decode(text) for text in texts]
+    return np.array(values, dtype=np.float64) if task == "regression" else positions(values, classes)
+
+
+def _events(plan: Plan, day: Day) -> tuple[list[dict[str, Any]], list[str | None]]:
+    """The rows that the trial compares, in order, each with its outcome; in a shadow the champion's come first."""
+    rows = day.rows.to_pylist()
+    mine = [row for row in rows if row["role"] == "live" and row["trial"] == plan.id]
+    mine = [row for row in mine if row["event_at"] >= plan.started_at]
+    if plan.mode == "split":
+        events = [row for row in mine if row["version"] in (plan.champion, plan.challenger)]
+        return events, [row["truth"] for row in events]
+    beside = {row["id"]: row for row in rows if row["role"] == "shadow" and row["version"] == plan.challenger}
+    pairs = [(row, beside[row["id"]]) for row in mine if row["version"] == plan.champion and row["id"] in beside]
+    return [row for row, _ in pairs] + [row for _, row in pairs], [row["truth"] for row, _ in pairs] * 2
+
+
+def _losses(plan: Plan, rows: Sequence[dict[str, Any]], truths: Sequence[str | None]) -> Array:
+    """Of each row. A failure, or an answer of another shape than the champion's, counts as the largest loss.
+
+    Where the loss has no bound, that is the largest of the day; NaN if there is none.
+    """
+    width = len(plan.classes) if plan.task == "multiclass" else 1
+    answered = np.array([row["status"] == "scored" and len(row["output"]) == width for row in rows], dtype=bool)
+    losses = np.full(len(rows), np.nan)
+    if answered.any():
+        outputs = np.array([row["output"] for row, use in zip(rows, answered, strict=True) if use], dtype=np.float64)
+        texts = [truth for truth, use in zip(truths, answered, strict=True) if use and truth is not None]
+        truth = truths_of(texts, plan.task, plan.classes)
+        losses[answered] = row_losses(plan.loss, outputs, truth, cap=plan.cap)
+    bound = loss_bound(plan)
+    losses[~answered] = bound if bound is not None else losses[answered].max(initial=-np.inf, where=True)
+    return np.where(np.isneginf(losses), np.nan, losses)
+
+
+def _mean(values: Array) -> float | None:
+    """Summed exactly, so that every machine finds the same."""
+    return math.fsum(values) / len(values) if len(values) else None

@@ -1,0 +1,119 @@
+"""Planning: what a trial says when it starts, from the project's settings and the champion's record."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from passerelle.errors import SettingsError
+from passerelle.metrics import row_losses
+from passerelle.monitoring.maturity import DAY, Day, floor_day, read_days
+from passerelle.project.settings import Project
+from passerelle.trial.evidence import truths_of
+from passerelle.trial.verdict import Plan
+
+#: The champion's mean loss is taken over this many of its last mature days.
+REFERENCE_DAYS = 28
+#: (z of 95 % + z of 80 %)^2: rows for a fixed-size test of this power, in units of variance / margin^2.
+_POWER = 6.1826
+
+
+def make_plan(
+    project: Project,
+    *,
+    environment: str,
+    champion: int,
+    classes: Sequence[Any],
+    challenger: int,
+    revision: int,
+    reference: float,
+    reference_source: str,
+    now: datetime,
+) -> Plan:
+    """The plan of a trial that begins with a revision. Pure.
+
+    ``classes`` are the champion's, as its manifest says them; ``reference`` is its mean loss, ``reference_source``
+    says where that comes from. Raises SettingsError for a reference that no margin can be a share of.
+    """
+    if not (math.isfinite(reference) and reference > 0):
+        raise SettingsError(
+            f"the champion's mean loss is {reference:g} ({reference_source}): a margin cannot be a share of it. "
+            "Choose another trial.loss."
+        )
+    trial = project.trial
+    margin = trial.margin * reference
+    return Plan(
+        id=f"{environment}-{challenger}-{revision}",
+        environment=environment,
+        champion=champion,
+        challenger=challenger,
+        mode=trial.mode,
+        share=trial.share,
+        task=project.task.kind,
+        classes=tuple(classes) if project.task.kind != "regression" else (),
+        loss=project.loss,
+        cap=trial.cap,
+        margin=margin,
+        reference=reference,
+        reference_source=reference_source,
+        alpha=trial.alpha,
+        unit="row" if trial.independent_rows else "day",
+        min_days=trial.min_days,
+        max_days=trial.max_days,
+        horizon_hours=project.task.horizon_hours,
+        rollback_above=0.0 if trial.mode == "split" else margin,
+        planned_n=_planned_rows(project, reference, margin),
+        started_at=now,
+    )
+
+
+def reference_loss(
+    project: Project, champion_version: int, folder: Path, *, classes: Sequence[Any], now: datetime
+) -> tuple[float, str] | None:
+    """A version's mean loss over its last 28 mature days in the ledger ``folder``, and where that comes from.
+
+    Of the answers it gave (live) whose outcome was known in time. None if there is none. Raises LedgerError.
+    """
+    horizon_hours = project.task.horizon_hours
+    end = floor_day(now - timedelta(hours=horizon_hours))
+    start = end - REFERENCE_DAYS * DAY
+    found = mean_loss(
+        read_days(folder, start, end, horizon_hours=horizon_hours), project, champion_version, classes=classes
+    )
+    if found is None:
+        return None
+    mean, rows = found
+    first, last = f"{start:%d %b}", f"{end - DAY:%d %b %Y}"
+    return mean, f"version {champion_version} on {rows:,} mature events, {first} to {last}"
+
+
+def mean_loss(day: Day, project: Project, version: int, *, classes: Sequence[Any]) -> tuple[float, int] | None:
+    """The mean loss of a version's live answers in these days, and of how many; None if there is none."""
+    columns = (day.rows.column(name).to_pylist() for name in ("role", "version", "status", "truth", "output"))
+    mine = [
+        (truth, output)
+        for role, number, status, truth, output in zip(*columns, strict=True)
+        if role == "live" and number == version and status == "scored" and truth is not None
+    ]
+    if not mine:
+        return None
+    truth = truths_of([text for text, _ in mine], project.task.kind, classes)
+    outputs = np.array([output for _, output in mine], dtype=np.float64)
+    losses = row_losses(project.loss, outputs, truth, cap=project.trial.cap)
+    return math.fsum(losses) / len(losses), len(losses)
+
+
+def _planned_rows(project: Project, reference: float, margin: float) -> int:
+    """At how many rows the bets are aimed: a guess, and a guess ten times off costs little.
+
+    The variance of a row's loss is guessed from its mean; that of a paired difference is a quarter of it.
+    """
+    trial = project.trial
+    variance = reference * (1 - reference) if project.loss == "zero_one" else reference**2
+    variance *= 1 / (trial.share * (1 - trial.share)) if trial.mode == "split" else 0.25
+    return max(100, math.ceil(_POWER * variance / margin**2))

@@ -1,0 +1,106 @@
+"""Replaying: recomputes a trial's verdict from the ledger alone, as it was read then, beside its plan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from passerelle.errors import StateError
+from passerelle.ledger.storage import ledger_folder
+from passerelle.project.settings import Project
+from passerelle.state.database import open_state
+from passerelle.trial import trials
+from passerelle.trial.evidence import read_block
+from passerelle.trial.judging import digest, judge
+from passerelle.trial.verdict import Block, Verdict
+
+#: Sums of the same numbers in another order (another machine's arithmetic) may differ by this.
+_TOLERANCE = 1e-12
+_SHOWN = 20
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """A trial's verdict, recomputed."""
+
+    #: The verdict that was kept; of a running trial, what its kept blocks say.
+    kept: Verdict
+    #: What the ledger says, read up to where it was read when each block was closed.
+    recomputed: Verdict
+    #: How many blocks were recomputed.
+    blocks: int
+    #: Are they the same, and what they were computed from too?
+    same: bool
+    #: What differs, a sentence each.
+    differences: tuple[str, ...] = ()
+
+
+def replay(project: Project, trial_id: str) -> Replayed:
+    """Recompute every kept block of a trial and its verdict. Raises StateError if there is no such trial, LedgerError.
+
+    What was erased since (``passerelle forget``) is missing, and shows as a difference.
+    """
+    engine = open_state(project.state)
+    record = trials.find(engine, trial_id)
+    if record is None:
+        known = ", ".join(trials.identifiers(engine)) or "none"
+        raise StateError(f"there is no trial {trial_id!r}: the trials are {known}.")
+    plan = record.plan
+    kept_blocks = trials.blocks(engine, trial_id)
+    folder = ledger_folder(project.state, plan.environment)
+    again = [read_block(folder, plan, block.start, upto=block.position) for block in kept_blocks]
+    recomputed = judge(plan, again, now=record.decided_at)
+    kept = record.verdict or judge(plan, kept_blocks)
+    differences = list(_block_differences(kept_blocks, again))
+    if record.digest is not None and digest(plan, kept_blocks) != record.digest:
+        differences.append("the plan or the block table is not what the verdict was decided from: its digest differs")
+    if set_aside(kept, recomputed):
+        # Somebody ended it before it decided: then the blocks must not have decided either.
+        recomputed = kept
+    differences += _verdict_differences(kept, recomputed)
+    return Replayed(
+        kept=kept,
+        recomputed=recomputed,
+        blocks=len(again),
+        same=not differences,
+        differences=tuple(differences[:_SHOWN]),
+    )
+
+
+def set_aside(kept: Verdict, recomputed: Verdict) -> bool:
+    """Was the trial ended, undecided, by somebody, and do its blocks say that it was undecided?"""
+    return kept.kind == "INCONCLUSIVE" and recomputed.kind == "KEEP_GOING" and _alike(kept, recomputed)
+
+
+def _alike(one: msgspec.Struct, other: msgspec.Struct) -> bool:
+    names = ("blocks", "rows", "estimate", "lower", "upper", "promote_evidence", "rollback_evidence")
+    return all(_same(getattr(one, name), getattr(other, name)) for name in names)
+
+
+def _block_differences(kept: Sequence[Block], again: Sequence[Block]) -> list[str]:
+    found = []
+    for one, other in zip(kept, again, strict=True):
+        for name in (field.name for field in msgspec.structs.fields(Block)):
+            before, after = getattr(one, name), getattr(other, name)
+            if not _same(before, after):
+                shown = "" if name in ("values", "position") else f": {before} was kept, the ledger says {after}"
+                found.append(f"{one.start:%Y-%m-%d}: {name} differs{shown}")
+    return found
+
+
+def _verdict_differences(kept: Verdict, again: Verdict) -> list[str]:
+    found = []
+    for name in (field.name for field in msgspec.structs.fields(Verdict)):
+        before, after = getattr(kept, name), getattr(again, name)
+        if not _same(before, after):
+            found.append(f"the verdict's {name} differs: {before} was kept, the ledger says {after}")
+    return found
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=_TOLERANCE * 1000, abs_tol=_TOLERANCE)
+    if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+        return all(_same(left, right) for left, right in zip(one, other, strict=True))
+    return one == other

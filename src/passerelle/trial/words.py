@@ -1,0 +1,112 @@
+"""Words: a verdict in one sentence that a manager can read, with its figures. Pure."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+import msgspec
+
+from passerelle.project.settings import Loss
+from passerelle.trial.verdict import Kind, Plan
+
+#: How losses are called.
+LOSSES: dict[Loss, str] = {
+    "brier": "Brier",
+    "log_loss": "log loss",
+    "zero_one": "share of errors",
+    "squared": "squared error",
+    "absolute": "absolute error",
+}
+_NOTABLE = 0.4
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verdict's sentence is made of; see Verdict."""
+
+    estimate: float | None
+    lower: float | None
+    upper: float | None
+    promote_evidence: float
+    rollback_evidence: float
+    autocorrelation: float | None
+    #: Days with evidence, mature events in them, and days that have closed.
+    days: int
+    rows: int
+    closed: int
+    #: Units of the champion and of the challenger, in a split.
+    units: tuple[int, int]
+    #: When a verdict is expected; None: not before the trial's end.
+    expected: datetime | None
+
+
+def sentence(plan: Plan, kind: Kind, figures: Figures, *, reason: str | None = None) -> str:
+    """The verdict in words. ``reason`` says why somebody ended a trial that had not decided."""
+    champion, challenger = f"version {plan.champion}", f"version {plan.challenger}"
+    said = f"{_compared(plan, figures)}{_caution(figures)}"
+    if kind == "PROMOTE":
+        worse = " It is proven slightly worse, within the margin." if (figures.lower or 0) > 0 else ""
+        chance = f"a challenger worse than the margin would be promoted with probability {plan.alpha:.0%} at most."
+        return f"PROMOTE: {said}; {_percent(chance)}{worse}"
+    if kind == "ROLL_BACK":
+        than = "the champion" if plan.rollback_above == 0 else "the margin"
+        chance = f"a challenger no worse than {than} would be rolled back with probability {plan.alpha:.0%} at most."
+        return f"ROLL BACK: {said}; {_percent(chance)}"
+    if kind == "INVALID":
+        total = max(1, sum(figures.units))
+        got = f"{_percent(f'{figures.units[1] / total:.1%}')} of {total:,} units"
+        return (
+            f"INVALID: {challenger} got {got} instead of {_percent(f'{plan.share:.0%}')}, which chance does not do: "
+            f"nothing is concluded and {champion} stays. Look for callers that change their unit or lose answers."
+        )
+    if kind == "INCONCLUSIVE":
+        why = reason or f"{figures.closed} days have passed without a proof in either direction"
+        return f"INCONCLUSIVE: {why}; {said}; {champion} stays."
+    return f"KEEP GOING: {said}; {_missing(plan, figures)}."
+
+
+def _compared(plan: Plan, figures: Figures) -> str:
+    champion, challenger = f"version {plan.champion}", f"version {plan.challenger}"
+    if figures.estimate is None:
+        return f"{challenger} and {champion} have no mature event to compare yet"
+    digits = max(0, 1 - math.floor(math.log10(plan.margin)))
+    word = "less" if figures.estimate < 0 else "more"
+    band = "no bounds yet"
+    if figures.lower is not None and figures.upper is not None:
+        level = f"{1 - 2 * plan.alpha:.0%}"
+        band = f"{_percent(level)} sequence {figures.lower:+.{digits}f} to {figures.upper:+.{digits}f}"
+    over = f"{figures.days} day{'s' if figures.days != 1 else ''} and {figures.rows:,} mature events"
+    return (
+        f"{challenger} lost {abs(figures.estimate):.{digits}f} {word} per event than {champion} "
+        f"({LOSSES[plan.loss]}; {band}, margin {plan.margin:+.{digits}f}) over {over}"
+    )
+
+
+def _missing(plan: Plan, figures: Figures) -> str:
+    """What a trial that goes on still waits for."""
+    if figures.days < plan.min_days:
+        waits = f"{plan.min_days - figures.days} more of the {plan.min_days} days that a verdict needs are missing"
+    else:
+        needed = f"{1 / plan.alpha:.0f}"
+        waits = (
+            f"the evidence to promote is {figures.promote_evidence:.2g} of {needed}, to roll back "
+            f"{figures.rollback_evidence:.2g} of {needed}"
+        )
+    if figures.expected is not None:
+        return f"{waits}; at this pace a verdict comes around {figures.expected:%d %b %Y}"
+    if figures.days < plan.min_days or plan.unit == "row":
+        return waits
+    return f"{waits}; at this pace none comes within the trial's {plan.max_days} days"
+
+
+def _caution(figures: Figures) -> str:
+    if figures.autocorrelation is None or figures.autocorrelation < _NOTABLE:
+        return ""
+    return (
+        f" (its days resemble the days before them, autocorrelation {figures.autocorrelation:.1f}: "
+        "they are weaker evidence than they look)"
+    )
+
+
+def _percent(text: str) -> str:
+    return text.replace("%", " %")

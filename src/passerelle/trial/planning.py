@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from passerelle.bundle.manifest import read_manifest
 from passerelle.errors import SettingsError
 from passerelle.metrics import row_losses
 from passerelle.monitoring.maturity import DAY, Day, floor_day, read_days
 from passerelle.project.settings import Project
+from passerelle.registry.versions import Version
 from passerelle.trial.evidence import truths_of
 from passerelle.trial.verdict import Plan
 
@@ -27,18 +29,17 @@ def make_plan(
     project: Project,
     *,
     environment: str,
-    champion: int,
-    classes: Sequence[Any],
+    champion: Version,
     challenger: int,
     revision: int,
     reference: float,
     reference_source: str,
     now: datetime,
 ) -> Plan:
-    """The plan of a trial that begins with a revision. Pure.
+    """The plan of a trial that begins with a revision.
 
-    ``classes`` are the champion's, as its manifest says them; ``reference`` is its mean loss, ``reference_source``
-    says where that comes from. Raises SettingsError for a reference that no margin can be a share of.
+    ``reference`` is the champion's mean loss, ``reference_source`` says where that comes from. Raises SettingsError for
+    a reference that no margin can be a share of, BundleError if the champion's bundle is damaged.
     """
     if not (math.isfinite(reference) and reference > 0):
         raise SettingsError(
@@ -50,12 +51,12 @@ def make_plan(
     return Plan(
         id=f"{environment}-{challenger}-{revision}",
         environment=environment,
-        champion=champion,
+        champion=champion.number,
         challenger=challenger,
         mode=trial.mode,
         share=trial.share,
         task=project.task.kind,
-        classes=tuple(classes) if project.task.kind != "regression" else (),
+        classes=read_manifest(champion.path)[0].classes,
         loss=project.loss,
         cap=trial.cap,
         margin=margin,
@@ -72,24 +73,22 @@ def make_plan(
     )
 
 
-def reference_loss(
-    project: Project, champion_version: int, folder: Path, *, classes: Sequence[Any], now: datetime
-) -> tuple[float, str] | None:
+def reference_loss(project: Project, champion: Version, folder: Path, *, now: datetime) -> tuple[float, str] | None:
     """A version's mean loss over its last 28 mature days in the ledger ``folder``, and where that comes from.
 
-    Of the answers it gave (live) whose outcome was known in time. None if there is none. Raises LedgerError.
+    Of the answers it gave (live) whose outcome was known in time. None if there is none. Raises LedgerError, and
+    BundleError if the version's bundle is damaged.
     """
     horizon_hours = project.task.horizon_hours
     end = floor_day(now - timedelta(hours=horizon_hours))
     start = end - REFERENCE_DAYS * DAY
-    found = mean_loss(
-        read_days(folder, start, end, horizon_hours=horizon_hours), project, champion_version, classes=classes
-    )
+    days = read_days(folder, start, end, horizon_hours=horizon_hours)
+    found = mean_loss(days, project, champion.number, classes=read_manifest(champion.path)[0].classes)
     if found is None:
         return None
     mean, rows = found
     first, last = f"{start:%d %b}", f"{end - DAY:%d %b %Y}"
-    return mean, f"version {champion_version} on {rows:,} mature events, {first} to {last}"
+    return mean, f"version {champion.number} on {rows:,} mature events, {first} to {last}"
 
 
 def mean_loss(day: Day, project: Project, version: int, *, classes: Sequence[Any]) -> tuple[float, int] | None:

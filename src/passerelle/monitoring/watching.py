@@ -14,12 +14,16 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from passerelle.bundle.manifest import Manifest, read_manifest
+from passerelle.bundle.manifest import PROFILE, Manifest, read_manifest
+from passerelle.bundle.profile import read_profile
+from passerelle.clock import Clock, system_clock
 from passerelle.deployment.spec import Deployment, Revisions, Variant, environment_folder
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask
-from passerelle.monitoring import incidents, performance, volume
+from passerelle.monitoring import drift, incidents, performance, volume
 from passerelle.monitoring.alerts import Alert, Finding, settle
+from passerelle.monitoring.inputs import read_counts
+from passerelle.monitoring.looking import look
 from passerelle.monitoring.maturity import closed, floor_day, read_day
 from passerelle.monitoring.rules import rule_of
 from passerelle.monitoring.windows import Window, has_window, keep_window, newest, read_windows
@@ -29,11 +33,14 @@ from passerelle.state.database import open_state, writing
 DAY = timedelta(days=1)
 #: Windows older than this play no part in judging a day.
 _MEMORY = timedelta(days=200)
+_DRIFT_MEMORY = timedelta(days=120)
 #: The series of the days held out at the run, which the first live days are compared with.
 REFERENCE = "reference"
+#: The series of the counts of each day's inputs and scores, as a Profile.
+COUNTS = "counts"
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
     """What one call of watch works with."""
 
     project: Project
@@ -47,10 +54,11 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     bundle: Path
 
 
-def watch(project: Project, environment: str, *, now: datetime) -> list[Alert]:
+def watch(project: Project, environment: str, *, now: datetime, machine: Clock = system_clock) -> list[Alert]:
     """Measure the windows that have closed, hold the rules to them, open and close alerts; those that changed now.
 
-    May be called as often as one likes, and again after a death at any point. Raises LedgerError or StateError if the
+    May be called as often as one likes, and again after a death at any point. ``machine`` is the clock by which silence
+    is measured: the machine's. Raises LedgerError or StateError if the
     ledger or the state cannot be read.
     """
     engine = open_state(project.state)
@@ -62,10 +70,10 @@ def watch(project: Project, environment: str, *, now: datetime) -> list[Alert]:
     with writing(engine) as connection:
         found = incidents.damaged(ledger, now=now)
         changed.append(_settle(connection, project, environment, "ledger", found, now=now))
+    changed += look(project, environment, engine, now=now, machine=machine)
     deployment = Revisions(environment_folder(project.state, environment)).current()
     if deployment is not None:
-        look = _look(project, deployment, engine=engine, ledger=ledger, now=now)
-        changed += watch_days(look)
+        changed += watch_days(_scene(project, deployment, engine=engine, ledger=ledger, now=now))
     return [alert for alert in changed if alert is not None]
 
 
@@ -74,11 +82,11 @@ def champion_of(deployment: Deployment) -> Variant:
     return max(deployment.live, key=lambda one: (one.weight, -one.version))
 
 
-def _look(project: Project, deployment: Deployment, *, engine: sa.Engine, ledger: Path, now: datetime) -> Look:
+def _scene(project: Project, deployment: Deployment, *, engine: sa.Engine, ledger: Path, now: datetime) -> Scene:
     champion = champion_of(deployment)
     bundle = project.root / champion.bundle
     manifest, _ = read_manifest(bundle)
-    return Look(
+    return Scene(
         project=project,
         environment=deployment.environment,
         engine=engine,
@@ -90,83 +98,124 @@ def _look(project: Project, deployment: Deployment, *, engine: sa.Engine, ledger
     )
 
 
-def watch_days(look: Look) -> list[Alert | None]:
+def watch_days(scene: Scene) -> list[Alert | None]:
     """The rules of event time: each day once, when it has closed."""
-    first = _first_day(look)
+    first = _first_day(scene)
     if first is None:
         return []
-    newest_event = ask(look.ledger, "SELECT max(event_at) FROM all_predictions WHERE role = 'live'").rows[0][0]
+    newest_event = ask(scene.ledger, "SELECT max(event_at) FROM all_predictions WHERE role = 'live'").rows[0][0]
     # A day that nothing follows may be the last there is: that none come is for the rule of silence to say.
-    days = [start for start in _due(look, "volume", first, horizon_hours=0) if newest_event >= start + DAY]
-    changed = [_watch_volume(look, start) for start in days]
-    _keep_reference(look)
-    mature = _due(look, "performance", first, horizon_hours=look.project.task.horizon_hours)
-    return changed + [_watch_performance(look, start) for start in mature]
+    days = [start for start in _due(scene, "volume", first, horizon_hours=0) if newest_event >= start + DAY]
+    changed = [_watch_volume(scene, start) for start in days]
+    _keep_reference(scene)
+    mature = _due(scene, "performance", first, horizon_hours=scene.project.task.horizon_hours)
+    changed += [_watch_performance(scene, start) for start in mature]
+    for start in _due(scene, "input_drift", first, horizon_hours=0):
+        changed += _watch_drift(scene, start)
+    return changed
 
 
-def _first_day(look: Look) -> datetime | None:
+def _first_day(scene: Scene) -> datetime | None:
     """The day on which the ledger begins; None if it has no live prediction."""
-    before = newest(look.engine, look.environment, "volume")
+    before = newest(scene.engine, scene.environment, "volume")
     if before is not None:
         return before.start
-    found = ask(look.ledger, "SELECT min(event_at) FROM all_predictions WHERE role = 'live'").rows[0][0]
+    found = ask(scene.ledger, "SELECT min(event_at) FROM all_predictions WHERE role = 'live'").rows[0][0]
     return None if found is None else floor_day(found)
 
 
-def _due(look: Look, series: str, first: datetime, *, horizon_hours: float) -> list[datetime]:
+def _due(scene: Scene, series: str, first: datetime, *, horizon_hours: float) -> list[datetime]:
     """The days that have closed and are not measured yet, in order."""
-    before = newest(look.engine, look.environment, series)
+    before = newest(scene.engine, scene.environment, series)
     start = first if before is None else before.start + DAY
     due = []
-    while start + DAY + timedelta(hours=horizon_hours) <= look.now:
-        if not closed(look.ledger, start, horizon_hours=horizon_hours, now=look.now):
+    while start + DAY + timedelta(hours=horizon_hours) <= scene.now:
+        if not closed(scene.ledger, start, horizon_hours=horizon_hours, now=scene.now):
             break
         due.append(start)
         start += DAY
     return due
 
 
-def _watch_volume(look: Look, start: datetime) -> Alert | None:
+def _watch_volume(scene: Scene, start: datetime) -> Alert | None:
     query = "SELECT count(DISTINCT id) FROM all_predictions WHERE role = 'live' AND event_at >= ? AND event_at < ?"
-    events = int(ask(look.ledger, query, [start, start + DAY]).rows[0][0])
-    threshold = rule_of(look.project, "volume").threshold or 1.0
-    with writing(look.engine) as connection:
-        if has_window(connection, look.environment, "volume", start):
+    events = int(ask(scene.ledger, query, [start, start + DAY]).rows[0][0])
+    threshold = rule_of(scene.project, "volume").threshold or 1.0
+    with writing(scene.engine) as connection:
+        if has_window(connection, scene.environment, "volume", start):
             return None
         earlier = [
             (one.start, msgspec.convert(one.value, volume.Counted))
-            for one in read_windows(connection, look.environment, "volume", since=start - _MEMORY)
+            for one in read_windows(connection, scene.environment, "volume", since=start - _MEMORY)
         ]
         counted = volume.judge(earlier, start, events, factor=threshold)
-        _keep(connection, look, "volume", start, counted)
-        return _settle_look(connection, look, "volume", volume.finding(counted, start))
+        _keep(connection, scene, "volume", start, counted)
+        return _settle_day(connection, scene, "volume", volume.finding(counted, start))
 
 
-def _keep_reference(look: Look) -> None:
+def _keep_reference(scene: Scene) -> None:
     """Keep the days that the first champion's run held out, once: before the first mature day."""
-    if newest(look.engine, look.environment, REFERENCE) or newest(look.engine, look.environment, "performance"):
+    if newest(scene.engine, scene.environment, REFERENCE) or newest(scene.engine, scene.environment, "performance"):
         return
-    days = performance.held_out_days(look.project, look.manifest)
-    with writing(look.engine) as connection:
+    days = performance.held_out_days(scene.project, scene.manifest)
+    with writing(scene.engine) as connection:
         for start, figures in days:
-            _keep(connection, look, REFERENCE, start, figures)
+            _keep(connection, scene, REFERENCE, start, figures)
 
 
-def _watch_performance(look: Look, start: datetime) -> Alert | None:
-    day = read_day(look.ledger, start, horizon_hours=look.project.task.horizon_hours)
-    figures = performance.measure(day.rows, look.project, look.manifest.classes)
-    threshold = rule_of(look.project, "performance").threshold or 1.0
-    with writing(look.engine) as connection:
-        if has_window(connection, look.environment, "performance", start):
+def _watch_performance(scene: Scene, start: datetime) -> Alert | None:
+    day = read_day(scene.ledger, start, horizon_hours=scene.project.task.horizon_hours)
+    figures = performance.measure(day.rows, scene.project, scene.manifest.classes)
+    threshold = rule_of(scene.project, "performance").threshold or 1.0
+    with writing(scene.engine) as connection:
+        if has_window(connection, scene.environment, "performance", start):
             return None
-        held_out = read_windows(connection, look.environment, REFERENCE)
-        lived = read_windows(connection, look.environment, "performance", since=start - _MEMORY)
+        held_out = read_windows(connection, scene.environment, REFERENCE)
+        lived = read_windows(connection, scene.environment, "performance", since=start - _MEMORY)
         earlier = [_held_out(one) for one in held_out if one.start >= start - _MEMORY] + [_lived(one) for one in lived]
         judged = performance.judge(earlier, figures, false_alarm_every=threshold)
         value = {**msgspec.to_builtins(figures), **msgspec.to_builtins(judged)}
-        keep_window(connection, look.environment, Window(start=start, watch="performance", value=value))
+        keep_window(connection, scene.environment, Window(start=start, watch="performance", value=value))
         before = earlier[-1][1] if earlier else performance.Judged(excess=None)
-        return _settle_look(connection, look, "performance", performance.finding(judged, figures, start, before=before))
+        return _settle_day(connection, scene, "performance", performance.finding(judged, figures, start, before=before))
+
+
+def _watch_drift(scene: Scene, start: datetime) -> list[Alert | None]:
+    """Inputs and scores together: their counts are read once, and kept once."""
+    reference = read_profile(scene.bundle / PROFILE)
+    counts = read_counts(
+        scene.ledger,
+        start,
+        reference=reference,
+        schema=scene.manifest.schema,
+        version=scene.champion.version,
+        privacy=scene.project.privacy,
+    )
+    whole = msgspec.structs.replace(counts.inputs, scores=counts.scores.scores)
+    shown = drift.stability_of(whole, reference)
+    of_inputs = {name: value for name, value in shown.items() if name in reference.inputs}
+    stability = {"inputs": of_inputs, "scores": {name: shown[name] for name in shown.keys() - of_inputs.keys()}}
+    changed = []
+    with writing(scene.engine) as connection:
+        if has_window(connection, scene.environment, "input_drift", start):
+            return []
+        inputs = ("inputs", drift.input_streams(counts.inputs, reference), counts.inputs.rows)
+        scores = ("scores", drift.score_streams(counts.scores, reference), counts.scores.rows)
+        subjects: dict[Watch, tuple[str, dict[str, drift.Stream], int]] = {"input_drift": inputs, "score_drift": scores}
+        for watched, (words, streams, rows) in subjects.items():
+            windows = read_windows(connection, scene.environment, watched, since=start - _DRIFT_MEMORY)
+            judged = drift.judge(
+                [msgspec.convert(one.value, drift.Judged) for one in windows],
+                streams,
+                version=scene.champion.version,
+                rows=rows,
+                stability=stability[words],
+                false_alarm_every=rule_of(scene.project, watched).threshold or 1.0,
+            )
+            _keep(connection, scene, watched, start, judged)
+            changed.append(_settle_day(connection, scene, watched, drift.finding(judged, start, what=words)))
+        _keep(connection, scene, COUNTS, start, {"version": scene.champion.version, "profile": whole})
+    return changed
 
 
 def _held_out(window: Window) -> tuple[performance.Figures, performance.Judged]:
@@ -178,12 +227,12 @@ def _lived(window: Window) -> tuple[performance.Figures, performance.Judged]:
     return msgspec.convert(window.value, performance.Figures), msgspec.convert(window.value, performance.Judged)
 
 
-def _keep(connection: sa.Connection, look: Look, series: str, start: datetime, value: Any) -> None:
-    keep_window(connection, look.environment, Window(start=start, watch=series, value=msgspec.to_builtins(value)))
+def _keep(connection: sa.Connection, scene: Scene, series: str, start: datetime, value: Any) -> None:
+    keep_window(connection, scene.environment, Window(start=start, watch=series, value=msgspec.to_builtins(value)))
 
 
-def _settle_look(connection: sa.Connection, look: Look, what: Watch, finding: Finding) -> Alert | None:
-    return _settle(connection, look.project, look.environment, what, finding, now=look.now)
+def _settle_day(connection: sa.Connection, scene: Scene, what: Watch, finding: Finding) -> Alert | None:
+    return _settle(connection, scene.project, scene.environment, what, finding, now=scene.now)
 
 
 def _settle(

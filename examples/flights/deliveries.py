@@ -18,7 +18,7 @@ known_at is the moment when the truth was known:
   at its destination: scheduled departure, plus the delay of the departure if it left, plus the scheduled duration.
   It was known by then at the latest, and an outcome that comes too late teaches less, but never leaks.
 
-Run it (January and February are what the tour lives through; the package holds the whole year):
+Run it (seconds; the whole year where no months are given):
 
     python deliveries.py OUT --months 1 2
 """
@@ -141,9 +141,9 @@ def main() -> None:
         type=int,
         nargs="+",
         choices=range(1, 13),
-        default=[1, 2],
+        default=list(range(1, 13)),
         metavar="M",
-        help="months of 2013; 1 2 where none is given",
+        help="months of 2013; the whole year where none is given",
     )
     chosen = parser.parse_args()
     for path in write_deliveries(chosen.out, chosen.months):

@@ -17,10 +17,11 @@ check: .venv/test.stamp  ## style, types, directions of imports
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_house.py
 
-bench: .venv/test.stamp  ## how fast it is here: the endpoint with each kind of ledger, and the ledger alone
+bench: .venv/test.stamp  ## how fast it is here: the endpoint with each kind of ledger, the ledger, the injector's own ceiling
 	$(BIN)/python tests/serving/measure.py durable
 	$(BIN)/python tests/serving/measure.py async
 	$(BIN)/python tests/ledger/measuring.py
+	$(BIN)/python tests/load/measure.py
 
 soak: .venv/test.stamp  ## the long tests at full size: every month's rolling origin, compaction killed at each step
 	$(BIN)/python examples/flights/analysis/rolling_origin.py

@@ -107,7 +107,7 @@ def _running(
     A larger null is refuted earlier, so the nulls are followed outwards from the final bound, each only up to where the
     one before was refuted. ``known`` is a null and where it was refuted: the bound is below it from there on.
     """
-    upper = np.full(len(values), start)
+    upper = np.full(len(values), start, dtype=np.float64)
     if not len(values) or _refuted(values, sizes, needed, start) is None:
         return upper
     accepted, refuted = float(values.mean()), start

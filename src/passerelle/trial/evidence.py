@@ -1,6 +1,6 @@
 """Evidence: closes the days of a trial, from the ledger, once they are mature; a closed day is never changed.
 
-Only events of the trial count: live answers whose ``trial`` is the plan's id, from the moment it started; in a shadow
+Only events of the trial count: live answers whose ``trial`` is the plan's id, from its first whole day on; in a shadow
 the challenger's record of the same id stands beside them. A model's own failure counts as the largest loss. An event
 without an outcome by its horizon is counted as unlabelled, and as nothing else.
 """
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from passerelle.ledger.position import Position
 from passerelle.ledger.storage import ledger_folder
 from passerelle.metrics import positions, row_losses
-from passerelle.monitoring.maturity import DAY, Day, closed, floor_day, read_day, read_units
+from passerelle.monitoring.maturity import DAY, Day, closed, read_day, read_units
 from passerelle.project.settings import Project, TaskKind
 from passerelle.state.database import open_state
 from passerelle.trial import trials
-from passerelle.trial.judging import loss_bound
+from passerelle.trial.judging import first_block, loss_bound
 from passerelle.trial.split import pseudo_outcomes
 from passerelle.trial.verdict import Block, Plan, Record
 
@@ -42,7 +42,7 @@ def close_blocks(project: Project, record: Record, *, now: datetime) -> list[Blo
     if record.status != "running":
         return kept
     folder = ledger_folder(project.state, plan.environment)
-    first = floor_day(plan.started_at)
+    first = first_block(plan)
     while len(kept) < plan.max_days:
         day = first + len(kept) * DAY
         if not closed(folder, day, horizon_hours=plan.horizon_hours, now=now):
@@ -58,7 +58,7 @@ def read_block(folder: Path, plan: Plan, day: datetime, *, upto: Position | None
     read = read_day(folder, day, horizon_hours=plan.horizon_hours, upto=upto)
     units = (0, 0)
     if plan.mode == "split":
-        fresh = read_units(folder, plan.id, plan.started_at, day, upto=read.position)
+        fresh = read_units(folder, plan.id, first_block(plan), day, upto=read.position)
         units = (fresh.get(plan.champion, 0), fresh.get(plan.challenger, 0))
     return block_of(plan, read, units=units)
 
@@ -112,7 +112,6 @@ def _events(plan: Plan, day: Day) -> tuple[list[dict[str, Any]], list[str | None
     """The rows that the trial compares, in order, each with its outcome; in a shadow the champion's come first."""
     rows = day.rows.to_pylist()
     mine = [row for row in rows if row["role"] == "live" and row["trial"] == plan.id]
-    mine = [row for row in mine if row["event_at"] >= plan.started_at]
     if plan.mode == "split":
         events = [row for row in mine if row["version"] in (plan.champion, plan.challenger)]
         return events, [row["truth"] for row in events]
@@ -135,8 +134,10 @@ def _losses(plan: Plan, rows: Sequence[dict[str, Any]], truths: Sequence[str | N
         truth = truths_of(texts, plan.task, plan.classes)
         losses[answered] = row_losses(plan.loss, outputs, truth, cap=plan.cap)
     bound = loss_bound(plan)
-    losses[~answered] = bound if bound is not None else losses[answered].max(initial=-np.inf, where=True)
-    return np.where(np.isneginf(losses), np.nan, losses)
+    if bound is None and answered.any():
+        bound = float(losses[answered].max())
+    losses[~answered] = np.nan if bound is None else bound
+    return losses
 
 
 def _mean(values: Array) -> float | None:

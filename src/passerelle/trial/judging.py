@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from passerelle.metrics import largest_loss
+from passerelle.monitoring.maturity import DAY, floor_day
 from passerelle.trial.betting import paired
 from passerelle.trial.blocks import blocks as test_blocks
 from passerelle.trial.blocks import critical_t
@@ -24,7 +25,6 @@ from passerelle.trial.words import Figures, sentence
 RATIO_ALPHA = 0.001
 #: Fewer blocks have no autocorrelation worth a number.
 _FEW = 8
-_DAY = timedelta(days=1)
 
 
 class _Decision(NamedTuple):
@@ -40,12 +40,18 @@ def judge(plan: Plan, blocks: Sequence[Block], *, now: datetime | None = None) -
     """
     blocks = blocks[: plan.max_days]
     decision = _decide(plan, blocks)
-    over = plan.started_at + timedelta(days=plan.max_days + 1, hours=plan.horizon_hours)
+    over = first_block(plan) + (plan.max_days + 1) * DAY + timedelta(hours=plan.horizon_hours)
     if decision is None and (len(blocks) == plan.max_days or (now is not None and now >= over)):
         decision = _Decision(len(blocks), "INCONCLUSIVE")
     if decision is None:
         return _verdict(plan, blocks, "KEEP_GOING")
     return _verdict(plan, blocks[: decision.blocks], decision.kind)
+
+
+def first_block(plan: Plan) -> datetime:
+    """Where a trial's evidence begins: its first whole day. The rest of the day it starts on is a noisy one."""
+    midnight = floor_day(plan.started_at)
+    return midnight if midnight == plan.started_at else midnight + DAY
 
 
 def set_aside(plan: Plan, blocks: Sequence[Block], *, reason: str) -> Verdict:
@@ -188,5 +194,4 @@ def _closing(plan: Plan, blocks: Sequence[Block], more: int) -> datetime | None:
     """When so many more blocks will have closed; None if that is beyond the trial's last day."""
     if len(blocks) + more > plan.max_days:
         return None
-    first = plan.started_at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return first + _DAY * (len(blocks) + more) + timedelta(hours=plan.horizon_hours)
+    return first_block(plan) + DAY * (len(blocks) + more) + timedelta(hours=plan.horizon_hours)

@@ -69,7 +69,7 @@ def _compared(plan: Plan, figures: Figures) -> str:
     champion, challenger = f"version {plan.champion}", f"version {plan.challenger}"
     if figures.estimate is None:
         return f"{challenger} and {champion} have no mature event to compare yet"
-    digits = max(0, 1 - math.floor(math.log10(plan.margin)))
+    digits = _digits(plan, figures)
     word = "less" if figures.estimate < 0 else "more"
     band = "no bounds yet"
     if figures.lower is not None and figures.upper is not None:
@@ -80,6 +80,16 @@ def _compared(plan: Plan, figures: Figures) -> str:
         f"{challenger} lost {abs(figures.estimate):.{digits}f} {word} per event than {champion} "
         f"({LOSSES[plan.loss]}; {band}, margin {plan.margin:+.{digits}f}) over {over}"
     )
+
+
+def _digits(plan: Plan, figures: Figures) -> int:
+    """Decimals: two figures of the margin, and more where a bound would look like the margin."""
+    fewest = max(0, 1 - math.floor(math.log10(plan.margin)))
+    bounds = [bound for bound in (figures.lower, figures.upper) if bound is not None]
+    for digits in range(fewest, fewest + 4):
+        if all(f"{bound:.{digits}f}" != f"{plan.margin:.{digits}f}" for bound in bounds):
+            return digits
+    return fewest
 
 
 def _missing(plan: Plan, figures: Figures) -> str:

@@ -1,0 +1,326 @@
+"""The dashboard: what the project's state says, as pages for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import lru_cache
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from passerelle.clock import Clock, system_clock
+from passerelle.dashboard import actions, charts
+from passerelle.dashboard.comparing import versions_page
+from passerelle.dashboard.guard import COOKIE, COOKIE_S, HEADERS, Guard, NotAdminError
+from passerelle.dashboard.lists import MOST, alerts_page, data_page, losses, quarantine_page, timeline_page
+from passerelle.dashboard.pages import path_page, running
+from passerelle.dashboard.reading import Reader, Seen, points
+from passerelle.dashboard.rendering import as_json, render
+from passerelle.dashboard.trying import TrialPage, trial_page
+from passerelle.errors import PasserelleError
+from passerelle.loop.rollout import PRODUCTION
+from passerelle.project.settings import Project
+from passerelle.serving.door import RefusedError, UnknownCallerError, WrongHostError
+from passerelle.trial.verdict import Record
+
+_STATIC = Path(__file__).parent / "static"
+_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_PLOTLY = "plotly.min.js"
+_FORM_BYTES = 8192
+
+_Page = Callable[[Request], Awaitable[Response]]
+
+
+class NoSuchPageError(PasserelleError):
+    """There is nothing here: go to the path now."""
+
+
+def make_app(
+    project: Project, *, environment: str = PRODUCTION, clock: Clock = system_clock, host: str = "127.0.0.1"
+) -> Starlette:
+    """The dashboard of one environment of a project, listening on ``host``.
+
+    Raises ServingError if other machines can reach ``host`` and the project has no token.
+    """
+    shown = _Dashboard(project, environment, clock=clock, guard=Guard(project.state, host=host))
+    pages: dict[str, Callable[[Request], Response]] = {
+        "/": shown.path,
+        "/timeline": shown.timeline,
+        "/versions": shown.versions,
+        "/trial": shown.trial,
+        "/trials/{id}": shown.trial,
+        "/alerts": shown.alerts,
+        "/data": shown.data,
+        "/data/quarantine/{id}": shown.quarantine,
+        "/fingerprint": shown.fingerprint,
+    }
+    routes = [Route(path, shown.reading(page), methods=["GET"]) for path, page in pages.items()]
+    routes += [
+        Route("/token", shown.token_form, methods=["GET"]),
+        Route("/token", shown.give_token, methods=["POST"]),
+        Route("/leave", shown.leave, methods=["POST"]),
+        Route("/actions/{name}", shown.act, methods=["POST"]),
+        Route("/static/{name}", _static, methods=["GET"]),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(_Headers), Middleware(GZipMiddleware, minimum_size=1000)],
+        exception_handlers={404: shown.missing, 405: shown.missing, PasserelleError: shown.refused},
+    )
+
+
+class _Dashboard:
+    """The routes. Each page is read, made of pure values, and rendered; none keeps anything between requests."""
+
+    def __init__(self, project: Project, environment: str, *, clock: Clock, guard: Guard) -> None:
+        self._project = project
+        self._environment = environment
+        self._clock = clock
+        self._guard = guard
+        self._reader = Reader(project, environment)
+
+    def reading(self, page: Callable[[Request], Response]) -> _Page:
+        """A route that only those may reach who may read."""
+
+        async def reached(request: Request) -> Response:
+            self._guard.check_read(request.headers, request.cookies.get(COOKIE))
+            return await run_in_threadpool(page, request)
+
+        return reached
+
+    def path(self, request: Request) -> Response:
+        """The path now."""
+        seen, now = self._reader.read(), self._clock()
+        record = running(seen)
+        drawn: dict[str, Any] = {}
+        if record is not None and seen.blocks[record.plan.id]:
+            tried = self._trial(seen, record, now=now)
+            drawn["estimate"] = charts.estimate_chart(record.plan, tried.points, record.verdict)
+        if days := losses(seen)[-120:]:
+            drawn["loss"] = charts.loss_chart(days)
+        return self._answer(request, "path.html", path_page(seen, now=now), now=now, drawn=drawn)
+
+    def timeline(self, request: Request) -> Response:
+        """What happened."""
+        skip = request.query_params.get("skip", "")
+        page = timeline_page(
+            self._reader.read(),
+            kind=request.query_params.get("kind"),
+            skip=int(skip) if skip.isascii() and skip.isdigit() and len(skip) < 8 else 0,  # noqa: PLR2004  (no timeline is longer)
+            now=self._clock(),
+        )
+        return self._answer(request, "timeline.html", page, now=self._clock())
+
+    def versions(self, request: Request) -> Response:
+        """Versions side by side."""
+        now = self._clock()
+        return self._answer(request, "versions.html", versions_page(self._reader.read(), now=now), now=now)
+
+    def trial(self, request: Request) -> Response:
+        """One trial: the one that is named, else the newest."""
+        seen, now = self._reader.read(), self._clock()
+        named = request.path_params.get("id")
+        record = next((one for one in reversed(seen.trials) if named in (None, one.plan.id)), None)
+        if named is not None and record is None:
+            raise NoSuchPageError(f"There is no trial {named!r}.")
+        page = self._trial(seen, record, now=now)
+        drawn = {}
+        if record is not None and page.points:
+            drawn = {
+                "estimate": charts.estimate_chart(record.plan, page.points, record.verdict),
+                "evidence": charts.evidence_chart(record.plan, page.points, record.verdict),
+            }
+        return self._answer(request, "trial.html", page, now=now, drawn=drawn)
+
+    def alerts(self, request: Request) -> Response:
+        """What is wrong, and was."""
+        now = self._clock()
+        page = alerts_page(self._reader.read(), now=now)
+        drawn = {"loss": charts.loss_chart(page.losses)} if page.losses else {}
+        return self._answer(request, "alerts.html", page, now=now, drawn=drawn)
+
+    def data(self, request: Request) -> Response:
+        """What was delivered."""
+        now = self._clock()
+        return self._answer(request, "data.html", data_page(self._reader.read(), now=now), now=now)
+
+    def quarantine(self, request: Request) -> Response:
+        """Why a delivery was put aside."""
+        report = self._reader.report(request.path_params["id"])
+        if report is None:
+            raise NoSuchPageError("There is no such report: the delivery was accepted since, or never came.")
+        return self._answer(request, "quarantine.html", quarantine_page(report), now=self._clock())
+
+    def fingerprint(self, request: Request) -> Response:
+        """What a page asks for now and then: has anything changed? 304 if not."""
+        mark = f'"{hashlib.sha256(self._reader.fingerprint().encode()).hexdigest()[:24]}"'
+        headers = {"ETag": mark, "Cache-Control": "no-cache"}
+        same = request.headers.get("if-none-match") == mark
+        return Response(status_code=HTTPStatus.NOT_MODIFIED if same else HTTPStatus.NO_CONTENT, headers=headers)
+
+    async def token_form(self, request: Request) -> Response:
+        """Where a token is given."""
+        return self._html(request, "token.html", now=self._clock(), problem=None)
+
+    async def give_token(self, request: Request) -> Response:
+        """Keep a token in a cookie, if it may read or act."""
+        self._guard.check_origin(request.headers)
+        secret = (await _form(request)).get("token", "").strip()
+        if not (self._guard.may(secret, "read") or self._guard.may(secret, "admin")):
+            problem = "This token may not read here: it is unknown, expired, or for something else."
+            return self._html(request, "token.html", now=self._clock(), problem=problem, status=403)
+        answer = RedirectResponse("/", status_code=HTTPStatus.SEE_OTHER)
+        answer.set_cookie(
+            COOKIE, secret, max_age=COOKIE_S, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+        )
+        return answer
+
+    async def leave(self, request: Request) -> Response:
+        """Forget the token."""
+        self._guard.check_origin(request.headers)
+        answer = RedirectResponse("/", status_code=HTTPStatus.SEE_OTHER)
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
+    async def act(self, request: Request) -> Response:
+        """Do what a person decided."""
+        self._guard.check_act(request.headers, request.cookies.get(COOKIE))
+        name = request.path_params["name"]
+        if name not in actions.ACTIONS:
+            raise NoSuchPageError(f"There is no action {name!r}.")
+        form = await _form(request)
+        await run_in_threadpool(actions.act, name, self._project, self._environment, form, now=self._clock())
+        return RedirectResponse("/", status_code=HTTPStatus.SEE_OTHER)
+
+    async def missing(self, request: Request, _error: Exception) -> Response:
+        """No page of this address."""
+        return await self.refused(request, NoSuchPageError())
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """An error that was foreseen, in its own words, and nothing else."""
+        status = _status(error)
+        if _wants_json(request):
+            return Response(msgspec.json.encode({"error": str(error)}), status, media_type="application/json")
+        if isinstance(error, UnknownCallerError | RefusedError) and request.method == "GET":
+            return self._html(request, "token.html", now=self._clock(), problem=None, status=status)
+        return self._html(request, "problem.html", now=self._clock(), problem=str(error), status=status)
+
+    def _trial(self, seen: Seen, record: Record | None, *, now: datetime) -> TrialPage:
+        blocks = seen.blocks[record.plan.id] if record else ()
+        said = self._reader.said(record, blocks) if record else []
+        last = record.verdict if record and record.verdict else said[-1] if said else None
+        return trial_page(seen, record, last, points(blocks, said), now=now)
+
+    def _answer(
+        self,
+        request: Request,
+        template: str,
+        page: msgspec.Struct,
+        *,
+        now: datetime,
+        drawn: dict[str, charts.Figure] | None = None,
+    ) -> Response:
+        if _wants_json(request):
+            return Response(as_json(page), media_type="application/json", headers={"Cache-Control": "no-cache"})
+        return self._html(request, template, now=now, page=page, drawn=drawn or {})
+
+    def _html(self, request: Request, template: str, *, now: datetime, status: int = 200, **values: Any) -> Response:
+        cookie = request.cookies.get(COOKIE)
+        text = render(
+            template,
+            **({"drawn": {}} | values),
+            project=self._project.name,
+            environment=self._environment,
+            now=now,
+            here=request.url.path,
+            admin=self._guard.may(cookie, "admin"),
+            known=cookie is not None,
+            most=MOST,
+            plotly=_plotly_version(),
+        )
+        return Response(text, status, media_type="text/html", headers={"Cache-Control": "private, no-cache"})
+
+
+class _Headers:
+    """Adds to every answer what keeps a page to itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        added = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
+def _wants_json(request: Request) -> bool:
+    asked = request.query_params.get("format")
+    accepts = request.headers.get("accept", "")
+    return asked == "json" or (asked is None and "application/json" in accepts and "text/html" not in accepts)
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, NoSuchPageError):
+        return HTTPStatus.NOT_FOUND
+    if isinstance(error, UnknownCallerError):
+        return HTTPStatus.UNAUTHORIZED
+    if isinstance(error, RefusedError | NotAdminError | WrongHostError):
+        return HTTPStatus.FORBIDDEN
+    return HTTPStatus.CONFLICT
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a small form. Raises PasserelleError for a large one."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _FORM_BYTES:
+            raise PasserelleError(f"This form is larger than {_FORM_BYTES} bytes: nothing was done.")
+    return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+
+
+async def _static(request: Request) -> Response:
+    """The page's own files, and plotly's script from its package: no file of another name."""
+    name = request.path_params["name"]
+    headers = {"Cache-Control": "max-age=31536000, immutable" if "v" in request.query_params else "no-cache"}
+    if name == _PLOTLY:
+        return Response(_plotly(), media_type="text/javascript", headers={**headers, "Content-Encoding": "gzip"})
+    if name not in {path.name for path in _STATIC.iterdir()}:
+        raise NoSuchPageError
+    path = _STATIC / name
+    return Response(path.read_bytes(), media_type=_TYPES[path.suffix], headers=headers)
+
+
+@lru_cache(maxsize=1)
+def _plotly() -> bytes:
+    """Plotly's script as its package has it, compressed once: 1.4 MB instead of 4.8."""
+    found = importlib.util.find_spec("plotly")
+    if found is None or found.origin is None:
+        raise NoSuchPageError("The charts need plotly: pip install 'passerelle[control]'.")
+    return gzip.compress((Path(found.origin).parent / "package_data" / _PLOTLY).read_bytes(), mtime=0)
+
+
+@lru_cache(maxsize=1)
+def _plotly_version() -> str:
+    return importlib.metadata.version("plotly")

@@ -1,0 +1,71 @@
+"""Guard: who may read the pages, and who may act. Reading is decided by the endpoint's own door.
+
+Reading is open on a loopback address as long as no token was made; else it needs a token that may read. Acting always
+needs an admin token. A browser keeps its token in a cookie that no script and no other site's page can use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from passerelle.clock import system_clock
+from passerelle.serving.door import Door, RefusedError
+from passerelle.serving.tokens import Scope, allows, read_tokens, tokens_path
+
+COOKIE = "passerelle_token"
+#: How long a browser keeps a token: a working day.
+COOKIE_S = 8 * 3600
+
+#: Sent with every answer. Styles may stand in the page because plotly writes its own there; scripts may not.
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        "connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class ForeignPageError(RefusedError):
+    """This was sent by a page of another site: nothing was done. Open the dashboard itself and try there."""
+
+
+class NotAdminError(RefusedError):
+    """This needs a token with the scope admin: passerelle token NAME --scope admin makes one."""
+
+
+class Guard:
+    """Decides on each request. Raises ServingError where other machines can reach ``host`` and there is no token."""
+
+    def __init__(self, state: Path, *, host: str) -> None:
+        self._path = tokens_path(state)
+        self._door = Door(self._path, host=host)
+
+    def check_read(self, headers: Mapping[str, str], cookie: str | None) -> None:
+        """Raise unless the pages may be read; new and revoked tokens count at once."""
+        self._door.refresh()
+        bearer = headers.get("authorization") or (f"Bearer {cookie}" if cookie else None)
+        self._door.check("read", authorization=bearer, host=headers.get("host"))
+
+    def may(self, secret: str | None, scope: Scope) -> bool:
+        """May the bearer of this token do it? On a loopback address too, and if no token was ever made: then nobody."""
+        return bool(secret) and allows(read_tokens(self._path), secret or "", scope, system_clock())
+
+    def check_origin(self, headers: Mapping[str, str]) -> None:
+        """Raise unless a form was sent by a page of this very dashboard."""
+        origin, host = headers.get("origin"), headers.get("host")
+        if not origin or not host or urlsplit(origin).netloc != host:
+            raise ForeignPageError
+
+    def check_act(self, headers: Mapping[str, str], cookie: str | None) -> None:
+        """Raise unless an action may be done."""
+        self.check_origin(headers)
+        kind, _, bearer = (headers.get("authorization") or "").partition(" ")
+        if not self.may(bearer if kind.lower() == "bearer" else cookie, "admin"):
+            raise NotAdminError

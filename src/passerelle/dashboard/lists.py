@@ -1,0 +1,218 @@
+"""The pages that list: what happened, what is wrong and was, what was delivered. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, datetime
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from passerelle.dashboard.pages import Entry, entry
+from passerelle.dashboard.reading import Seen
+from passerelle.dashboard.words import capital, counted, day, listed
+from passerelle.data.deliveries import Delivery
+from passerelle.data.quarantine import Report
+from passerelle.monitoring.alerts import Alert
+
+#: Entries of the timeline on one page.
+MOST = 150
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of entry, to filter by."""
+
+    name: str
+    count: int
+
+
+class Day(msgspec.Struct, frozen=True, kw_only=True):
+    """The entries of a day, newest first."""
+
+    day: date
+    entries: tuple[Entry, ...]
+
+
+class TimelinePage(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened."""
+
+    sentence: str
+    kinds: tuple[Kind, ...]
+    #: The kind that is shown alone; None: all.
+    kind: str | None
+    days: tuple[Day, ...]
+    #: How many older entries come before these; 0: none.
+    newest: int
+    older: int
+
+
+class DayLoss(msgspec.Struct, frozen=True, kw_only=True):
+    """What the champion lost on a day, mature."""
+
+    start: datetime
+    loss: float | None
+    #: What its own scores expected of that day; None for numbers, which expect nothing.
+    expected: float | None
+    #: What was usual on the days before; None until enough are known.
+    reference: float | None
+    rows: int
+    #: Is the day part of an alert?
+    alerting: bool
+
+
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
+    """The population stability index of one input, on the last day measured and over the last 28."""
+
+    name: str
+    last: float
+    most: float
+
+
+class AlertsPage(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong, and was."""
+
+    sentence: str
+    open: tuple[Alert, ...]
+    #: Closed ones, newest first.
+    past: tuple[Alert, ...]
+    losses: tuple[DayLoss, ...]
+    drift: tuple[Drift, ...]
+    #: The last day that drift was measured on.
+    drift_day: datetime | None
+
+
+class DataPage(msgspec.Struct, frozen=True, kw_only=True):
+    """What was delivered."""
+
+    sentence: str
+    #: Newest first.
+    deliveries: tuple[Delivery, ...]
+    inbox: str
+
+
+class QuarantinePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a delivery was put aside."""
+
+    sentence: str
+    report: Report
+
+
+def timeline_page(seen: Seen, *, kind: str | None, skip: int, now: datetime) -> TimelinePage:
+    """What happened, newest first: ``MOST`` entries after the ``skip`` newest, of one kind or of all."""
+    every = [entry(event, seen=seen) for event in reversed(seen.events)]
+    counts = Counter(one.kind for one in every)
+    wanted = [one for one in every if kind in (None, one.kind)]
+    shown = wanted[skip : skip + MOST]
+    if not every:
+        sentence = "Nothing has happened yet: put a delivery into the inbox and run passerelle ingest."
+    elif not wanted:
+        sentence = f"Nothing of the kind {kind!r} has happened."
+    else:
+        named = "thing" if kind is None else f"thing of the kind {kind!r}"
+        many = named.replace("thing", "things", 1)
+        have = "has" if len(wanted) == 1 else "have"
+        happened = f"{counted(len(wanted), named, many)} {have} happened since {day(wanted[-1].at, now=now)}"
+        sentence = f"{happened}, the last on {day(wanted[0].at, now=now)}."
+    return TimelinePage(
+        sentence=sentence,
+        kinds=tuple(Kind(name=name, count=count) for name, count in sorted(counts.items())),
+        kind=kind,
+        days=tuple(Day(day=at, entries=tuple(some)) for at, some in groupby(shown, key=lambda one: one.at.date())),
+        newest=skip,
+        older=max(len(wanted) - skip - MOST, 0),
+    )
+
+
+def alerts_page(seen: Seen, *, now: datetime) -> AlertsPage:
+    """What is open first, then what was, and the days behind it."""
+    newest = sorted(seen.alerts, key=lambda alert: alert.opened_at, reverse=True)
+    still = tuple(alert for alert in newest if alert.closed_at is None)
+    past = tuple(alert for alert in newest if alert.closed_at is not None)
+    drift_day, drift = _drift(seen)
+    return AlertsPage(
+        sentence=_alerts_sentence(still, past, now=now),
+        open=still,
+        past=past,
+        losses=losses(seen),
+        drift=drift,
+        drift_day=drift_day,
+    )
+
+
+def losses(seen: Seen) -> tuple[DayLoss, ...]:
+    """The champion's mature loss, day by day."""
+    spans = [
+        (alert.first_day, alert.last_day or alert.first_day)
+        for alert in seen.alerts
+        if alert.first_day is not None and alert.watch == "performance"
+    ]
+    return tuple(
+        DayLoss(
+            start=window.start,
+            loss=_number(window.value.get("loss")),
+            expected=_number(window.value.get("expected")),
+            reference=_number(window.value.get("reference")),
+            rows=int(window.value.get("rows") or 0),
+            alerting=any(first <= window.start <= last for first, last in spans if last is not None),
+        )
+        for window in seen.windows.get("performance", ())
+    )
+
+
+def data_page(seen: Seen, *, now: datetime) -> DataPage:
+    """What was delivered, newest first."""
+    accepted = [one for one in seen.deliveries if one.status == "accepted"]
+    aside = [one for one in seen.deliveries if one.status == "quarantined"]
+    inbox = seen.project.data.inbox
+    if not seen.deliveries:
+        sentence = f"Nothing has been delivered yet: put files into {inbox}/ and run passerelle ingest."
+    else:
+        parts = [f"{counted(len(accepted), 'delivery', 'deliveries')} accepted"]
+        if accepted:
+            parts[0] += f", the last on {day(accepted[-1].at, now=now)}"
+        put_aside = f"{len(aside)} put aside" if aside else "none put aside"
+        parts.append(put_aside + (f", the last on {day(aside[-1].at, now=now)}" if aside else ""))
+        sentence = capital("; ".join(parts)) + "."
+    return DataPage(sentence=sentence, deliveries=tuple(reversed(seen.deliveries)), inbox=inbox)
+
+
+def quarantine_page(report: Report) -> QuarantinePage:
+    """Why a delivery was put aside, problem by problem."""
+    problems = counted(len(report.problems), "problem")
+    was = "was" if len(report.files) == 1 else "were"
+    sentence = f"{listed(list(report.files))} {was} put aside, whole, with {problems}: nothing of it was added."
+    return QuarantinePage(sentence=sentence, report=report)
+
+
+def _alerts_sentence(still: Sequence[Alert], past: Sequence[Alert], *, now: datetime) -> str:
+    if still:
+        first = min(still, key=lambda alert: alert.opened_at)
+        are = "alert is" if len(still) == 1 else "alerts are"
+        sentence = f"{len(still)} {are} open, the oldest since {day(first.opened_at, now=now)}"
+        return sentence + (f"; {counted(len(past), 'other has', 'others have')} closed." if past else ".")
+    if past:
+        last = max(alert.closed_at for alert in past if alert.closed_at is not None)
+        have = "alert has" if len(past) == 1 else "alerts have"
+        return f"Nothing is wrong: {len(past)} {have} opened and closed, the last on {day(last, now=now)}."
+    return "Nothing is wrong, and nothing has been: no alert has opened."
+
+
+def _drift(seen: Seen) -> tuple[datetime | None, tuple[Drift, ...]]:
+    """The index of each input, largest first, where it was measured."""
+    windows = [one for one in seen.windows.get("input_drift", ()) if isinstance(one.value.get("stability"), dict)]
+    if not windows:
+        return None, ()
+    recent: list[dict[str, Any]] = [window.value["stability"] for window in windows[-28:]]
+    last = recent[-1]
+    found = [
+        Drift(name=name, last=float(value), most=max(float(one[name]) for one in recent if name in one))
+        for name, value in last.items()
+        if _number(value) is not None
+    ]
+    return windows[-1].start, tuple(sorted(found, key=lambda one: (-one.last, one.name)))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,151 @@
+"""The pages of trials: what the verdict is, how it came, block by block, and by which plan. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from passerelle.dashboard.pages import Waiting, path_page, progress
+from passerelle.dashboard.reading import Point, Seen
+from passerelle.dashboard.words import capital, counted, day, figure, minute, places
+from passerelle.trial.verdict import Block, Kind, Plan, Record, Verdict
+from passerelle.trial.words import LOSSES
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """A trial in the list of all."""
+
+    id: str
+    challenger: int
+    champion: int
+    mode: str
+    started_at: datetime
+    ended_at: datetime | None
+    #: Days with evidence.
+    days: int
+    #: The verdict; None while it runs, or if it was ended without one.
+    kind: Kind | None
+    status: str
+
+
+class TrialPage(msgspec.Struct, frozen=True, kw_only=True):
+    """One trial."""
+
+    sentence: str
+    #: The verdict's own sentence, with the figures, without its first word; None before the first block.
+    verdict: str | None
+    kind: Kind | None
+    #: None where nothing has been tried: the sentence says the next command.
+    record: Record | None
+    #: The plan, for people: name → value.
+    plan: dict[str, str]
+    #: Decimal places of differences: two digits of the margin.
+    decimals: int
+    #: What the trial said after each block.
+    points: tuple[Point, ...]
+    blocks: tuple[Block, ...]
+    #: All trials, newest first.
+    past: tuple[Past, ...]
+    waiting: Waiting
+
+
+def trial_page(
+    seen: Seen, record: Record | None, said: Verdict | None, points: Sequence[Point], *, now: datetime
+) -> TrialPage:
+    """A trial's page, with what it says now; without a record, the page says how to begin one."""
+    past = tuple(_past(seen, one) for one in reversed(seen.trials))
+    if record is None:
+        return TrialPage(
+            sentence="Nothing has been tried yet: the loop tries each new version beside the champion.",
+            verdict=None,
+            kind=None,
+            record=None,
+            plan={},
+            decimals=4,
+            points=(),
+            blocks=(),
+            past=past,
+            waiting=Waiting(),
+        )
+    blocks = seen.blocks.get(record.plan.id, ())
+    waiting = path_page(seen, now=now).waiting
+    return TrialPage(
+        sentence=_sentence(seen, record, now=now),
+        verdict=None if said is None else capital(said.sentence.removeprefix(f"{said.kind.replace('_', ' ')}: ")),
+        kind=None if said is None else said.kind,
+        record=record,
+        plan=_plan(record.plan, now=now),
+        decimals=places(record.plan.margin),
+        points=tuple(points),
+        blocks=blocks,
+        past=past,
+        waiting=waiting if record.plan.id in (waiting.decided, waiting.running) else Waiting(),
+    )
+
+
+def _sentence(seen: Seen, record: Record, *, now: datetime) -> str:
+    """Is the challenger really no worse? In one sentence."""
+    plan, verdict = record.plan, record.verdict
+    pair = f"version {plan.challenger} against version {plan.champion}"
+    days = _days(seen, record)
+    if record.status == "running":
+        how_far = progress(record, seen.blocks.get(plan.id, ()))
+        return f"Version {plan.challenger} is being tried against version {plan.champion}: {how_far}, undecided."
+    told = {
+        "PROMOTE": f"version {plan.challenger} is no worse than version {plan.champion}: promoted",
+        "ROLL_BACK": f"version {plan.challenger} is worse than version {plan.champion}: rolled back",
+        "INCONCLUSIVE": f"{pair} stayed undecided",
+        "INVALID": f"the trial of {pair} is not valid",
+        "KEEP_GOING": f"{pair} was ended before a verdict",
+    }
+    sentence = told[verdict.kind if verdict else "KEEP_GOING"]
+    if record.status == "decided" and verdict is not None:
+        sentence = sentence.replace(": promoted", "").replace(": rolled back", "")
+        sentence += f": {verdict.kind} waits to be " + (
+            "executed" if seen.project.loop.approval == "automatic" else "approved"
+        )
+    ended = record.ended_at or record.decided_at
+    when = f" on {day(ended, now=now)}" if ended else ""
+    return capital(f"{sentence}{when}, after {counted(days, 'day')} of evidence.")
+
+
+def _days(seen: Seen, record: Record) -> int:
+    return sum(1 for block in seen.blocks.get(record.plan.id, ()) if block.rows)
+
+
+def _how(plan: Plan) -> str:
+    return "shadow, on the same events" if plan.mode == "shadow" else f"a split of {plan.share:.0%} of the units"
+
+
+def _plan(plan: Plan, *, now: datetime) -> dict[str, str]:
+    unit = "a day's mean" if plan.unit == "day" else "a row"
+    return {
+        "Tried by": _how(plan),
+        "Compared": f"{LOSSES[plan.loss]} per event" + (f", capped at {figure(plan.cap)}" if plan.cap else ""),
+        "Accepted worsening": f"{figure(plan.margin)} (the margin)",
+        "Champion's loss": f"{figure(plan.reference)}, {plan.reference_source}",
+        "Unit of evidence": unit,
+        "First verdict": f"after {counted(plan.min_days, 'day')}",
+        "Given up": f"after {counted(plan.max_days, 'day')}",
+        "Chance of a wrong promotion": f"{plan.alpha:.0%} at most",
+        "Rolled back": f"if proven worse than {figure(plan.rollback_above)}",
+        "Truth": f"the outcome in force {figure(plan.horizon_hours)} h after the event",
+        "Started": minute(plan.started_at, now=now),
+        "Trial": plan.id,
+    }
+
+
+def _past(seen: Seen, record: Record) -> Past:
+    return Past(
+        id=record.plan.id,
+        challenger=record.plan.challenger,
+        champion=record.plan.champion,
+        mode=record.plan.mode,
+        started_at=record.plan.started_at,
+        ended_at=record.ended_at,
+        days=_days(seen, record),
+        kind=record.verdict.kind if record.verdict else None,
+        status=record.status,
+    )

@@ -1,0 +1,63 @@
+"""A dashboard that answers on a port of this machine, and a browser to look at it with."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import uvicorn
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from passerelle.dashboard.app import make_app
+from passerelle.project.settings import Project
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+#: Every page there is, by a short name.
+PAGES = {
+    "now": "/",
+    "timeline": "/timeline",
+    "versions": "/versions",
+    "trial": "/trial",
+    "alerts": "/alerts",
+    "data": "/data",
+    "token": "/token",
+}
+
+
+@contextmanager
+def showing(project: Project, *, now: datetime) -> Iterator[str]:
+    """The address of a project's dashboard, at a moment."""
+    settings = uvicorn.Config(
+        make_app(project, clock=lambda: now), port=0, lifespan="off", ws="none", log_config=None, access_log=False
+    )
+    server = uvicorn.Server(settings)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """Chromium, without a window."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def drawn(page: Page) -> None:
+    """Wait until every chart of the page is drawn."""
+    page.wait_for_function("[...document.querySelectorAll('[data-figure]')].every((one) => one.dataset.drawn)")

@@ -82,15 +82,17 @@ def paired(
     promote = log_course(values, sizes, margin)
     rollback = log_course(-values, sizes, -rollback_above)
     promoted_at, rolled_back_at = _first(promote >= needed), _first(rollback >= needed)
-    upper = _running(values, sizes, needed, start=high, known=(margin, promoted_at))
-    lower = -_running(-values, sizes, needed, start=-low, known=(-rollback_above, rolled_back_at))
+
+    def find_bounds() -> tuple[NDArray[Any], NDArray[Any]]:
+        upper = _running(values, sizes, needed, start=high, known=(margin, promoted_at))
+        return -_running(-values, sizes, needed, start=-low, known=(-rollback_above, rolled_back_at)), upper
+
     return Course(
         promoted_at=promoted_at,
         rolled_back_at=rolled_back_at,
-        lower=lower,
-        upper=upper,
         promote_evidence=evidence(float(promote.max(initial=0.0))),
         rollback_evidence=evidence(float(rollback.max(initial=0.0))),
+        find_bounds=find_bounds,
     )
 
 

@@ -108,10 +108,9 @@ def blocks(
     return Course(
         promoted_at=_first(upper <= margin),
         rolled_back_at=_first(lower >= rollback_above),
-        lower=lower,
-        upper=upper,
         promote_evidence=_evidence(margin - means, errors),
         rollback_evidence=_evidence(means - rollback_above, errors),
+        find_bounds=lambda: (lower, upper),
     )
 
 

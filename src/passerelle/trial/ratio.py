@@ -42,7 +42,7 @@ def ratio(arms: ArrayLike, *, share: float, alpha: float) -> int | None:
     ``arms`` says of each unit, in the order in which they came, whether it went to the challenger (1) or not (0).
 
     >>> ratio([0, 1] * 5000, share=0.5, alpha=0.001), ratio([1] * 500, share=0.5, alpha=0.001)
-    (None, 130)
+    (None, 126)
     """
     challenger = np.cumsum(np.asarray(arms, dtype=np.float64))
     champion = np.arange(1, len(challenger) + 1) - challenger

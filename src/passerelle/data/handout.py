@@ -23,7 +23,7 @@ from passerelle.errors import DataError, SettingsError
 from passerelle.project.settings import Project
 from passerelle.schema import Columns, Schema, encode_columns, take
 
-__all__ = ["Handout", "write_handout"]
+__all__ = ["Handout", "count_mature", "write_handout"]
 
 _PLACE = "__place__"
 
@@ -74,6 +74,18 @@ def write_handout(
         draft.replace(holdout)
     _write(folder / HANDOUT, handout, content)
     return handout
+
+
+def count_mature(project: Project, snapshot: Snapshot, *, now: datetime) -> int:
+    """How many rows a run on this snapshot would be given now, held-out ones included; 0 if none are mature.
+
+    Raises SettingsError if contract.toml does not fit the accepted rows.
+    """
+    try:
+        rows, _, _ = _joined(project, snapshot, load_contract(project), now=now)
+        return int(_mature(rows, project, now)[0].num_rows)
+    except DataError:
+        return 0
 
 
 def _joined(

@@ -8,6 +8,7 @@ the transaction, reads their rows in the tables, puts the tables on the disk aga
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import groupby
@@ -40,6 +41,7 @@ from passerelle.ledger.tables import (
 _COMMIT_ROWS = 250_000
 #: With more files than this in a table, small ones are joined.
 _MANY_FILES = 100
+_LOOK_AGAIN_S = 0.02
 
 
 class Compaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +93,24 @@ def seal_the_dead(storage: Storage) -> None:
         except LedgerError:
             continue
         claimed.release()
+
+
+def seal_the_living(storage: LocalStorage, *, wait_s: float = 1.0) -> bool:
+    """Have every open segment sealed: the dead writers' by us, the living ones' by themselves; did all of them?
+
+    Living writers look ten times a second whether they are asked; one that does not answer within ``wait_s`` seconds
+    is left alone: it seals by age. What they record meanwhile goes into new segments, which are not waited for.
+    """
+    seal_the_dead(storage)
+    asked = {name for name in storage.names() if not name.sealed}
+    for name in asked:
+        storage.ask_to_seal(name)
+    until_s = time.monotonic() + wait_s
+    while asked & set(storage.names()):
+        if time.monotonic() >= until_s:
+            return False
+        time.sleep(_LOOK_AGAIN_S)
+    return True
 
 
 def settled(names: Iterable[SegmentName]) -> Iterator[SegmentName]:

@@ -7,7 +7,6 @@ read again.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import duckdb
@@ -16,7 +15,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from passerelle.errors import LedgerError
-from passerelle.ledger.compaction import compact_alone, seal_the_dead
+from passerelle.ledger.compaction import compact_alone, seal_the_living
 from passerelle.ledger.privacy import GIVEN, hash_value
 from passerelle.ledger.records import Outcome, Record
 from passerelle.ledger.segments import HEADER_BYTES, read_frame
@@ -70,7 +69,7 @@ def forget(folder: Path, unit: str, *, unit_column: str | None, salt: str) -> Fo
     storage = LocalStorage(folder)
     with alone(folder):
         try:
-            _seal_all(storage)
+            seal_the_living(storage, wait_s=_SEAL_S)
             compact_alone(folder, storage, now=None)
             predictions, ids = _erase_predictions(folder, marks)
             outcomes = _erase_outcomes(folder, ids | marks)
@@ -83,17 +82,6 @@ def forget(folder: Path, unit: str, *, unit_column: str | None, salt: str) -> Fo
         return Forgetting(
             predictions=predictions, outcomes=outcomes, damaged=damaged, remains=_remaining(storage, trace)
         )
-
-
-def _seal_all(storage: LocalStorage) -> None:
-    """Have every open segment sealed: the dead writers' by us, the living ones' by themselves, if they answer."""
-    seal_the_dead(storage)
-    asked = {name for name in storage.names() if not name.sealed}
-    for name in asked:
-        storage.ask_to_seal(name)
-    until_s = time.monotonic() + _SEAL_S
-    while asked & set(storage.names()) and time.monotonic() < until_s:
-        time.sleep(0.05)
 
 
 def _erase_predictions(folder: Path, marks: set[str]) -> tuple[int, set[str]]:

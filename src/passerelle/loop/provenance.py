@@ -27,17 +27,33 @@ def run_key(project: Project, taken: Snapshot, notes: Sequence[str]) -> str:
 
     ``notes`` are the handout's, which count what is not mature yet: the same snapshot gives more rows tomorrow.
     """
-    contract = contract_path(project)
+    notebook, modules, contract = _files(project)
     parts = (
-        file_digest(project.root / project.notebook.path),
-        {str(path.relative_to(project.root)): file_digest(path) for path in _modules(project.root)},
-        file_digest(contract) if contract.exists() else None,
+        notebook,
+        modules,
+        contract,
         _packages(notebook_python(project)),
         (project.notebook, project.task, project.data, project.privacy, project.costs),
         taken.tables,
         notes,
     )
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:20]
+
+
+def code_digest(project: Project) -> str:
+    """The same for the same notebook, code beside it, settings and contract: what a person changes. Quick."""
+    parts = (*_files(project), project.notebook, project.task, project.data, project.privacy, project.costs)
+    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:20]
+
+
+def _files(project: Project) -> tuple[str, dict[str, str], str | None]:
+    """The digests of the notebook, of the modules beside it, and of contract.toml."""
+    contract = contract_path(project)
+    return (
+        file_digest(project.root / project.notebook.path),
+        {str(path.relative_to(project.root)): file_digest(path) for path in _modules(project.root)},
+        file_digest(contract) if contract.exists() else None,
+    )
 
 
 def file_digest(path: Path) -> str:

@@ -17,10 +17,13 @@ from passerelle.loop.checking import refuse_unknown_columns
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry
 from passerelle.state.database import open_state
+from passerelle.state.lease import lease
 from passerelle.state.timeline import Event, events, record
 
 #: The environment whose live version is the champion.
 PRODUCTION = "production"
+
+_WAIT_S = 60.0
 
 
 def revisions(project: Project, environment: str) -> Revisions:
@@ -37,15 +40,23 @@ def deploy(
     share: float = 1.0,
     shadow: bool = False,
     reason: str | None = None,
+    salt: str | None = None,
+    trial: str | None = None,
+    after: int | None = None,
     now: datetime,
 ) -> Deployment:
     """Make a version answer in an environment: alone, for a share of the units beside the one that answers, or shadow.
 
-    If the current revision already says the same (variants, settings and trusted keys) it is returned, and nothing is
-    changed. Raises DeploymentError if somebody made a revision in between, RegistryError if there is no such version.
+    If the current revision already says the same (variants, settings, trial and trusted keys) it is returned, and
+    nothing is changed. ``salt`` is for the first revision only: those that follow keep it. ``trial`` is the trial that
+    the revision begins. ``after`` is the revision that the caller has seen (0: none); else it is looked up here. Raises
+    DeploymentError if somebody made a revision in between, RegistryError if there is no such version.
     """
     place = revisions(project, environment)
     current = place.current()
+    number = current.revision if current else 0
+    if after is not None and number != after:
+        raise DeploymentError(f"revision {number} was made while you were deciding on {after}: look at it, try again.")
     refuse_unknown_columns(project)
     found = registry.get(version)
     verified = verify(found.path, digest=found.digest, trusted_keys=trusted(project.state))
@@ -55,7 +66,24 @@ def deploy(
     variants = _beside(current, variant, share=share, shadow=shadow)
     how = "as a shadow" if shadow else "" if share == 1 else f"for {share:.0%} of the units"
     sentence = " ".join(f"version {version} {how}".split())
-    return _put(project, place, current, variants, environment=environment, reason=reason or sentence, now=now)
+    return _put(
+        project,
+        place,
+        current,
+        variants,
+        environment=environment,
+        reason=reason or sentence,
+        salt=salt,
+        trial=trial,
+        now=now,
+    )
+
+
+def champion_of(deployment: Deployment) -> Variant:
+    """The variant that the others stand beside: in a trial the first, else the one with the largest share."""
+    if deployment.trial is not None:
+        return deployment.live[0]
+    return max(deployment.live, key=lambda one: (one.weight, -one.version))
 
 
 def roll_back(
@@ -91,6 +119,11 @@ def reconcile(project: Project, registry: Registry) -> None:
 
     A revision is the truth the moment it is there; whoever made it may have died before telling anybody.
     """
+    with lease(project.state, "reconcile", wait_s=_WAIT_S):
+        _reconcile(project, registry)
+
+
+def _reconcile(project: Project, registry: Registry) -> None:
     engine = open_state(project.state)
     told = {(event.subject, event.details.get("revision")) for event in events(engine, kind="deployment")}
     for folder in sorted((project.state / "deployments").glob("*")):
@@ -113,7 +146,8 @@ def reconcile(project: Project, registry: Registry) -> None:
     current = revisions(project, PRODUCTION).current()
     if current is None:
         return
-    live = sorted(current.live, key=lambda variant: (-variant.weight, variant.version))
+    champion = champion_of(current)
+    live = sorted(current.live, key=lambda one: (one is not champion, -one.weight, one.version))
     known = {version.number for version in registry.versions()}
     if not {variant.version for variant in current.variants} <= known:
         return  # the registry was begun anew: what answers has no number in it to point at
@@ -136,7 +170,7 @@ def _beside(current: Deployment | None, variant: Variant, *, share: float, shado
         return (variant,)
     if current is None:
         raise DeploymentError("nothing answers here yet: deploy a version alone first, then another beside it.")
-    champion = max(current.live, key=lambda one: (one.weight, -one.version))
+    champion = champion_of(current)
     if champion.version == variant.version:
         raise DeploymentError(
             f"version {variant.version} is the champion here: name another to put beside it, or passerelle deploy "
@@ -174,6 +208,8 @@ def _put(
     environment: str,
     reason: str,
     now: datetime,
+    salt: str | None = None,
+    trial: str | None = None,
     rolls_back_to: int | None = None,
 ) -> Deployment:
     number = current.revision + 1 if current else 1
@@ -182,8 +218,9 @@ def _put(
         environment=environment,
         revision=number,
         variants=variants,
-        salt=current.salt if current else secrets.token_hex(16),
+        salt=current.salt if current else salt or secrets.token_hex(16),
         trusted_keys=trusted(project.state),
+        trial=trial,
         ledger=project.serving.ledger,
         unit=project.task.unit,
         time=project.task.time,

@@ -22,14 +22,14 @@ from passerelle.bundle.opening import open_scorer
 from passerelle.bundle.parity import Parity, compare, require
 from passerelle.bundle.profile import profile
 from passerelle.bundle.seal import Bundle, seal
-from passerelle.data.handout import write_handout
+from passerelle.data.handout import count_mature, write_handout
 from passerelle.data.table import snapshot
 from passerelle.errors import GateError, PasserelleError, SubmissionError
 from passerelle.loop.checking import refuse_unknown_columns
 from passerelle.loop.forms import write_form
 from passerelle.loop.gate import GateResult
 from passerelle.loop.judging import Tables, measure, pass_gate
-from passerelle.loop.provenance import code_version, file_digest, run_key
+from passerelle.loop.provenance import code_digest, code_version, file_digest, run_key
 from passerelle.loop.report import write_page
 from passerelle.loop.rollout import reconcile
 from passerelle.notebook.run import run_notebook
@@ -49,7 +49,7 @@ from passerelle.schema import TOLERANCE, decode_columns
 from passerelle.state import runs
 from passerelle.state.database import open_state
 from passerelle.state.lease import lease
-from passerelle.state.timeline import Event, record
+from passerelle.state.timeline import Event, record_once
 
 #: The exit code of what a check refused.
 REFUSED = GateError.exit_code
@@ -101,8 +101,13 @@ def train(
     on_step: Callable[[int, int, str], None] | None = None,
     again: bool = False,
     key: Ed25519PrivateKey | None = None,
+    force_gate: bool = False,
+    cause: str | None = None,
 ) -> Training:
     """Make a version of the project's notebook and its accepted data, signed with ``key`` (the user's own by default).
+
+    ``force_gate`` is a switch of tests: what the gate refuses is made all the same, and says so. ``cause`` is kept with
+    the run: which training of the loop it is of.
 
     Raises NotebookError if a cell fails, SubmissionError if what it submitted cannot be served, ParityError if serving
     does not reproduce it, GateError if it is plainly worse than the champion; no version is made then, and the run's
@@ -118,27 +123,47 @@ def train(
         shutil.rmtree(draft, ignore_errors=True)
         handout = write_handout(project, taken, now=now, folder=draft, holdout=holdout_path(project, draft.name))
         run = run_key(project, taken, handout.notes) + (f"-{now:%Y%m%dT%H%M%S%f}" if again else "")
+        details = {
+            "snapshot": taken.tables,
+            "code": code_digest(project),
+            "outcomes": count_mature(project, taken, now=now),
+            "cause": cause,
+        }
         found = registry.find(run)
         if found is not None:
+            left = runs.get(engine, run)
+            if left is not None and left.status != "sealed":  # an attempt died after it had registered
+                details |= {"version": found.number}
+                runs.finish(engine, run, at=now, status="sealed", details=details)
+                reconcile(project, registry)
             return Training(version=found.number, digest=found.digest, run=run, made=False, metrics=found.metrics)
         folder = draft.with_name(run)
         shutil.rmtree(folder, ignore_errors=True)  # what an earlier, killed attempt left
         draft.rename(folder)
         holdout_path(project, draft.name).replace(holdout_path(project, run))
         runs.begin(engine, run, at=now)
-        record(engine, Event(at=now, kind="run", subject=run, sentence=f"the notebook runs on {_shown(taken.tables)}"))
+        begun = f"the notebook runs on {_shown(taken.tables)}"
+        record_once(engine, Event(at=now, kind="run", subject=run, sentence=begun))
         try:
             training = _train(
-                project, registry, handout, run=run, now=now, on_step=on_step, key=signing_key(project, key)
+                project,
+                registry,
+                handout,
+                run=run,
+                now=now,
+                on_step=on_step,
+                key=signing_key(project, key),
+                force_gate=force_gate,
             )
         except BaseException as error:
             refused = isinstance(error, PasserelleError) and error.exit_code == REFUSED
             status: runs.Status = "refused" if refused else "failed"
-            runs.finish(engine, run, at=now, status=status, details={"reason": str(error) or repr(error)})
+            reason = {"reason": str(error) or repr(error)}
+            runs.finish(engine, run, at=now, status=status, details=details | reason)
             sentence = f"no version was made: {error or type(error).__name__}"
-            record(engine, Event(at=now, kind="run", subject=run, sentence=sentence))
+            record_once(engine, Event(at=now, kind="run", subject=run, sentence=sentence))
             raise
-        runs.finish(engine, run, at=now, status="sealed", details={"version": training.version})
+        runs.finish(engine, run, at=now, status="sealed", details=details | {"version": training.version})
         reconcile(project, registry)
         return training
 
@@ -164,6 +189,7 @@ def _train(
     now: datetime,
     on_step: Callable[[int, int, str], None] | None,
     key: Ed25519PrivateKey,
+    force_gate: bool,
 ) -> Training:
     folder = project.state / "runs" / run
     kept = holdout_path(project, run)
@@ -202,6 +228,11 @@ def _train(
         require(parity, tolerance=TOLERANCE)
         learnt = decode_columns((folder / HANDOUT / f"{handout.main}.msgpack").read_bytes())[project.task.target]
         gate = pass_gate(project, registry, metrics, tables, learnt=learnt, classes=submitted.classes)
+        forced = force_gate and not gate.passed
+        if forced:
+            told = f"{gate.sentence} The version was made all the same: force_gate, a switch of tests, was set."
+            gate = msgspec.structs.replace(gate, sentence=told)
+            record_once(open_state(project.state), Event(at=now, kind="gate", subject=run, sentence=told))
         report = folder / "report.html"
         packages = f"{len(submitted.packages)} packages, {submitted.platform}"
         origin = {
@@ -213,13 +244,25 @@ def _train(
             "bundle": bundle.digest,
             "forms": forms,
         }
-        _write_report(report, project, submitted, handout, gate=gate, parity=parity, metrics=metrics, origin=origin)
-        if not gate.passed:
+        _write_report(
+            report,
+            project,
+            submitted,
+            handout,
+            gate=gate,
+            forced=forced,
+            parity=parity,
+            metrics=metrics,
+            origin=origin,
+        )
+        if not gate.passed and not forced:
             raise GateError(f"{gate.sentence} No version was made; see {report}.")
     except PasserelleError:
         shutil.rmtree(bundle.path)  # it was signed to be tried; what was refused does not stay signed
         raise
-    version = registry.register(bundle, key=run, tags={"run": run}, metrics=metrics)
+    version = registry.register(
+        bundle, key=run, tags={"run": run} | ({"gate": "forced"} if forced else {}), metrics=metrics
+    )
     return Training(
         version=version.number,
         digest=bundle.digest,
@@ -251,16 +294,18 @@ def _write_report(
     handout: Handout,
     *,
     gate: GateResult,
+    forced: bool,
     parity: Parity,
     metrics: dict[str, float],
     origin: dict[str, str],
 ) -> None:
     """report.html for people and report.json for programs, beside the executed notebook."""
+    made = ", and made all the same" if forced else ""
     write_page(
         path,
         "run.html",
         title=f"{project.name}: a run and its gate",
-        heading="The candidate passed the gate" if gate.passed else "The candidate was refused at the gate",
+        heading="The candidate passed the gate" if gate.passed else f"The candidate was refused at the gate{made}",
         project=project.name,
         run=path.parent.name,
         passed=gate.passed,
@@ -272,7 +317,14 @@ def _write_report(
         columns=submitted.schema.columns,
         notes=handout.notes,
     )
-    report = {"gate": gate, "parity": parity, "metrics": metrics, "proofs": submitted.proofs, "origin": origin}
+    report = {
+        "gate": gate,
+        "forced": forced,
+        "parity": parity,
+        "metrics": metrics,
+        "proofs": submitted.proofs,
+        "origin": origin,
+    }
     path.with_suffix(".json").write_bytes(msgspec.json.encode(report))
 
 

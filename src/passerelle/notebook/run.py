@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ import msgspec
 import nbformat
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import ensure_event_loop
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
@@ -163,7 +166,7 @@ def _execute(
             interrupt_on_timeout=False,
             resources={"metadata": {"path": str((project.root / project.notebook.path).parent)}},
         )
-        with client.setup_kernel(env=environment, cleanup_kc=True):
+        with _own_loop(), client.setup_kernel(env=environment, cleanup_kc=True):
             _cells(client, node, folder, on_cell)
             if not (folder / SUBMISSION / "submission.json").is_file():
                 raise _Failure(
@@ -178,6 +181,18 @@ def _execute(
                 asked = {name: values for name, values in held.items() if name != project.task.target}
                 (folder / HANDOUT / HOLDOUT).write_bytes(encode_columns(asked))
                 _answer_holdout(client, node, folder)
+
+
+@contextmanager
+def _own_loop() -> Iterator[None]:
+    """Close the event loop that nbclient leaves open in this thread; one that runs already is somebody else's."""
+    try:
+        yield
+    finally:
+        loop = ensure_event_loop()
+        if not loop.is_running():
+            loop.close()
+            asyncio.set_event_loop(None)
 
 
 def _cells(client: NotebookClient, node: Any, folder: Path, on_cell: OnCell | None) -> None:

@@ -37,6 +37,22 @@ def record(target: sa.Engine | sa.Connection, event: Event) -> None:
         connection.execute(timeline.insert().values(**row))
 
 
+def record_once(engine: sa.Engine, event: Event) -> None:
+    """Add an event, unless it is what was said last of its kind and subject: a step that is taken again says nothing.
+
+    The moment is not compared.
+    """
+    last = (
+        sa.select(timeline.c.sentence)
+        .where(timeline.c.kind == event.kind, timeline.c.subject == event.subject)
+        .order_by(timeline.c.id.desc())
+        .limit(1)
+    )
+    with writing(engine) as connection:
+        if connection.execute(last).scalar_one_or_none() != event.sentence:
+            record(connection, event)
+
+
 def events(engine: sa.Engine, *, kind: str | None = None, limit: int | None = None) -> list[Event]:
     """The events in the order of their time, oldest first; with ``limit``, only the newest so many."""
     query = sa.select(timeline).order_by(timeline.c.at.desc(), timeline.c.id.desc()).limit(limit)

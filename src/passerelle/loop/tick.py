@@ -1,0 +1,209 @@
+"""Tick: the steps that the loop takes at each look, in their order; each may be cut anywhere and taken again.
+
+What a step finds made it does not make again, so none needs to know whether an earlier attempt was cut. An error that
+was foreseen ends the step, not the tick: it is told once, and the step is taken again at the next tick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+import msgspec
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from passerelle.data.handout import count_mature
+from passerelle.data.landing import inbox, ingest
+from passerelle.data.table import snapshot
+from passerelle.errors import (
+    BundleError,
+    DataError,
+    GateError,
+    NotebookError,
+    ParityError,
+    PasserelleError,
+    SchemaError,
+    ScoringError,
+    SettingsError,
+    SubmissionError,
+)
+from passerelle.ledger.compaction import compact, seal_the_living
+from passerelle.ledger.storage import LocalStorage, ledger_folder
+from passerelle.loop.decide import Decision, should_retrain
+from passerelle.loop.gaps import fill_gaps
+from passerelle.loop.provenance import code_digest, run_key
+from passerelle.loop.train import registry_of, train
+from passerelle.loop.trying import advance, begin
+from passerelle.monitoring.alerts import find_alerts
+from passerelle.monitoring.channels import deliver
+from passerelle.monitoring.watching import watch
+from passerelle.project.settings import Project
+from passerelle.state import runs
+from passerelle.state.database import open_state
+from passerelle.state.timeline import Event, record_once
+from passerelle.trial import trials
+
+#: Alerts of these say that the model may not fit the world any more.
+_STALE = ("performance", "score_drift", "input_drift")
+#: What the same data and code would come to again.
+_LASTING = (
+    BundleError,
+    DataError,
+    GateError,
+    NotebookError,
+    ParityError,
+    SchemaError,
+    ScoringError,
+    SettingsError,
+    SubmissionError,
+)
+
+
+class Tried(msgspec.Struct, frozen=True, kw_only=True):
+    """The trial that was going on, and its verdict if it has one by now."""
+
+    trial: str | None = None
+    verdict: str | None = None
+
+
+class Trained(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a training of the loop."""
+
+    #: The moment of the tick that began it.
+    now: datetime
+    #: None: no version was made.
+    version: int | None = None
+    #: The trial that was begun with it; None for a version that answers at once, as the first does.
+    trial: str | None = None
+    #: Why no version was made, or why it is not tried.
+    problem: str | None = None
+
+
+def land(project: Project, *, now: datetime) -> tuple[str, ...]:
+    """1. Ingest what is new in the inbox: a sentence per delivery. A file that cannot be told is named, and waits."""
+    said = []
+    problem: DataError | None = None
+    for path in inbox(project):
+        try:
+            said += [one.sentence for one in ingest(project, [path], now=now)]
+        except DataError as error:
+            problem = problem or error
+    if problem is not None:
+        raise problem
+    return tuple(said)
+
+
+def gather(project: Project, environment: str, *, now: datetime) -> int:
+    """2. Ask the writers to seal what they hold, and move it into the ledger's tables; how many segments that were."""
+    folder = ledger_folder(project.state, environment)
+    if not folder.exists():
+        return 0
+    seal_the_living(LocalStorage(folder))
+    return compact(folder, now=now).segments
+
+
+def fill(project: Project, environment: str, *, now: datetime) -> int:
+    """3. Score what a shadow lacks of days that close now; how many scores that were."""
+    return fill_gaps(project, environment, now=now)
+
+
+def judge(project: Project, environment: str, *, now: datetime) -> Tried:
+    """4. Close the trial's blocks, judge, execute the verdict or ask a person."""
+    if trials.current(open_state(project.state), environment) is None:
+        return Tried()  # the registry takes long to open
+    found = advance(project, registry_of(project), environment=environment, now=now)
+    if found is None:
+        return Tried()
+    return Tried(trial=found.plan.id, verdict=None if found.verdict is None else found.verdict.kind)
+
+
+def look(project: Project, environment: str, *, now: datetime) -> tuple[str, ...]:
+    """5. Measure the windows that have closed, open and close alerts, send their messages; alerts that changed."""
+    changed = watch(project, environment, now=now)
+    deliver(project, now=now)
+    return tuple(one.id for one in changed)
+
+
+def decide(project: Project, environment: str, *, now: datetime) -> Decision:
+    """6. Retrain or not. Cheap where nothing was delivered since the newest run: no row is read then."""
+    taken = snapshot(project)
+    if not {project.data.main, project.data.outcomes} <= taken.tables.keys():
+        return Decision(retrain=False, reason="nothing to learn from has been delivered yet")
+    engine = open_state(project.state)
+    attempts = runs.all(engine)
+    sealed = [run for run in attempts if run.status == "sealed" and "snapshot" in run.details]
+    newest = sealed[-1] if sealed else None
+    if newest is not None and newest.details["snapshot"] == taken.tables:
+        return Decision(retrain=False, reason="nothing was delivered since the newest run")
+    latest = attempts[-1] if attempts else None
+    if latest is not None and latest.status in ("failed", "refused") and _same(latest, taken.tables, project):
+        reason = f"the newest run was of this very data and code, and came to nothing: {latest.details['reason']}"
+        return Decision(retrain=False, reason=reason)
+    alerts = [one.watch for one in find_alerts(engine, environment, open_only=True) if one.watch in _STALE]
+    return should_retrain(
+        learnt=None if newest is None else int(newest.details["outcomes"]),
+        mature=count_mature(project, taken, now=now),
+        share=project.loop.retrain_share,
+        last_attempt=None if latest is None else latest.started_at,
+        cooldown_hours=project.loop.cooldown_hours,
+        alerts=alerts,
+        now=now,
+    )
+
+
+def training_key(project: Project) -> str:
+    """What a training would be made of now: the snapshot, the code, the settings. The same is not tried twice."""
+    return run_key(project, snapshot(project), ())
+
+
+def _same(run: runs.Run, tables: dict[str, int], project: Project) -> bool:
+    return run.details.get("snapshot") == tables and run.details.get("code") == code_digest(project)
+
+
+def make(
+    project: Project,
+    id_: str,
+    *,
+    reason: str,
+    now: datetime,
+    force_gate: bool,
+    key: Ed25519PrivateKey | None,
+    on_step: Callable[[int, int, str], None] | None,
+) -> Trained:
+    """The run of a training: a version, or why there is none. What failed is not tried again by the same training.
+
+    Raises what may be over in a moment (another process trains, the disk is full): the training is begun anew then.
+    """
+    engine = open_state(project.state)
+    sentence = f"the model is trained again: {reason}"
+    record_once(engine, Event(at=now, kind="decision", subject=id_, sentence=sentence))
+    before = _run_of(engine, id_)
+    if before is not None and before.status in ("failed", "refused"):
+        return Trained(now=now, problem=before.details["reason"])
+    try:
+        training = train(project, now=now, key=key, on_step=on_step, force_gate=force_gate, cause=id_)
+    except _LASTING as error:
+        if _run_of(engine, id_) is None:  # train says it of a run that had begun
+            told = f"no version was made: {error}"
+            record_once(engine, Event(at=now, kind="run", subject=id_, sentence=told))
+        return Trained(now=now, problem=str(error))
+    return Trained(now=now, version=training.version)
+
+
+def begin_trial(project: Project, environment: str, made: Trained, *, salt: str | None, now: datetime) -> Trained:
+    """The trial of a version that was just made, or why there is none: a person may start it then."""
+    version = made.version
+    if version is None:
+        return made
+    try:
+        record = begin(project, registry_of(project), version, environment=environment, salt=salt, now=now)
+    except PasserelleError as error:
+        told = f"version {version} is not tried: {error}"
+        record_once(open_state(project.state), Event(at=now, kind="trial", subject=f"version {version}", sentence=told))
+        return msgspec.structs.replace(made, problem=told)
+    return msgspec.structs.replace(made, trial=None if record is None else record.plan.id)
+
+
+def _run_of(engine: sa.Engine, training: str) -> runs.Run | None:
+    return next((run for run in reversed(runs.all(engine)) if run.details.get("cause") == training), None)

@@ -1,0 +1,284 @@
+"""Workflows: ticks and trainings as short durable workflows, on DBOS over SQLite, ``<state>/loop.db``.
+
+One process at a time, which holds the lease "loop", launches DBOS; everybody else changes the state, and the next tick
+finds it. A tick is one workflow of six steps, a training another of two; none waits for anything in the world, and none
+knows of a moment but its argument. Ids are made of what a workflow is for, so that the same is found and not done
+again: a tick's of its moment, a training's of the snapshot and the code. What a killed process left undone is finished,
+from the step where it was, before anything new begins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+
+from passerelle.clock import Clock
+from passerelle.errors import PasserelleError
+from passerelle.loop import tick as steps
+from passerelle.loop.decide import Decision
+from passerelle.loop.rollout import PRODUCTION
+from passerelle.project.settings import FILE, Project, load_project
+from passerelle.state.database import open_state
+from passerelle.state.lease import lease
+from passerelle.state.timeline import Event, events, record_once
+
+DATABASE = "loop.db"
+#: The kind of the sentences that say which step fails, and that it works again.
+KIND = "loop"
+
+_UNFINISHED = ["PENDING", "ENQUEUED"]
+_FAILED = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+_LOOK_AGAIN_S = 0.1
+#: Under which a step that failed answers why.
+_PROBLEM = "problem"
+
+
+class Ticked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tick did."""
+
+    now: datetime
+    #: What became of each new delivery, a sentence each.
+    deliveries: tuple[str, ...] = ()
+    #: Segments of the ledger that were moved into its tables.
+    segments: int = 0
+    #: Shadow scores that were filled in.
+    filled: int = 0
+    #: The trial that was going on when the tick began, and its verdict, if it has one by now.
+    trial: str | None = None
+    verdict: str | None = None
+    #: Ids of the alerts that opened or closed.
+    alerts: tuple[str, ...] = ()
+    decision: Decision = Decision(retrain=False, reason="the step that decides failed")
+    #: What came of the training that the tick began, where it was waited for.
+    trained: steps.Trained | None = None
+    #: What went wrong, a sentence each; the next tick takes these steps again.
+    problems: tuple[str, ...] = ()
+
+
+class _Hands(msgspec.Struct, frozen=True, kw_only=True):
+    """What a workflow needs and no database keeps: of the process that is open."""
+
+    root: Path = Path()
+    key: Ed25519PrivateKey | None = None
+    on_step: Callable[[int, int, str], None] | None = None
+    clock: Clock | None = None
+    salt: str | None = None
+
+
+_hands = _Hands()
+
+
+class Loop:
+    """The loop of one environment, open; see open_loop. Its ticks come one after the other."""
+
+    def __init__(self, environment: str) -> None:
+        self._environment = environment
+        self._under_way = _unfinished("training")
+
+    def tick(self, now: datetime, *, force_gate: bool = False, wait: bool = True) -> Ticked:
+        """Take every step once, for this moment; a tick that was finished before is answered as it was.
+
+        The settings are read again. With ``wait``, a training that the tick finds due is waited for, and what came of
+        it is answered; without, it goes on in a thread of its own, and no other begins before it has ended.
+        ``force_gate`` is a switch of tests; see train.
+        """
+        if wait:
+            _wait_for(self._under_way)
+        self._under_way = [id_ for id_ in self._under_way if _status(id_) in _UNFINISHED]
+        found = _start(f"tick-{self._environment}-{now:%Y%m%dT%H%M%S}", _tick, self._environment, now.isoformat())
+        ticked = msgspec.convert(found.get_result(), Ticked)
+        if not ticked.decision.retrain:
+            return ticked
+        try:
+            return self._train(ticked, now, force_gate=force_gate, wait=wait)
+        except PasserelleError as error:
+            _tell("train", str(error), now)
+            return msgspec.structs.replace(ticked, problems=(*ticked.problems, f"train: {error}"))
+
+    def _train(self, ticked: Ticked, now: datetime, *, force_gate: bool, wait: bool) -> Ticked:
+        reason = ticked.decision.reason
+        if self._under_way:
+            return _not(ticked, f"{reason}; a training is under way")
+        key = steps.training_key(load_project(_hands.root / FILE)) + ("-forced" if force_gate else "")
+        id_ = f"train-{self._environment}-{key}"
+        made = DBOS.get_workflow_status(id_)
+        if made is not None and made.status == "SUCCESS" and _trained(made.output).now != now:
+            return _not(ticked, f"{reason}; this data and code were tried before: {_trained(made.output).problem}")
+        handle = _start(id_, _training, self._environment, id_, reason, now.isoformat(), force_gate)
+        if not wait:
+            self._under_way.append(handle.get_workflow_id())
+            return ticked
+        return msgspec.structs.replace(ticked, trained=_trained(handle.get_result()))
+
+
+@contextmanager
+def open_loop(
+    project: Project,
+    *,
+    environment: str = PRODUCTION,
+    key: Ed25519PrivateKey | None = None,
+    on_step: Callable[[int, int, str], None] | None = None,
+    clock: Clock | None = None,
+    salt: str | None = None,
+) -> Iterator[Loop]:
+    """The loop, until the block ends; ticks that a killed process left undone are finished first.
+
+    ``key`` signs what is trained (the user's own by default), ``on_step`` hears of each cell of a notebook, ``salt`` is
+    the first revision's. With a ``clock`` a trial begins when its training has ended, by that clock; without, training
+    stops the clock: at the tick's moment. Raises LeaseError if another process has it open.
+    """
+    global _hands  # noqa: PLW0603  (DBOS is one per process, and what its workflows need is beside it)
+    with lease(project.state, "loop"):
+        _hands = _Hands(root=project.root, key=key, on_step=on_step, clock=clock, salt=salt)
+        path = project.state / DATABASE
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")  # kept in the file: one flush per commit
+        # No name of the machine and no digest of the code: whoever opens the loop finishes what was cut.
+        config = DBOSConfig(
+            name="passerelle",
+            system_database_url=f"sqlite:///{path}",
+            application_version="1",
+            executor_id="loop",
+            log_level="CRITICAL",
+            enable_otlp=False,
+            serializer=DBOSPortableJSONSerializer(),  # JSON: nothing is unpickled
+        )
+        DBOS(config=config)
+        try:
+            DBOS.launch()
+            _wait_for(_unfinished("tick"))
+            yield Loop(environment)
+        finally:
+            DBOS.destroy()
+            _hands = _Hands()
+
+
+@DBOS.workflow(name="tick")
+def _tick(environment: str, now: str) -> dict[str, Any]:
+    """The steps of a tick, each recorded when it is done. Answers a Ticked, as JSON."""
+    at = datetime.fromisoformat(now)
+    try:
+        project = load_project(_hands.root / FILE)
+    except PasserelleError as error:
+        _tell("settings", str(error), at)
+        return _json(Ticked(now=at, problems=(f"settings: {error}",)))
+    problems: list[str] = []
+
+    done: dict[str, Any] = {"now": now}
+
+    def take(name: str, act: Callable[[], dict[str, Any]]) -> None:
+        answer: dict[str, Any] = DBOS.run_step({"name": name}, _attempt, name, act, at)
+        problem = answer.pop(_PROBLEM, None)
+        if problem is not None:
+            problems.append(f"{name}: {problem}")
+        done.update(answer)
+
+    take("ingest", lambda: {"deliveries": steps.land(project, now=at)})
+    take("compact", lambda: {"segments": steps.gather(project, environment, now=at)})
+    take("gaps", lambda: {"filled": steps.fill(project, environment, now=at)})
+    take("trial", lambda: msgspec.structs.asdict(steps.judge(project, environment, now=at)))
+    take("watch", lambda: {"alerts": steps.look(project, environment, now=at)})
+    take("decide", lambda: {"decision": steps.decide(project, environment, now=at)})
+    return done | {"problems": problems}
+
+
+@DBOS.workflow(name="training")
+def _training(environment: str, id_: str, reason: str, now: str, force_gate: bool) -> dict[str, Any]:  # noqa: FBT001  (DBOS passes by place)
+    """A run and, if it makes a version, its trial. Answers a Trained, as JSON."""
+    at = datetime.fromisoformat(now)
+    made: dict[str, Any] = DBOS.run_step({"name": "train"}, _make, id_, reason, at, force_gate)
+    if made["version"] is None:
+        return made
+    begun: dict[str, Any] = DBOS.run_step({"name": "begin"}, _begin, environment, made, at)
+    return begun
+
+
+def _make(id_: str, reason: str, at: datetime, force_gate: bool) -> dict[str, Any]:  # noqa: FBT001  (DBOS passes by place)
+    project = load_project(_hands.root / FILE)
+    return _json(
+        steps.make(
+            project,
+            id_,
+            reason=reason,
+            now=at,
+            force_gate=force_gate,
+            key=_hands.key,
+            on_step=_hands.on_step,
+        )
+    )
+
+
+def _begin(environment: str, made: dict[str, Any], at: datetime) -> dict[str, Any]:
+    project = load_project(_hands.root / FILE)
+    moment = _hands.clock() if _hands.clock else at
+    return _json(
+        steps.begin_trial(project, environment, msgspec.convert(made, steps.Trained), salt=_hands.salt, now=moment)
+    )
+
+
+def _attempt(name: str, act: Callable[[], dict[str, Any]], at: datetime) -> dict[str, Any]:
+    """A step, as JSON; an error that was foreseen is told once, and so is that the step works again."""
+    try:
+        done = act()
+    except PasserelleError as error:
+        _tell(name, str(error), at)
+        return {_PROBLEM: str(error)}
+    engine = open_state(_hands.root / ".passerelle")
+    told = [event for event in events(engine, kind=KIND) if event.subject == name]
+    if told and told[-1].details.get("problem"):
+        record_once(engine, Event(at=at, kind=KIND, subject=name, sentence=f"the step {name} works again"))
+    return _json(done)
+
+
+def _tell(step: str, problem: str, at: datetime) -> None:
+    sentence = f"the step {step} failed: {problem}"
+    event = Event(at=at, kind=KIND, subject=step, sentence=sentence, details={"problem": True})
+    record_once(open_state(_hands.root / ".passerelle"), event)
+
+
+def _json(value: Any) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(value)
+    return found
+
+
+def _trained(value: Any) -> steps.Trained:
+    return msgspec.convert(value, steps.Trained)
+
+
+def _not(ticked: Ticked, reason: str) -> Ticked:
+    return msgspec.structs.replace(ticked, decision=Decision(retrain=False, reason=reason))
+
+
+def _start(id_: str, workflow: Callable[..., Any], *arguments: Any) -> Any:
+    """Start a workflow, or find it; one that failed, by an error that nobody foresaw, is begun anew."""
+    attempt = id_
+    number = 1
+    while _status(attempt) in _FAILED:
+        number += 1
+        attempt = f"{id_}-{number}"
+    with SetWorkflowID(attempt):
+        return DBOS.start_workflow(workflow, *arguments)
+
+
+def _status(id_: str) -> str | None:
+    found = DBOS.get_workflow_status(id_)
+    return None if found is None else found.status
+
+
+def _unfinished(name: str) -> list[str]:
+    return [one.workflow_id for one in DBOS.list_workflows(name=name, status=_UNFINISHED, load_output=False)]
+
+
+def _wait_for(ids: list[str]) -> None:
+    for id_ in ids:
+        with contextlib.suppress(Exception):  # what failed is begun anew by whoever asks for it again
+            DBOS.retrieve_workflow(id_).get_result(polling_interval_sec=_LOOK_AGAIN_S)

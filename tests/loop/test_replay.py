@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from passerelle.errors import ServingError
 from passerelle.loop.replay import Asked, Told, replay, steps
 
 START = datetime(2013, 2, 1, tzinfo=UTC)
@@ -85,10 +86,15 @@ def flaky() -> Iterator[str]:
 def test_what_is_not_answered_is_sent_again_until_it_is(flaky: str) -> None:
     events = [Asked(at=START + timedelta(minutes=7 * n), id=str(n), inputs={"n": n}) for n in range(100)]
     again: list[str] = []
-    done = replay(flaky, events, [], on_step=lambda *_: None, on_repeat=again.extend)
+    done = replay(flaky, events, [], on_repeat=again.extend)
     assert done.events == 100
     assert done.repeats > 3
     assert Flaky.seen == [str(n) for n in range(100)]
     assert len(done.latencies_ms) == done.requests
     assert again
     assert set(again) <= set(Flaky.seen)
+
+
+def test_an_endpoint_that_has_ended_is_not_waited_for() -> None:
+    with pytest.raises(ServingError, match="has ended"):
+        replay("http://127.0.0.1:1", [Asked(at=START, id="a", inputs={})], [], is_alive=lambda: False)

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from passerelle.cli.group import AS_JSON, main, show
-from passerelle.clock import system_clock
 
 
 @main.command()
@@ -16,18 +15,37 @@ from passerelle.clock import system_clock
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default="tour-report", help="Its folder."
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes of the endpoint; else serving.workers.")
+@click.option("--months", type=click.IntRange(2), help="Live only the first so many deliveries; else all of them.")
+@click.option("--stay", is_flag=True, help="Then go on serving what was lived, with its dashboard, until Ctrl-C.")
 @AS_JSON
 @click.pass_context
-def tour(context: click.Context, example: Path, out: Path, workers: int | None, *, as_json: bool) -> None:
+def tour(
+    context: click.Context,
+    example: Path,
+    out: Path,
+    workers: int | None,
+    months: int | None,
+    *,
+    stay: bool,
+    as_json: bool,
+) -> None:
     """Live a recorded period of a project.
 
-    Through the real parts: train on all deliveries but the last, answer that one, tell the outcomes.
+    Through the real parts: the first delivery trains, the events of the others are answered when they were due, their
+    outcomes follow, and the loop retrains, tries, promotes or refuses. The project needs dated events and outcomes.
 
     Cut short, even by kill -9, the same command goes on where it was.
     """
-    from passerelle.tour import live
+    from passerelle.tour.living import live
+    from passerelle.tour.saying import Saying
 
-    lived = live(context.obj / example, out, workers=workers, now=system_clock)
-    show(lived, as_json=as_json, text=lived.lines())
+    with Saying() as saying:
+        lived = live(context.obj / example, out, workers=workers, months=months, saying=saying)
+    show(lived, as_json=as_json, text=[*lived.lines(), f"{out / 'report.html'} shows it."])
+    if stay:
+        from passerelle.loop.up import up
+        from passerelle.project.settings import FILE, load_project
+
+        up(load_project(out / "project" / FILE), say=click.echo)
     if not lived.holds:
         context.exit(1)

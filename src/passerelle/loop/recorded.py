@@ -1,22 +1,27 @@
-"""Recorded: the last delivery of a project, as events to ask and truths to tell."""
+"""Recorded: a delivery of a project, as events to ask and truths to tell."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from passerelle.bundle.events import event_rows
 from passerelle.bundle.keys import trusted
 from passerelle.bundle.manifest import Manifest
 from passerelle.bundle.verify import verify
+from passerelle.data.casting import cast, guess
 from passerelle.data.columns import columns_of, row_ids
 from passerelle.data.contract import load_contract
 from passerelle.data.landing import table_of
+from passerelle.data.reading import read_file
 from passerelle.data.rows import read_rows
 from passerelle.data.table import read_conformed
 from passerelle.errors import DataError
@@ -24,11 +29,11 @@ from passerelle.loop.replay import Asked, Told
 from passerelle.loop.score import as_columns
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Version
-from passerelle.schema import Columns
+from passerelle.schema import Column, Columns
 
 
 class Period(msgspec.Struct, frozen=True, kw_only=True):
-    """The last delivery: rows of the main table, their truth, and what the endpoint is asked."""
+    """A delivery: rows of the main table, their truth, and what the endpoint is asked."""
 
     main: Columns
     manifest: Manifest
@@ -38,21 +43,31 @@ class Period(msgspec.Struct, frozen=True, kw_only=True):
     told: list[Told]
 
 
-def split_deliveries(project: Project) -> tuple[list[Path], list[Path]]:
-    """The deliveries to learn from, and those of the last period: files of one stamp (flights-2013-02) go together."""
-    tables = (project.data.main, project.data.outcomes, *load_contract(project).tables)
-    files = sorted((project.root / project.data.inbox).iterdir())
-    stamps = {path: path.name.partition(".")[0].removeprefix(table_of(path, known=tables)) for path in files}
-    last = sorted({stamps[path] for path in files if table_of(path, known=tables) == project.data.main})
-    if len(last) < 2:  # noqa: PLR2004  (one to learn from, one to answer)
-        raise DataError(
-            f"a tour needs two deliveries of {project.data.main} in {project.data.inbox}, one to learn from and one "
-            f"to answer; there are {len(last)}."
-        )
-    return [path for path in files if stamps[path] != last[-1]], [path for path in files if stamps[path] == last[-1]]
+def first_moment(project: Project, files: Sequence[Path]) -> datetime:
+    """When the first event of a delivery is asked, by its main table's time column; no contract is needed yet.
+
+    Raises DataError if the project has no time column, or it holds no moments.
+    """
+    time = project.task.time
+    if time is None:
+        raise DataError("a tour lives by the events' own time: name the main table's time column as task.time.")
+    known = (project.data.main, project.data.outcomes)
+    earliest = []
+    for path in (one for one in files if table_of(one, known=known) == project.data.main):
+        raw = read_file(path)
+        values = raw.columns.get(time)
+        kind = None if values is None else guess(values, text=raw.text)
+        if values is None or kind not in ("timestamp", "date"):
+            raise DataError(f"{path.name}: a tour needs moments or days in {time!r}, and finds {kind or 'none'}.")
+        read = cast(values, Column(name=time, kind=kind), text=raw.text).values
+        earliest.append(pc.min(read.cast(pa.timestamp("us", "UTC"))).as_py())
+    if not earliest:
+        raise DataError(f"none of {', '.join(path.name for path in files)} is of the table {project.data.main}.")
+    moment: datetime = min(earliest)
+    return moment - timedelta(hours=project.task.lead_hours)
 
 
-def read_period(project: Project, version: Version, files: list[Path]) -> Period:
+def read_period(project: Project, version: Version, files: Sequence[Path]) -> Period:
     """A delivery that was not ingested, read by the contract, as the events a caller would send and what came true.
 
     The version's own ``events`` function joins the tables, those accepted before and those delivered with it.
@@ -75,7 +90,7 @@ def read_period(project: Project, version: Version, files: list[Path]) -> Period
     inputs = event_rows(version.path, digest=version.digest, trusted_keys=keys, tables=tables, main=project.data.main)
     ids = row_ids(main, project.task.key)
     lead = timedelta(hours=project.task.lead_hours)
-    moments = _moments(main[project.task.time]) if project.task.time else [datetime.now(UTC)] * len(ids)
+    moments = _moments(main[str(project.task.time)])
     asked = [
         Asked(at=moment - lead, id=id_, inputs=row)
         for moment, id_, row in zip(moments, ids, manifest.schema.rows(inputs), strict=True)

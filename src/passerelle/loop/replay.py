@@ -84,20 +84,18 @@ def replay(
     events: Sequence[Asked],
     outcomes: Sequence[Told],
     *,
-    on_step: Callable[[int, int, datetime], None],
     on_repeat: Callable[[list[str]], None] = lambda _: None,
+    is_alive: Callable[[], bool] = lambda: True,
 ) -> Replayed:
     """Send all of it, over one kept-alive connection. ``on_repeat`` hears the ids of a request before it goes again.
 
-    Raises ServingError if the endpoint stays silent for a minute.
+    Raises ServingError if the endpoint stays silent for a minute, or at once when it ``is_alive`` no more.
     """
-    with contextlib.closing(_Sender(url, on_repeat)) as sender:
-        return _replay(sender, events, outcomes, on_step)
+    with contextlib.closing(_Sender(url, on_repeat, is_alive)) as sender:
+        return _replay(sender, events, outcomes)
 
 
-def _replay(
-    sender: _Sender, events: Sequence[Asked], outcomes: Sequence[Told], on_step: Callable[[int, int, datetime], None]
-) -> Replayed:
+def _replay(sender: _Sender, events: Sequence[Asked], outcomes: Sequence[Told]) -> Replayed:
     sent = {"events": 0, "outcomes": 0}
     errors = 0
     latencies = []
@@ -110,7 +108,6 @@ def _replay(
             latencies.append((time.perf_counter() - before) * 1000)
             errors += sum("error" in one for one in answer["predictions"])
             sent["events"] += len(step)
-            on_step(sent["events"], len(events), step[-1].at)
         else:
             sender.post("/outcomes", {"outcomes": step})
             sent["outcomes"] += len(step)
@@ -133,8 +130,9 @@ def _parts(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
 class _Sender:
     """One connection that is made again when it breaks."""
 
-    def __init__(self, url: str, on_repeat: Callable[[list[str]], None]) -> None:
+    def __init__(self, url: str, on_repeat: Callable[[list[str]], None], is_alive: Callable[[], bool]) -> None:
         self._on_repeat = on_repeat
+        self._is_alive = is_alive
         self.address = url.removeprefix("http://").rstrip("/")
         self.connection = http.client.HTTPConnection(self.address, timeout=30)
         self.repeats = 0
@@ -160,6 +158,8 @@ class _Sender:
                 problem = f"{answer.status} {data[:300].decode(errors='replace')}"
                 if answer.status < http.client.INTERNAL_SERVER_ERROR:
                     raise ServingError(f"{path} was refused: {problem}")
+            if not self._is_alive():
+                raise ServingError(f"the endpoint at {self.address} has ended: {problem}")
             if time.monotonic() > until:
                 raise ServingError(f"{self.address}{path} has not answered for {GIVE_UP_AFTER_S:g} s: {problem}")
             self.repeats += 1

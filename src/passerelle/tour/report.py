@@ -1,0 +1,169 @@
+"""Report: what the lived period comes to: counts, parity, each month's trial, what the loop was worth, the alerts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from passerelle.clock import system_clock
+from passerelle.errors import PasserelleError
+from passerelle.ledger.compaction import compact
+from passerelle.ledger.storage import ledger_folder
+from passerelle.ledger.views import ask, totals
+from passerelle.loop.recorded import first_moment
+from passerelle.loop.report import chart, write_page
+from passerelle.loop.rollout import PRODUCTION
+from passerelle.metrics import auc, evaluate, row_losses
+from passerelle.monitoring.alerts import find_alerts
+from passerelle.monitoring.windows import read_windows
+from passerelle.project.settings import Project
+from passerelle.state.database import open_state
+from passerelle.state.timeline import events
+from passerelle.tour.figures import Page, ServedParity, Totals, TourReport, Worth
+from passerelle.tour.measured import repeated_ids, summed
+from passerelle.tour.months import months_of
+from passerelle.tour.script import Script
+from passerelle.tour.setting import Delivery
+from passerelle.tour.stages import Stage, join, read_stage, stage_path
+from passerelle.trial.trials import history
+
+#: A script of the project that takes longer than this is given up.
+_SCRIPT_S = 900
+_DOUBLED = "SELECT id, count(*) - 1 FROM all_predictions WHERE role = 'live' GROUP BY id HAVING count(*) > 1"
+
+
+def judge(
+    project: Project, script: Script, stages: Sequence[Delivery], out: Path, *, seconds: float, memory_mib: int
+) -> TourReport:
+    """Count what is in the ledger, compare it with the notebook's functions and with the truth that came."""
+    folder = ledger_folder(project.state, PRODUCTION)
+    compact(folder, now=system_clock())
+    lived = [read_stage(stage_path(out, stage.stamp)) for stage in stages[1:]]
+    year = join(lived)
+    begins = [first_moment(project, stage.files) for stage in stages[1:]]
+    counted = totals(folder)
+    answered = ~np.isnan(year.served).any(axis=1)
+    different = np.abs(year.served - year.expected)[answered]
+    value = _worth(project, script, stages, lived)
+    sent_again = repeated_ids(out)
+    found = find_alerts(open_state(project.state), PRODUCTION)
+    fields = [field.name for field in msgspec.structs.fields(Page)]
+    return TourReport(
+        totals=Totals(
+            events_sent=len(year.served),
+            predictions_in_ledger=counted.live,
+            outcomes_in_ledger=counted.outcomes,
+            lost=int((~answered).sum()),
+            duplicated=sum(more for id_, more in ask(folder, _DOUBLED).rows if id_ not in sent_again),
+            shadow_scores=counted.shadow,
+        ),
+        parity=ServedParity(
+            rows=int(answered.sum()),
+            max_abs_diff=float(different.max()),
+            flips=int((_decision(year.served) != _decision(year.expected))[answered].sum()),
+        ),
+        service=summed(out),
+        model=_model(project, year),
+        months=months_of(project, script, [stage.stamp for stage in stages[1:]], begins, ledger=folder),
+        value=value,
+        gain_kept=value.kept if value else None,
+        alerts=tuple(Page(**{name: getattr(one, name) for name in fields}) for one in found),
+        seconds=round(seconds, 1),
+        memory_mib=memory_mib,
+    )
+
+
+def _decision(outputs: NDArray[Any]) -> NDArray[Any]:
+    """What one would do with the answers: the more probable class; for numbers, nothing flips."""
+    return outputs[:, 0] > 0.5 if outputs.shape[1] == 1 else outputs.argmax(axis=1)  # noqa: PLR2004  (the even chance)
+
+
+def _model(project: Project, year: Stage) -> dict[str, float]:
+    known = ~np.isnan(year.truth) & ~np.isnan(year.served).any(axis=1)
+    truth = _typed(project, year.truth[known])
+    costs = project.costs
+    found = evaluate(project.task.kind, year.served[known], truth, action=costs.action, missed=costs.missed)
+    if len(year.baseline) == len(year.truth):
+        found["baseline_auc"] = auc(year.baseline[known], truth)
+    return found
+
+
+def _worth(project: Project, script: Script, stages: Sequence[Delivery], lived: Sequence[Stage]) -> Worth | None:
+    """Mean losses from a period on; None if the script asks for none, or the tour was too short for it."""
+    if script.value is None:
+        return None
+    counted = [stage for delivery, stage in zip(stages[1:], lived, strict=True) if delivery.stamp >= script.value.since]
+    if not counted:
+        return None
+    some = join(counted)
+    known = ~np.isnan(some.truth)
+    truth = _typed(project, some.truth[known])
+    loss = "squared" if project.task.kind == "regression" else "log_loss"
+    return Worth(
+        since=script.value.since,
+        events=int(known.sum()),
+        frozen=float(row_losses(loss, some.frozen[known], truth).mean()),
+        loop=float(row_losses(loss, some.served[known], truth).mean()),
+        instant=_instant(project, script.value.script, len(stages)),
+    )
+
+
+def _typed(project: Project, truth: NDArray[Any]) -> NDArray[Any]:
+    return truth if project.task.kind == "regression" else truth.astype(np.int64)
+
+
+def _instant(project: Project, script: str | None, months: int) -> float | None:
+    """What the project's own script computes apart."""
+    if script is None:
+        return None
+    command = [sys.executable, script, "--json", "--months", str(months)]
+    done = subprocess.run(  # noqa: S603  (the project's own script, as its notebook is)
+        command, cwd=project.root, capture_output=True, text=True, timeout=_SCRIPT_S, check=False
+    )
+    if done.returncode:
+        raise PasserelleError(f"{' '.join(command)} failed: {done.stderr.strip()[-1000:]}")
+    return float(json.loads(done.stdout.splitlines()[-1])["instant"])
+
+
+def write_report(report: TourReport, project: Project, out: Path) -> None:
+    """report.json for programs, report.html for people."""
+    draft = out / "report.draft"
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    draft.replace(out / "report.json")
+    engine = open_state(project.state)
+    days = read_windows(engine, PRODUCTION, "performance")
+    series = [(window.start, window.value.get("loss")) for window in days]
+    drawn = [(start, value) for start, value in series if value is not None]
+    write_page(
+        out / "report.html",
+        "tour.html",
+        title=f"Passerelle tour: {project.name}",
+        heading=_heading(report),
+        lead=f"{report.totals.events_sent:,} recorded events of {project.name} went to a real endpoint, each before "
+        f"its outcome was known; {report.totals.outcomes_in_ledger:,} outcomes followed at their own time. At each "
+        "delivery the loop retrained, and tried the new version against the champion before it let it answer.",
+        project=project.name,
+        report=report,
+        days=chart({"loss": [value for _, value in drawn]}, [f"{start:%d %b}" for start, _ in drawn])
+        if drawn
+        else None,
+        trials=history(engine, PRODUCTION),
+        timeline=events(engine),
+        folder=out / "project",
+    )
+
+
+def _heading(report: TourReport) -> str:
+    if not report.holds:
+        return "Something does not hold: look at the figures in red"
+    promoted = sum(month.verdict == "PROMOTE" for month in report.months)
+    tried = sum(month.challenger is not None for month in report.months)
+    return f"Every event was answered once, as the notebook would have; of {tried} challengers {promoted} were promoted"

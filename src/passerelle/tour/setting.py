@@ -1,0 +1,131 @@
+"""Setting: the copy of the project that is lived, its deliveries set apart, and what is changed in it on the way."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import tomlkit
+
+from passerelle.data.contract import load_contract
+from passerelle.data.landing import table_of
+from passerelle.errors import DataError, SettingsError
+from passerelle.project.settings import FILE, Project, load_project
+from passerelle.tour.script import Incident, Script, load_script
+
+UNFINISHED = "unfinished"
+PROJECT = "project"
+#: The deliveries that have not landed yet, and the project's files as they were before anything was changed.
+DELIVERIES = "deliveries"
+PRISTINE = "pristine"
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of one stamp: what lands together (flights-2013-02.csv and outcomes-2013-02.csv)."""
+
+    #: What their names have after the table's, without the sign between: "2013-02".
+    stamp: str
+    files: tuple[Path, ...]
+
+
+def prepare(source: Path, out: Path) -> tuple[Project, Script, bool]:
+    """A copy of the project to live in, its script, and whether an earlier, cut tour left it half lived."""
+    folder = out / PROJECT
+    goes_on = (out / UNFINISHED).exists() and folder.exists()
+    if not goes_on:
+        for name in (PROJECT, DELIVERIES, PRISTINE, "stages"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in ("repeated.txt", "measured.jsonl", "progress.json"):
+            (out / name).unlink(missing_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / UNFINISHED).write_text("A tour is running here, or was cut: run it again to finish it.\n")
+        _copy(source, out)
+    project = load_project(folder / FILE)
+    return project, load_script(project.root), goes_on
+
+
+def deliveries(project: Project, out: Path) -> list[Delivery]:
+    """The deliveries of the main table, in the order of their stamps; what has no such stamp lands with the first.
+
+    Raises DataError if there are not two: one to learn from, one to answer.
+    """
+    tables = (project.data.main, project.data.outcomes, *load_contract(project).tables)
+    files = sorted(path for path in (out / DELIVERIES).iterdir() if not path.name.startswith("."))
+    tables_of = {path: table_of(path, known=tables) for path in files}
+    stamps = {path: path.name.partition(".")[0].removeprefix(tables_of[path]).lstrip("-_") for path in files}
+    of_main = sorted({stamps[path] for path in files if tables_of[path] == project.data.main})
+    if len(of_main) < 2:  # noqa: PLR2004  (one to learn from, one to answer)
+        raise DataError(
+            f"a tour needs two deliveries of {project.data.main} in {project.data.inbox}, one to learn from and one "
+            f"to answer; there are {len(of_main)}."
+        )
+    return [
+        Delivery(
+            stamp=stamp,
+            files=tuple(
+                path for path in files if stamps[path] == stamp or (number == 0 and stamps[path] not in of_main)
+            ),
+        )
+        for number, stamp in enumerate(of_main)
+    ]
+
+
+def land(project: Project, delivery: Delivery, incidents: Sequence[Incident]) -> None:
+    """Put a delivery's files into the project's inbox, and before them those that an incident delivers."""
+    inbox = project.root / project.data.inbox
+    inbox.mkdir(exist_ok=True)
+    unexpected = [project.root / one.deliver for one in incidents if one.deliver]
+    for path in (*unexpected, *delivery.files):
+        if not path.exists():
+            raise SettingsError(f"tour.toml delivers {path}, and there is no such file: see its prepare.")
+        draft = inbox / f".{path.name}"
+        shutil.copyfile(path, draft)
+        draft.replace(inbox / path.name)
+
+
+def change(project: Project, out: Path, incidents: Sequence[Incident]) -> None:
+    """Give the project the notebook and the settings of these incidents, or its own where there are none."""
+    pristine = out / PRISTINE
+    notebook = next((project.root / one.notebook for one in incidents if one.notebook), pristine / "notebook")
+    _put(notebook, project.root / project.notebook.path)
+    settings = tomlkit.parse((pristine / FILE).read_text(encoding="utf-8"))
+    for incident in incidents:
+        for section, values in incident.settings.items():
+            for key, value in values.items():
+                settings.setdefault(section, tomlkit.table())[key] = value
+    draft = project.root / f".{FILE}"
+    draft.write_text(tomlkit.dumps(settings), encoding="utf-8")
+    draft.replace(project.root / FILE)
+
+
+def _copy(source: Path, out: Path) -> None:
+    draft = out / "draft"
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(source, draft, ignore=shutil.ignore_patterns(".passerelle", "__pycache__", "tour-report"))
+    project = load_project(draft / FILE)
+    inbox = draft / project.data.inbox
+    if not list(inbox.glob("*")):
+        for name in load_script(draft).prepare:
+            if (draft / name).exists():
+                command = [sys.executable, name, project.data.inbox]
+                subprocess.run(command, cwd=draft, check=True, stdout=sys.stderr)  # noqa: S603  (the project's own)
+    (out / PRISTINE).mkdir()
+    shutil.copyfile(draft / FILE, out / PRISTINE / FILE)
+    shutil.copyfile(draft / project.notebook.path, out / PRISTINE / "notebook")
+    if not inbox.exists():
+        raise DataError(f"{source} has no deliveries in {project.data.inbox}, and no deliveries.py that writes them.")
+    inbox.rename(out / DELIVERIES)
+    inbox.mkdir()
+    draft.rename(out / PROJECT)
+
+
+def _put(source: Path, target: Path) -> None:
+    if not source.exists():
+        raise SettingsError(f"tour.toml names {source}, and there is no such file: see its prepare.")
+    draft = target.with_name(f".{target.name}")
+    shutil.copyfile(source, draft)
+    draft.replace(target)

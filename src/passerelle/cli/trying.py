@@ -1,0 +1,157 @@
+"""The verbs of a trial: start, status, stop, approve, refuse, replay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from passerelle.cli.group import AS_JSON, TO, main, project_of, show
+from passerelle.clock import system_clock
+
+if TYPE_CHECKING:
+    from passerelle.trial.verdict import Record
+
+
+@main.group()
+def trial() -> None:
+    """Try a version against the champion, and act on the verdict.
+
+    The loop does all of it by itself; these are for people.
+    """
+
+
+@trial.command()
+@click.argument("version", type=int)
+@TO
+@AS_JSON
+@click.pass_context
+def start(context: click.Context, version: int, environment: str, *, as_json: bool) -> None:
+    """Try VERSION against the champion, as [trial] in passerelle.toml says.
+
+    A trial that is going on ends first, without a verdict. Without a champion VERSION answers alone at once.
+    """
+    from passerelle.loop.train import registry_of
+    from passerelle.loop.trying import begin
+
+    project = project_of(context)
+    made = begin(project, registry_of(project), version, environment=environment, now=system_clock())
+    text = f"Version {version} answers alone in {environment}: there is nothing to try it against."
+    show(made, as_json=as_json, text=text if made is None else _lines(made))
+
+
+@trial.command()
+@click.argument("id_", metavar="[ID]", required=False)
+@TO
+@AS_JSON
+@click.pass_context
+def status(context: click.Context, id_: str | None, environment: str, *, as_json: bool) -> None:
+    """Say how the trial ID stands, or all that there were, newest first."""
+    from passerelle.state.database import open_state
+    from passerelle.trial import trials
+    from passerelle.trial.judging import judge
+
+    engine = open_state(project_of(context).state)
+    if id_ is None:
+        found = trials.history(engine, environment)[::-1]
+        lines = [line for one in found for line in _lines(one)]
+        show(found, as_json=as_json, text=lines or [f"No trial yet in {environment}: passerelle trial start VERSION."])
+        return
+    record = trials.find(engine, id_)
+    if record is None:
+        known = ", ".join(trials.identifiers(engine)) or "none"
+        raise click.UsageError(f"there is no trial {id_!r}: the trials are {known}.")
+    blocks = trials.blocks(engine, id_)
+    verdict = record.verdict or judge(record.plan, blocks)
+    days = [
+        f"  {block.start:%Y-%m-%d}  {block.rows:6,} events  "
+        + ("no difference can be told" if block.difference is None else f"difference {block.difference:+.4g}")
+        for block in blocks
+    ]
+    show(
+        {"trial": record, "verdict": verdict, "blocks": blocks},
+        as_json=as_json,
+        text=[*_lines(record), *([] if record.verdict else [f"  {verdict.sentence}"]), *days],
+    )
+
+
+@trial.command()
+@TO
+@AS_JSON
+@click.pass_context
+def stop(context: click.Context, environment: str, *, as_json: bool) -> None:
+    """End the trial without a verdict; the champion answers alone."""
+    from passerelle.loop.train import registry_of
+    from passerelle.loop.trying import stop as end
+
+    project = project_of(context)
+    ended = end(project, registry_of(project), environment=environment, now=system_clock())
+    show(ended, as_json=as_json, text=_lines(ended))
+
+
+@trial.command()
+@TO
+@AS_JSON
+@click.pass_context
+def approve(context: click.Context, environment: str, *, as_json: bool) -> None:
+    """Execute the verdict that waits for a person."""
+    from passerelle.loop.train import registry_of
+    from passerelle.loop.trying import approve as execute
+
+    project = project_of(context)
+    done = execute(project, registry_of(project), environment=environment, now=system_clock())
+    show(done, as_json=as_json, text=_lines(done))
+
+
+@trial.command()
+@TO
+@AS_JSON
+@click.pass_context
+def refuse(context: click.Context, environment: str, *, as_json: bool) -> None:
+    """Set the verdict that waits for a person aside; the champion answers alone."""
+    from passerelle.loop.train import registry_of
+    from passerelle.loop.trying import refuse as keep
+
+    project = project_of(context)
+    done = keep(project, registry_of(project), environment=environment, now=system_clock())
+    show(done, as_json=as_json, text=_lines(done))
+
+
+@trial.command()
+@click.argument("id_", metavar="[ID]", required=False)
+@TO
+@AS_JSON
+@click.pass_context
+def replay(context: click.Context, id_: str | None, environment: str, *, as_json: bool) -> None:
+    """Recompute the verdict of the trial ID (else the newest) from the ledger alone.
+
+    Exit code 1 if it is not the one that was kept.
+    """
+    from passerelle.state.database import open_state
+    from passerelle.trial import trials
+    from passerelle.trial.replaying import replay as recompute
+
+    project = project_of(context)
+    if id_ is None:
+        found = trials.history(open_state(project.state), environment)
+        if not found:
+            raise click.UsageError(f"there was no trial in {environment} yet: passerelle trial start VERSION.")
+        id_ = found[-1].plan.id
+    replayed = recompute(project, id_)
+    same = f"The same from the ledger alone, over {replayed.blocks} days." if replayed.same else "It is NOT the same:"
+    show(replayed, as_json=as_json, text=[replayed.recomputed.sentence, same, *replayed.differences])
+    if not replayed.same:
+        context.exit(1)
+
+
+def _lines(record: Record) -> list[str]:
+    """A trial, for a person."""
+    plan = record.plan
+    how = "in shadow" if plan.mode == "shadow" else f"on {plan.share:.0%} of the units"
+    who = f"version {plan.challenger} against version {plan.champion} {how}"
+    lines = [f"{plan.id}  {record.status}  {who}, since {plan.started_at:%Y-%m-%d %H:%M} UTC"]
+    if record.verdict is not None:
+        lines.append(f"  {record.verdict.sentence}")
+    if record.execution is not None:
+        lines.append(f"  {record.execution}")
+    return lines

@@ -30,7 +30,7 @@ FEWEST_ROWS = 50
 NAMED = 5
 
 #: Kind of stream → the smallest change of its effect that matters; what is smaller gathers no evidence.
-MATTERS = {"level": 0.1, "spread": math.log(1.1), "shape": 0.1, "top": 0.05, "missing": 0.02}
+MATTERS = {"level": 0.1, "spread": math.log(1.1), "shape": 0.1, "top": 0.05, "missing": 0.05}
 #: The kinds that are unusual in both directions.
 _BOTH = ("level", "spread", "top", "missing")
 
@@ -221,8 +221,8 @@ def _streams(day: Field, reference: Field) -> dict[str, Stream]:
         spread = math.sqrt(float((shares * (scores - level) ** 2).sum()))
         distance = float(np.abs(np.cumsum(shares - before)).max())
         found["level"] = Stream(level, level)
-        # A day of one value (the date itself, say) has no spread: its logarithm is kept from running away.
-        found["spread"] = Stream(math.log(max(spread, 1e-3)), math.log(max(spread, 1e-3)))
+        # A day of one value (the date itself, say) has no spread: a tenth more keeps its logarithm from running away.
+        found["spread"] = Stream(math.log(math.hypot(spread, 0.1)), math.log(math.hypot(spread, 0.1)))
     else:
         distance = float(np.abs(shares - before).sum() / 2)
         top = int(np.argmax(before))

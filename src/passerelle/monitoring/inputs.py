@@ -28,12 +28,17 @@ SELECT version, inputs, output FROM (
     QUALIFY row_number() OVER (PARTITION BY id ORDER BY received_at, writer, sequence, position) = 1
 ) WHERE hash(id) % ? = 0
 """
-_COUNT = "SELECT count(*) AS events FROM all_predictions WHERE role = 'live' AND event_at >= ? AND event_at < ?"
+_COUNT = """
+SELECT count(DISTINCT id) FILTER (event_at < ?) AS events, max(event_at) AS newest
+FROM all_predictions WHERE role = 'live' AND event_at >= ?
+"""
 
 
-class Day(msgspec.Struct, frozen=True, kw_only=True):
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
     """A day's counts."""
 
+    #: Live events, each once, scored or not.
+    events: int
     #: Of all live events that were scored.
     inputs: Profile
     #: Of those that the champion answered: their scores count, their inputs are among the others.
@@ -42,13 +47,19 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_counts(
     folder: Path, start: datetime, *, reference: Profile, schema: Schema, version: int, privacy: dict[str, Privacy]
-) -> Day:
-    """Count the events of the day that begins at ``start``. Raises LedgerError if the ledger cannot be read."""
-    span = [start, start + timedelta(days=1)]
+) -> Counts | None:
+    """Count the events of the day that begins at ``start``; None if no later day has any yet.
+
+    Raises LedgerError if the ledger cannot be read.
+    """
+    end = start + timedelta(days=1)
     with open_views(folder) as connection:
         try:
-            [events] = connection.sql(_COUNT, params=span).to_arrow_table()["events"].to_pylist()
-            rows = connection.sql(_READ, params=[*span, max(1, -(-events // MOST_ROWS))]).to_arrow_table()
+            [found] = connection.sql(_COUNT, params=[end, start]).to_arrow_table().to_pylist()
+            if found["newest"] is None or found["newest"] < end:
+                return None
+            every = max(1, -(-found["events"] // MOST_ROWS))
+            rows = connection.sql(_READ, params=[start, end, every]).to_arrow_table()
         except duckdb.Error as error:
             raise LedgerError(f"the ledger in {folder} cannot be read: {error}. Restore what is named.") from error
     # A field of which the reference keeps no values has none here either, whatever the settings say by now.
@@ -60,7 +71,8 @@ def read_counts(
     outputs = np.array(answered, dtype=np.float64).reshape(-1, width)
     empty = {name: array[:0] for name, array in columns.items()}
     scores = profile(empty, outputs, schema, privacy=hidden, like=reference)
-    return Day(
+    return Counts(
+        events=found["events"],
         inputs=profile(columns, outputs[:0], schema, privacy=hidden, like=reference),
         scores=msgspec.structs.replace(scores, rows=len(outputs)),
     )

@@ -26,11 +26,13 @@ from passerelle.notebook.submission import HOLDOUT, SUBMISSION, read_answers
 from passerelle.project.settings import Loss, Project, TaskKind
 from passerelle.schema import decode_columns
 
-#: A day is compared with at most so many earlier days that were in control: a season.
+#: A day is compared with at most so many earlier days, without those that an alarm was about: a season.
 TRAILING = 90
 #: The fewest such days before a day is judged.
 FEWEST = 5
-#: A day less probable than this is out of control: kept out of the reference, and it keeps an alert open.
+#: A day less probable than this is out of control: only such a day raises an alarm, and it keeps an alert open. While
+#: none is open it stays in the reference: rare days are part of what is ordinary, and a reference without them would
+#: find the next rare day too improbable.
 OUT_OF_CONTROL = 0.01
 #: An alarm needs a mean loss of at least this many times the reference's: what is smaller calls nobody.
 WORSE = 1.25
@@ -65,7 +67,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     #: Probability of such a day after the earlier ones, and evidence gathered since the last alarm.
     p: float | None = None
     evidence: float = 0.0
-    #: False keeps it out of the reference; None if it was not judged (too few rows, or too few days before it).
+    #: False if it is improbable; None if it was not judged (too few rows, or too few days before it).
     in_control: bool | None = None
     #: Mean loss of the reference's days, and how many they are.
     reference: float | None = None
@@ -132,9 +134,7 @@ def judge(earlier: Sequence[tuple[Figures, Judged]], day: Figures, *, false_alar
     if _is_blind([one for one, _ in earlier], day):
         return msgspec.structs.replace(as_before, blind=True, alarm=True, going_on=True, quiet=0)
     excess = excess_of(day)
-    base = [(one, judged) for one, judged in earlier if judged.excess is not None and judged.in_control is not False][
-        -TRAILING:
-    ]
+    base = [one for one in earlier if one[1].excess is not None and not _is_alarming(one[1])][-TRAILING:]
     usual = float(np.median([one.rows for one, _ in base])) if base else 0.0
     if excess is None or day.rows < max(_FEWEST_ROWS, _USUAL_SHARE * usual):
         return as_before
@@ -184,7 +184,7 @@ def finding(judged: Judged, day: Figures, start: datetime, *, before: Judged) ->
             "had passed, so nothing can be said of the model."
         )
         return Finding(state="firing", sentence=sentence, day=start, details={**details, "blind": True})
-    if judged.alarm or (judged.going_on and judged.in_control is False):
+    if _is_alarming(judged):
         return Finding(state="firing", sentence=_sentence(judged, day, name), day=start, details=details)
     if before.going_on and not judged.going_on:
         sentence = f"the loss is as on other days again: {_loss(day.loss)} on {name}, {QUIET_DAYS} such days in a row."
@@ -203,6 +203,11 @@ def _sentence(judged: Judged, day: Figures, name: str) -> str:
 
 def _loss(value: float | None) -> str:
     return "nothing known" if value is None else f"{value:.3g}"
+
+
+def _is_alarming(judged: Judged) -> bool:
+    """Is it a day that an alarm is about? It is then no reference for later days."""
+    return judged.going_on and judged.in_control is False
 
 
 def _is_blind(earlier: Sequence[Figures], day: Figures) -> bool:

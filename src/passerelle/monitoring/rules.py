@@ -31,7 +31,7 @@ DEFAULTS: dict[Watch, WatchRule] = {
         WatchRule(
             watch="performance",
             level="page",
-            threshold=1000.0,
+            threshold=365.0,
             unit="days between two false alarms, at least",
             action="Look at the days that are named. If the world was abnormal (a storm), warn whoever uses the scores "
             "and wait; if it began with a new version, `passerelle rollback`; else deliver new data and retrain.",

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
 
 from passerelle.bundle.manifest import PROFILE, Manifest, read_manifest
-from passerelle.bundle.profile import read_profile
+from passerelle.bundle.profile import Profile, read_profile
 from passerelle.clock import Clock, system_clock
 from passerelle.deployment.spec import Deployment, Revisions, Variant, environment_folder
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask
 from passerelle.monitoring import drift, incidents, performance, volume
 from passerelle.monitoring.alerts import Alert, Finding, settle
-from passerelle.monitoring.inputs import read_counts
+from passerelle.monitoring.inputs import Counts, read_counts
 from passerelle.monitoring.looking import look
 from passerelle.monitoring.maturity import closed, floor_day, read_day
 from passerelle.monitoring.rules import rule_of
@@ -51,7 +51,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     #: The version that answers most units, and what it says of itself.
     champion: Variant
     manifest: Manifest
-    bundle: Path
+    #: What its inputs and scores looked like on the rows that its run held out.
+    reference: Profile
 
 
 def watch(project: Project, environment: str, *, now: datetime, machine: Clock = system_clock) -> list[Alert]:
@@ -67,7 +68,6 @@ def watch(project: Project, environment: str, *, now: datetime, machine: Clock =
     with writing(engine) as connection:
         found = incidents.put_aside(connection)
         changed.append(_settle(connection, project, environment, "quarantine", found, now=now))
-    with writing(engine) as connection:
         found = incidents.damaged(ledger, now=now)
         changed.append(_settle(connection, project, environment, "ledger", found, now=now))
     changed += look(project, environment, engine, now=now, machine=machine)
@@ -94,7 +94,7 @@ def _scene(project: Project, deployment: Deployment, *, engine: sa.Engine, ledge
         now=now,
         champion=champion,
         manifest=manifest,
-        bundle=bundle,
+        reference=read_profile(bundle / PROFILE),
     )
 
 
@@ -103,15 +103,15 @@ def watch_days(scene: Scene) -> list[Alert | None]:
     first = _first_day(scene)
     if first is None:
         return []
-    newest_event = ask(scene.ledger, "SELECT max(event_at) FROM all_predictions WHERE role = 'live'").rows[0][0]
-    # A day that nothing follows may be the last there is: that none come is for the rule of silence to say.
-    days = [start for start in _due(scene, "volume", first, horizon_hours=0) if newest_event >= start + DAY]
-    changed = [_watch_volume(scene, start) for start in days]
+    changed: list[Alert | None] = []
+    for start in _due(scene, "volume", first, horizon_hours=0):
+        counts = _read_counts(scene, start)
+        if counts is None:
+            break  # nothing follows this day: that no event comes is for the rule of silence to say
+        changed += _watch_events(scene, start, counts)
     _keep_reference(scene)
     mature = _due(scene, "performance", first, horizon_hours=scene.project.task.horizon_hours)
     changed += [_watch_performance(scene, start) for start in mature]
-    for start in _due(scene, "input_drift", first, horizon_hours=0):
-        changed += _watch_drift(scene, start)
     return changed
 
 
@@ -137,20 +137,62 @@ def _due(scene: Scene, series: str, first: datetime, *, horizon_hours: float) ->
     return due
 
 
-def _watch_volume(scene: Scene, start: datetime) -> Alert | None:
-    query = "SELECT count(DISTINCT id) FROM all_predictions WHERE role = 'live' AND event_at >= ? AND event_at < ?"
-    events = int(ask(scene.ledger, query, [start, start + DAY]).rows[0][0])
-    threshold = rule_of(scene.project, "volume").threshold or 1.0
+def _read_counts(scene: Scene, start: datetime) -> Counts | None:
+    return read_counts(
+        scene.ledger,
+        start,
+        reference=scene.reference,
+        schema=scene.manifest.schema,
+        version=scene.champion.version,
+        privacy=scene.project.privacy,
+    )
+
+
+def _watch_events(scene: Scene, start: datetime, counts: Counts) -> list[Alert | None]:
+    """Volume, inputs and scores of a day: read once, kept in one transaction."""
+    whole = msgspec.structs.replace(counts.inputs, scores=counts.scores.scores)
     with writing(scene.engine) as connection:
         if has_window(connection, scene.environment, "volume", start):
-            return None
-        earlier = [
-            (one.start, msgspec.convert(one.value, volume.Counted))
-            for one in read_windows(connection, scene.environment, "volume", since=start - _MEMORY)
-        ]
-        counted = volume.judge(earlier, start, events, factor=threshold)
-        _keep(connection, scene, "volume", start, counted)
-        return _settle_day(connection, scene, "volume", volume.finding(counted, start))
+            return []
+        changed = [_volume(connection, scene, start, counts.events)]
+        streams = drift.input_streams(counts.inputs, scene.reference)
+        changed.append(_drift(connection, scene, "input_drift", start, streams=streams, counts=whole))
+        streams = drift.score_streams(counts.scores, scene.reference)
+        changed.append(_drift(connection, scene, "score_drift", start, streams=streams, counts=counts.scores))
+        _keep(connection, scene, COUNTS, start, {"version": scene.champion.version, "profile": whole})
+    return changed
+
+
+def _volume(connection: sa.Connection, scene: Scene, start: datetime, events: int) -> Alert | None:
+    windows = read_windows(connection, scene.environment, "volume", since=start - _MEMORY)
+    earlier = [(one.start, msgspec.convert(one.value, volume.Counted)) for one in windows]
+    counted = volume.judge(earlier, start, events, factor=rule_of(scene.project, "volume").threshold or 1.0)
+    _keep(connection, scene, "volume", start, counted)
+    return _settle_day(connection, scene, "volume", volume.finding(counted, start))
+
+
+def _drift(
+    connection: sa.Connection,
+    scene: Scene,
+    watched: Literal["input_drift", "score_drift"],
+    start: datetime,
+    *,
+    streams: dict[str, drift.Stream],
+    counts: Profile,
+) -> Alert | None:
+    words = "inputs" if watched == "input_drift" else "scores"
+    windows = read_windows(connection, scene.environment, watched, since=start - _DRIFT_MEMORY)
+    shown = drift.stability_of(counts, scene.reference)
+    judged = drift.judge(
+        [msgspec.convert(one.value, drift.Judged) for one in windows],
+        streams,
+        version=scene.champion.version,
+        rows=counts.rows,
+        stability={name: value for name, value in shown.items() if (name in counts.inputs) == (words == "inputs")},
+        false_alarm_every=rule_of(scene.project, watched).threshold or 1.0,
+    )
+    _keep(connection, scene, watched, start, judged)
+    return _settle_day(connection, scene, watched, drift.finding(judged, start, what=words))
 
 
 def _keep_reference(scene: Scene) -> None:
@@ -178,44 +220,6 @@ def _watch_performance(scene: Scene, start: datetime) -> Alert | None:
         keep_window(connection, scene.environment, Window(start=start, watch="performance", value=value))
         before = earlier[-1][1] if earlier else performance.Judged(excess=None)
         return _settle_day(connection, scene, "performance", performance.finding(judged, figures, start, before=before))
-
-
-def _watch_drift(scene: Scene, start: datetime) -> list[Alert | None]:
-    """Inputs and scores together: their counts are read once, and kept once."""
-    reference = read_profile(scene.bundle / PROFILE)
-    counts = read_counts(
-        scene.ledger,
-        start,
-        reference=reference,
-        schema=scene.manifest.schema,
-        version=scene.champion.version,
-        privacy=scene.project.privacy,
-    )
-    whole = msgspec.structs.replace(counts.inputs, scores=counts.scores.scores)
-    shown = drift.stability_of(whole, reference)
-    of_inputs = {name: value for name, value in shown.items() if name in reference.inputs}
-    stability = {"inputs": of_inputs, "scores": {name: shown[name] for name in shown.keys() - of_inputs.keys()}}
-    changed = []
-    with writing(scene.engine) as connection:
-        if has_window(connection, scene.environment, "input_drift", start):
-            return []
-        inputs = ("inputs", drift.input_streams(counts.inputs, reference), counts.inputs.rows)
-        scores = ("scores", drift.score_streams(counts.scores, reference), counts.scores.rows)
-        subjects: dict[Watch, tuple[str, dict[str, drift.Stream], int]] = {"input_drift": inputs, "score_drift": scores}
-        for watched, (words, streams, rows) in subjects.items():
-            windows = read_windows(connection, scene.environment, watched, since=start - _DRIFT_MEMORY)
-            judged = drift.judge(
-                [msgspec.convert(one.value, drift.Judged) for one in windows],
-                streams,
-                version=scene.champion.version,
-                rows=rows,
-                stability=stability[words],
-                false_alarm_every=rule_of(scene.project, watched).threshold or 1.0,
-            )
-            _keep(connection, scene, watched, start, judged)
-            changed.append(_settle_day(connection, scene, watched, drift.finding(judged, start, what=words)))
-        _keep(connection, scene, COUNTS, start, {"version": scene.champion.version, "profile": whole})
-    return changed
 
 
 def _held_out(window: Window) -> tuple[performance.Figures, performance.Judged]:

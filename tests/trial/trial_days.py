@@ -92,7 +92,7 @@ def days(
         records: list[Record] = []
         hard = rng.normal(0.3, 0.05)
         for row in range(rows):
-            at = START + day * DAY + timedelta(minutes=10 + row * 30)
+            at = START + day * DAY + timedelta(minutes=10 + row * 1400 / rows)
             id_, truth = f"{day}-{row}", bool(rng.random() < 0.3)
             away = [float(np.clip(hard + rng.normal(more, 0.05), 0.01, 0.99)) for more in (0.0, worse)]
             chances = [1 - gap if truth else gap for gap in away]

@@ -8,6 +8,7 @@ from passerelle.errors import MissingExtraError
 EXTRAS = {
     "cryptography": "serve",
     "numpy": "serve",
+    "httptools": "serve",
     "onnxruntime": "serve",
     "prometheus_client": "serve",
     "uvicorn": "serve",
@@ -25,6 +26,7 @@ EXTRAS = {
     "pandas": "control",
     "papermill": "control",
     "pyarrow": "control",
+    "rich": "control",
     "sqlalchemy": "control",
     "tomlkit": "control",
 }

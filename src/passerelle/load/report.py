@@ -124,8 +124,10 @@ def _lines(one: Injected) -> Iterator[str]:
         yield f"errors     {count:,} {kind}{first}"
     if not one.errors:
         yield "errors     none"
-    waited = f"and waited {one.longest_wait_ms:,.1f} ms at most"
-    yield f"late       {one.late:,} found no free connection of {one.connections}, {waited}"
+    waited = (
+        f"{one.late:,} found no free connection of {one.connections}, and waited {one.longest_wait_ms:,.1f} ms at most"
+    )
+    yield f"late       {waited if one.late else 'none'}"
     yield ""
     yield f"{'milliseconds':<28}{'p50':>10}{'p90':>10}{'p99':>10}{'p99.9':>10}{'max':>10}"
     yield _row("latency, from the due moment", one.latency_ms)

@@ -22,8 +22,17 @@ def write_page(path: Path, template: str, **values: Any) -> None:
     draft.replace(path)
 
 
-def chart(series: dict[str, Sequence[float]], labels: Sequence[str], *, width: int = 900, height: int = 260) -> Markup:
+def chart(
+    series: dict[str, Sequence[float]],
+    labels: Sequence[str],
+    *,
+    marked: Sequence[int] = (),
+    width: int = 900,
+    height: int = 260,
+) -> Markup:
     """Lines over equal steps as an SVG, each named beside its end; labels stand under some of the steps.
+
+    ``marked``: the steps at which the first line gets a dot, with the label as its title.
 
     >>> "polyline" in chart({"share": [0.1, 0.2]}, ["Feb 1", "Feb 2"])
     True
@@ -49,6 +58,7 @@ def chart(series: dict[str, Sequence[float]], labels: Sequence[str], *, width: i
         names=list(series),
         grid=[(down(share * most), f"{share * most:.3g}") for share in (0.0, 0.5, 1.0)],
         marks=[(across(number), labels[number]) for number in range(0, len(labels), max(1, len(labels) // 7))],
+        dots=[(across(number), down(next(iter(series.values()))[number]), labels[number]) for number in marked],
         lines=[(name, colour, points, across(len(labels) - 1), y) for name, colour, points, y in lines],
     )
     return Markup(drawn)  # noqa: S704  (rendered by a template that escapes)

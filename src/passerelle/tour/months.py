@@ -55,7 +55,7 @@ def _month(project: Project, script: Script, stamp: str, *, since: datetime, unt
     told = [event for event in events(engine) if since <= event.at < until]
     opened = [one for one in find_alerts(engine, PRODUCTION) if since <= one.opened_at < until]
     verdict = record.verdict if record else None
-    reasons = [event.sentence for event in told if event.kind in ("retrain", "run")]
+    reasons = [event.sentence for event in told if event.kind == "decision" or "no version was made" in event.sentence]
     return Month(
         month=stamp,
         champion=champion,

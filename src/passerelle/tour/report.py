@@ -6,11 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from passerelle.clock import system_clock
@@ -152,13 +154,22 @@ def write_report(report: TourReport, project: Project, out: Path) -> None:
         "delivery the loop retrained, and tried the new version against the champion before it let it answer.",
         project=project.name,
         report=report,
-        days=chart({"loss": [value for _, value in drawn]}, [f"{start:%d %b}" for start, _ in drawn])
-        if drawn
-        else None,
+        days=_days(report, drawn) if drawn else None,
         trials=history(engine, PRODUCTION),
         timeline=events(engine),
         folder=out / "project",
     )
+
+
+def _days(report: TourReport, drawn: Sequence[tuple[datetime, float]]) -> Markup:
+    """The loss by day, with the days that somebody was called for."""
+    called = [(one.first_day, one.last_day or one.first_day) for one in report.alerts if one.level == "page"]
+    days = [
+        number
+        for number, (start, _) in enumerate(drawn)
+        if any(first is not None and last is not None and first <= start <= last for first, last in called)
+    ]
+    return chart({"loss": [value for _, value in drawn]}, [f"{start:%d %b}" for start, _ in drawn], marked=days)
 
 
 def _heading(report: TourReport) -> str:
@@ -166,4 +177,4 @@ def _heading(report: TourReport) -> str:
         return "Something does not hold: look at the figures in red"
     promoted = sum(month.verdict == "PROMOTE" for month in report.months)
     tried = sum(month.challenger is not None for month in report.months)
-    return f"Every event was answered once, as the notebook would have; of {tried} challengers {promoted} were promoted"
+    return f"Every event was answered once, as the notebook would have; {promoted} of {tried} challengers were promoted"

@@ -13,7 +13,7 @@ from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 
 #: Of the timeline, what a person who watches wants to hear of.
-_TOLD = {"delivery", "run", "version", "retrain", "trial", "verdict", "deployment", "alert"}
+_TOLD = {"delivery", "decision", "gate", "loop", "trial", "verdict", "deployment", "alert"}
 _WEEK = timedelta(days=7)
 
 

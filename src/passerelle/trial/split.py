@@ -30,7 +30,8 @@ def pseudo_outcomes(losses: ArrayLike, arms: ArrayLike, *, share: ArrayLike, sta
     count = np.arange(1, len(loss) + 1)
     before = (start + np.concatenate([[0.0], np.cumsum(loss)[:-1]]) if len(loss) else loss) / count
     chance = np.broadcast_to(np.asarray(share, dtype=np.float64), loss.shape)
-    found: NDArray[np.float64] = (loss - before) * (arm / chance - (1 - arm) / (1 - chance))
+    with np.errstate(divide="ignore"):  # of the arm that an event did not have
+        found: NDArray[np.float64] = (loss - before) * np.where(arm > 0, 1 / chance, -1 / (1 - chance))
     return found
 
 

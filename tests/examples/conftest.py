@@ -64,3 +64,20 @@ def events(notebook: dict[str, Any], year: dict[str, pd.DataFrame]) -> pd.DataFr
     """The year's events, by the notebook's own make_events."""
     made: pd.DataFrame = notebook["make_events"](year)
     return made
+
+
+@pytest.fixture(scope="session")
+def incidents() -> ModuleType:
+    return _module(FLIGHTS / "incidents.py")
+
+
+@pytest.fixture(scope="session")
+def value(rolling_origin: ModuleType, deliveries: ModuleType) -> ModuleType:
+    assert rolling_origin.__name__ in sys.modules  # value imports both by these names
+    assert deliveries.__name__ in sys.modules
+    return _module(FLIGHTS / "analysis" / "value.py")
+
+
+@pytest.fixture(scope="session")
+def recompute_verdicts() -> ModuleType:
+    return _module(FLIGHTS / "analysis" / "recompute_verdicts.py")

@@ -15,7 +15,7 @@ from passerelle.bundle.manifest import Environment, Manifest, Provenance
 from passerelle.bundle.seal import close, draft_folder
 from passerelle.data.landing import ingest
 from passerelle.ledger.position import Position
-from passerelle.loop.rollout import deploy, reconcile
+from passerelle.loop.rollout import deploy, reconcile, revisions
 from passerelle.loop.train import registry_of
 from passerelle.monitoring.alerts import Finding, settle
 from passerelle.monitoring.rules import rule_of
@@ -79,10 +79,11 @@ def live(
             deploy(project, registry_of(project), 1, reason="the first version", now=made + timedelta(hours=13))
             continue
         at = made + timedelta(hours=13)
-        put = deploy(
-            project, registry_of(project), number, shadow=True, reason=f"version {number} is tried in shadow", now=at
-        )
-        plan = make_plan(champion=champion, challenger=number, revision=put.revision, at=at)
+        before = revisions(project, "production").current()
+        assert before is not None
+        plan = make_plan(champion=champion, challenger=number, revision=before.revision + 1, at=at)
+        reason = f"version {number} is tried in shadow"
+        deploy(project, registry_of(project), number, shadow=True, trial=plan.id, reason=reason, now=at)
         trials.start(engine, plan)
         if number == versions:
             fill(project, plan, days=running_days, shift=0.0016)
@@ -250,8 +251,8 @@ def watch(project: Project, *, days: int) -> None:
             opened=at + 2.5 * DAY,
             closed=at + 5.5 * DAY,
             day=at,
-            sentence=f"the model lost 0.251 on {at:%Y-%m-%d} (911 predictions), 1.7 times as much as on the 38 ordinary "
-            "days before (0.148).",
+            sentence=f"the model lost 0.251 on {at:%Y-%m-%d} (911 predictions), 1.7 times as much as on the 38 "
+            "ordinary days before (0.148).",
         )
     alert(
         project,
@@ -264,7 +265,7 @@ def watch(project: Project, *, days: int) -> None:
 
 
 def alert(
-    project: Project, watched: Watch, *, opened: datetime, closed: datetime | None, day: datetime, sentence: str
+    project: Project, watched: Watch, *, opened: datetime, closed: datetime | None, day: datetime | None, sentence: str
 ) -> None:
     """An alert that opened, by a rule's finding, and closed if it did."""
     rule = rule_of(project, watched)

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
+import httpx
 import uvicorn
+from lived import NOW
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from passerelle.dashboard.app import make_app
@@ -29,11 +31,10 @@ PAGES = {
 
 
 @contextmanager
-def showing(project: Project, *, now: datetime) -> Iterator[str]:
-    """The address of a project's dashboard, at a moment."""
-    settings = uvicorn.Config(
-        make_app(project, clock=lambda: now), port=0, lifespan="off", ws="none", log_config=None, access_log=False
-    )
+def showing(project: Project, *, now: datetime, host: str = "127.0.0.1") -> Iterator[str]:
+    """The address of a project's dashboard, at a moment; it is told that it listens on ``host``."""
+    app = make_app(project, clock=lambda: now, host=host)
+    settings = uvicorn.Config(app, port=0, lifespan="off", ws="none", log_config=None, access_log=False)
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -45,6 +46,13 @@ def showing(project: Project, *, now: datetime) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextmanager
+def ask(project: Project, *, now: datetime = NOW, host: str = "127.0.0.1") -> Iterator[httpx.Client]:
+    """A client of a project's own dashboard."""
+    with showing(project, now=now, host=host) as url, httpx.Client(base_url=url) as client:
+        yield client
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Actions: what a person with an admin token may do from a page. Each is refused if what the page showed has changed."""
+"""Actions: what a person with an admin token may do from a page. Refused if what the page showed has changed."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -93,6 +94,7 @@ class Reader:
         self._project = project
         self._environment = environment
         self._engine = open_state(project.state)
+        self._registry = project.state / "registry.db"
         self._revisions: dict[int, Deployment] = {}
         self._kept: tuple[str, Seen] | None = None
         self._said: dict[tuple[str, int], Verdict] = {}
@@ -101,8 +103,9 @@ class Reader:
         """Another text as soon as anything that a page shows is another: a few counts, no more."""
         with self._engine.connect() as connection:
             counts = [tuple(connection.execute(question).one()) for question in _QUESTIONS]
+        changed = self._registry.stat().st_mtime_ns if self._registry.exists() else 0
         newest = (revisions(self._project, self._environment).numbers() or [0])[-1]
-        return "-".join(str(value) for value in (*(one for row in counts for one in row), newest))
+        return "-".join(str(value) for value in (*(one for row in counts for one in row), newest, changed))
 
     def read(self) -> Seen:
         """The state as it is now."""
@@ -141,7 +144,7 @@ class Reader:
             project=self._project,
             environment=environment,
             revisions=tuple(self._revisions[number] for number in sorted(self._revisions)),
-            versions=tuple(_made(self._project, version) for version in registry_of(self._project).versions()),
+            versions=self._versions(),
             trials=found,
             blocks={one.plan.id: tuple(trials.blocks(engine, one.plan.id)) for one in found},
             alerts=tuple(find_alerts(engine, environment)),
@@ -150,6 +153,12 @@ class Reader:
             events=tuple(events(engine)),
             windows={watch: tuple(read_windows(engine, environment, watch)) for watch in _WATCHED},
         )
+
+    def _versions(self) -> tuple[Made, ...]:
+        """None before there is a registry: to look into one that is not there makes it, which takes seconds."""
+        if not self._registry.exists() and "PASSERELLE_REGISTRY_URI" not in os.environ:
+            return ()
+        return tuple(_made(self._project, version) for version in registry_of(self._project).versions())
 
 
 def points(blocks: Sequence[Block], said: Sequence[Verdict]) -> tuple[Point, ...]:

@@ -36,8 +36,8 @@ def minute(moment: datetime, *, now: datetime) -> str:
 def figure(value: float | None) -> str:
     """A figure with four digits that count; a dash for none.
 
-    >>> [figure(value) for value in (0.012345, 1234.5, 0.0, 3.2e9)]
-    ['0.01234', '1,234', '0', '3.2e+09']
+    >>> [figure(value) for value in (0.0123456, 1234.5, 0.0, 3.2e9)]
+    ['0.01235', '1,234', '0', '3.2e+09']
     >>> figure(None) == figure(float("nan")) == NONE
     True
     """

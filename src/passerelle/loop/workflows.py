@@ -38,6 +38,8 @@ KIND = "loop"
 _UNFINISHED = ["PENDING", "ENQUEUED"]
 _FAILED = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _LOOK_AGAIN_S = 0.1
+#: So many of the newest ticks can be found again; older ones are forgotten, or the file would grow for ever.
+_KEPT_TICKS = 500
 #: Under which a step that failed answers why.
 _PROBLEM = "problem"
 
@@ -83,6 +85,7 @@ class Loop:
     def __init__(self, environment: str) -> None:
         self._environment = environment
         self._under_way = _unfinished("training")
+        self._ticks = 0
 
     def tick(self, now: datetime, *, force_gate: bool = False, wait: bool = True) -> Ticked:
         """Take every step once, for this moment; a tick that was finished before is answered as it was.
@@ -91,6 +94,9 @@ class Loop:
         it is answered; without, it goes on in a thread of its own, and no other begins before it has ended.
         ``force_gate`` is a switch of tests; see train.
         """
+        if self._ticks % _KEPT_TICKS == 0:
+            _forget_old()
+        self._ticks += 1
         if wait:
             _wait_for(self._under_way)
         self._under_way = [id_ for id_ in self._under_way if _status(id_) in _UNFINISHED]
@@ -276,6 +282,14 @@ def _status(id_: str) -> str | None:
 
 def _unfinished(name: str) -> list[str]:
     return [one.workflow_id for one in DBOS.list_workflows(name=name, status=_UNFINISHED, load_output=False)]
+
+
+def _forget_old() -> None:
+    ended = ["SUCCESS", *_FAILED]
+    old = DBOS.list_workflows(
+        name="tick", status=ended, sort_desc=True, offset=_KEPT_TICKS, load_input=False, load_output=False
+    )
+    DBOS.delete_workflows([one.workflow_id for one in old])
 
 
 def _wait_for(ids: list[str]) -> None:

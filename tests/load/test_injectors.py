@@ -265,3 +265,12 @@ def test_a_warp_of_nothing_ends_at_once() -> None:
     with answering(at_once) as server:
         done = inject(find_target(server.url), at_warp([], 10))
     assert (done.due, done.answered, done.asked_per_s, done.latency_ms.max) == (0, 0, None, None)
+
+
+def test_an_injector_that_is_held_up_itself_says_so() -> None:
+    with answering(at_once) as server:
+        done = send(server, 200, 1.0, on_progress=lambda _: time.sleep(0.1))
+    assert done.answered == 200
+    assert done.lag_ms.p99 > 50
+    assert done.doubts[0].startswith("1 % of the requests left")
+    assert done.lines()[-1].startswith("Do not believe these figures: 1 % of the requests left ")

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 from urllib.parse import urlsplit
@@ -45,6 +46,8 @@ class Child:
     def __init__(self, name: str, module: str, arguments: Sequence[str], *, port: int | None = None) -> None:
         self.name = name
         self.url: str | None = None
+        #: What else it printed, until somebody takes it away.
+        self.lines: deque[str] = deque(maxlen=1000)
         self._command = [sys.executable, "-m", module, *arguments, "--until-stdin-closes"]
         self._port = port
         self._process: subprocess.Popen[str] | None = None
@@ -114,7 +117,7 @@ class Child:
                 # Port 0 took one that was free: whoever looks at it finds it there again.
                 self._port = urlsplit(self.url).port or self._port
             else:
-                sys.stderr.write(line)
+                self.lines.append(line.rstrip())
 
     def _gone(self) -> None:
         process, self._process = self._process, None
@@ -151,15 +154,14 @@ def up(
 ) -> None:
     """Run the parts until SIGTERM or SIGINT, then end them: loop, dashboard, and the endpoint last.
 
-    The endpoint is started as soon as there is a revision to answer with. ``say`` hears a line for each address, and
-    for each part that died. Raises UpError if the endpoint or the dashboard cannot be started at all.
+    The endpoint is started as soon as there is a revision to answer with. ``say`` hears a line for each address, for
+    each part that died, and for what the loop does. Raises UpError if the endpoint or the dashboard cannot be started
+    at all.
     """
     endpoint, looper, dashboard = parts(project, port=port, dashboard_port=dashboard_port, workers=workers, loop=loop)
     place = revisions(project, PRODUCTION)
     if looper is None:
         say("loop       none: nothing is retrained, tried or watched")
-    else:
-        say(f"loop       looks every {project.loop.tick_s:g} s")
     run(endpoint, looper, dashboard, can_answer=lambda: bool(place.numbers()), say=say)
 
 
@@ -203,7 +205,10 @@ class _Crew:
     def tend(self) -> None:
         """Start what does not run, and say what is new."""
         for child in self.children:
-            if (ended := child.tend()) is not None:
+            ended = child.tend()
+            while child.lines:
+                self._say(child.lines.popleft())
+            if ended is not None:
                 if child in self.starting:
                     raise UpError(f"{ended} before it was ready: what it said is above.")
                 self._say(f"{ended}; it is started again in {child.again_in_s:.1f} s")

@@ -111,6 +111,22 @@ def test_a_position_is_the_last_record_of_each_writer(folder: Path) -> None:
     assert msgspec.json.decode(msgspec.json.encode(position), type=Position) == position
 
 
+def test_a_position_may_lie_within_a_segment_that_is_still_written(tmp_path: Path) -> None:
+    async def go() -> None:
+        writer = Writer(LocalStorage(tmp_path), slot="worker-0", mode="durable")
+        try:
+            await writer.append([asked("a", 1), asked("b", 2)])
+            day = read_day(tmp_path, MADE, horizon_hours=36)
+            await writer.append([asked("c", 3)])
+            again = read_day(tmp_path, MADE, horizon_hours=36, upto=day.position)
+            assert again.rows.column("id").to_pylist() == ["a", "b"]
+            assert again.late == 1
+        finally:
+            await writer.close()
+
+    asyncio.run(go())
+
+
 def test_nothing_was_read_before_the_first_record(tmp_path: Path) -> None:
     assert read_position(tmp_path) == Position()
     assert delta_versions(tmp_path) == {"predictions": 0, "outcomes": 0}

@@ -55,7 +55,7 @@ def replay(project: Project, trial_id: str) -> Replayed:
     differences = list(_block_differences(kept_blocks, again))
     if record.digest is not None and digest(plan, kept_blocks) != record.digest:
         differences.append("the plan or the block table is not what the verdict was decided from: its digest differs")
-    if set_aside(kept, recomputed):
+    if _was_set_aside(kept, recomputed):
         # Somebody ended it before it decided: then the blocks must not have decided either.
         recomputed = kept
     differences += _verdict_differences(kept, recomputed)
@@ -68,7 +68,7 @@ def replay(project: Project, trial_id: str) -> Replayed:
     )
 
 
-def set_aside(kept: Verdict, recomputed: Verdict) -> bool:
+def _was_set_aside(kept: Verdict, recomputed: Verdict) -> bool:
     """Was the trial ended, undecided, by somebody, and do its blocks say that it was undecided?"""
     return kept.kind == "INCONCLUSIVE" and recomputed.kind == "KEEP_GOING" and _alike(kept, recomputed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import importlib.metadata
@@ -59,6 +60,7 @@ def make_app(
     Raises ServingError if other machines can reach ``host`` and the project has no token.
     """
     shown = _Dashboard(project, environment, clock=clock, guard=Guard(project.state, host=host))
+    shown.warm_up()
     pages: dict[str, Callable[[Request], Response]] = {
         "/": shown.path,
         "/timeline": shown.timeline,
@@ -94,6 +96,13 @@ class _Dashboard:
         self._clock = clock
         self._guard = guard
         self._reader = Reader(project, environment)
+
+    def warm_up(self) -> None:
+        """Read once: the libraries behind the first page take seconds to begin. What is wrong, that page will say."""
+        with contextlib.suppress(PasserelleError):
+            seen = self._reader.read()
+            for record in seen.trials[-1:]:
+                self._reader.said(record, seen.blocks[record.plan.id])
 
     def reading(self, page: Callable[[Request], Response]) -> _Page:
         """A route that only those may reach who may read."""

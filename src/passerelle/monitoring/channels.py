@@ -35,7 +35,7 @@ __all__ = [
     "try_channels",
 ]
 
-#: A message is tried so often, each wait twice as long as the one before it: 1, 2, 4 ... minutes; about three days.
+#: A message is tried so often, each wait twice as long as the one before it: 1, 2, 4 ... minutes, a day and a half.
 TRIES = 12
 _FIRST_WAIT = timedelta(minutes=1)
 #: Apprise's own plain webhooks, which would follow redirects and reach any address.

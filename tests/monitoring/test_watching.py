@@ -1,0 +1,149 @@
+"""Watching a ledger: days are measured once, alerts open and close, whatever dies in between."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
+from watched import DAY, FEBRUARY, deploy, live, make_project
+
+from passerelle.monitoring.alerts import Alert, find_alerts, lines_of
+from passerelle.monitoring.watching import watch
+from passerelle.monitoring.windows import read_windows
+from passerelle.project.settings import Project
+from passerelle.state import tables
+from passerelle.state.database import open_state
+from passerelle.state.timeline import events
+
+HALF = timedelta(hours=12)
+
+
+def _watch(project: Project, days: range) -> list[str]:
+    """Once a day at noon, as a tour does: what opened (+) and closed (-), with the day of February."""
+    return [
+        f"{day} {'-' if alert.closed_at else '+'}{alert.watch}"
+        for day in days
+        for alert in watch(project, "production", now=FEBRUARY + day * DAY + HALF)
+    ]
+
+
+def test_a_storm_is_told_when_it_is_mature_and_when_it_is_over(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    live(project, FEBRUARY, [0.0] * 10 + [0.5, 0.5] + [0.0] * 6)
+    # The 11th (index 10) is mature after 36 hours more; two ordinary days end it.
+    assert _watch(project, range(10, 18)) == ["12 +performance", "15 -performance"]
+    engine = open_state(project.state)
+    [alert] = find_alerts(engine, "production")
+    assert alert.id == "production-performance-2013-02-11"
+    assert (alert.first_day, alert.last_day) == (FEBRUARY + 10 * DAY, FEBRUARY + 11 * DAY)
+    assert alert.level == "page"
+    assert "passerelle rollback" in alert.action
+    told = [(event.subject, event.details["state"]) for event in events(engine, kind="alert")]
+    assert told == [(alert.id, "opened"), (alert.id, "closed")]
+    windows = read_windows(engine, "production", "performance")
+    assert [window.start for window in windows] == [FEBRUARY + number * DAY for number in range(16)]
+    assert [window.value["alarm"] for window in windows].index(True) == 10
+    assert windows[0].value["rows"] == 100
+    assert lines_of(alert) == [
+        f"2013-02-13 12:00  page    closed 2013-02-16 12:00  {alert.sentence}",
+    ]
+
+
+def test_looking_at_all_days_at_once_tells_the_same(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    live(project, FEBRUARY, [0.0] * 10 + [0.5, 0.5] + [0.0] * 6)
+    assert _watch(project, range(19, 20)) == ["19 +performance", "19 -performance"]
+    [alert] = find_alerts(open_state(project.state), "production")
+    assert alert.id == "production-performance-2013-02-11"
+    assert _watch(project, range(19, 20)) == []
+
+
+def test_days_with_half_the_events_page_and_the_last_day_of_all_is_not_judged(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    live(project, FEBRUARY, [0.0] * 9)
+    live(project, FEBRUARY + 9 * DAY, [0.0], events=40)
+    live(project, FEBRUARY + 10 * DAY, [0.0] * 2)
+    assert _watch(project, range(9, 13)) == ["10 +volume", "11 -volume"]
+    windows = read_windows(open_state(project.state), "production", "volume")
+    assert [window.value["events"] for window in windows] == [100] * 9 + [40, 100]
+
+
+def test_a_changed_unit_is_a_ticket_that_names_the_field(tmp_path: Path) -> None:
+    project = make_project(tmp_path, '[alerts]\nchannels = ["NOWHERE"]\n')
+    live(project, FEBRUARY, [0.0] * 16)
+    live(project, FEBRUARY + 16 * DAY, [0.0] * 3, shift=30)
+    assert _watch(project, range(16, 19)) == ["17 +input_drift"]
+    engine = open_state(project.state)
+    [alert] = find_alerts(engine, "production", open_only=True)
+    assert (alert.level, alert.details["named"][0]["field"]) == ("ticket", "temp")
+    assert "temp: its level moved by +" in alert.sentence
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(tables.outbox)).all() == []  # tickets wait on the page
+    # Another version begins the comparison anew; its own reference was that much warmer.
+    deploy(project, 2, shift=30)
+    live(project, FEBRUARY + 19 * DAY, [0.0] * 2, shift=30, version=2)
+    assert _watch(project, range(19, 22)) == ["19 -input_drift"]
+
+
+def test_nothing_is_deployed_and_nothing_is_wrong(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    assert watch(project, "staging", now=FEBRUARY) == []
+    assert watch(project, "production", now=FEBRUARY) == []
+    assert find_alerts(open_state(project.state), "production") == []
+
+
+def test_a_rule_that_is_turned_off_closes_its_alert(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    live(project, FEBRUARY, [0.0] * 10 + [0.5] * 4)
+    assert _watch(project, range(11, 13)) == ["12 +performance"]
+    quiet = make_rules(project, '[[rules]]\nwatch = "performance"\nlevel = "off"\n')
+    assert _watch(quiet, range(13, 14)) == ["13 -performance"]
+
+
+def make_rules(project: Project, text: str) -> Project:
+    from passerelle.project.settings import load_project
+
+    path = project.root / "passerelle.toml"
+    path.write_text(path.read_text() + text)
+    return load_project(path)
+
+
+def test_killed_at_any_write_and_started_again_it_tells_the_same(tmp_path: Path) -> None:
+    """At the tick on which a storm's day is mature: it opens an alert, beside the figures of a day that has closed."""
+    project = make_project(tmp_path / "project", '[alerts]\nchannels = ["ONE", "TWO"]\n')
+    live(project, FEBRUARY, [0.0] * 10 + [0.5] + [0.0] * 7)
+    assert _watch(project, range(11, 12)) == []
+    script = Path(__file__).with_name("watching_dying.py")
+    command = [sys.executable, "-W", "ignore", str(script), str(project.root), str(tmp_path / "scratch")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
+    lines = done.stdout.splitlines()
+    held = json.loads(lines[0])
+    assert len(lines) > 8
+    assert [json.loads(line) == held for line in lines] == [True] * len(lines)
+    assert [row[0] for row in held["alerts"]] == ["production-performance-2013-02-11"]
+    assert [row[0].rpartition("-")[2] for row in held["outbox"]] == ["ONE", "TWO"]
+    assert len(held["timeline"]) == 1
+    assert [row[1:3] for row in held["windows"] if row[1] == "volume"][-1] == ["volume", "2013-02-12 00:00:00+00:00"]
+
+
+def test_an_alert_survives_its_own_json() -> None:
+    alert = Alert(
+        id="a",
+        environment="production",
+        watch="latency",
+        level="page",
+        opened_at=FEBRUARY,
+        sentence="slow",
+        action="look",
+        details={"p99_ms": 4000.0},
+    )
+    assert msgspec.convert(msgspec.to_builtins(alert), Alert) == alert
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lines_of(alert)[1] == "    Next: look"

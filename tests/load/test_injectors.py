@@ -274,3 +274,14 @@ def test_an_injector_that_is_held_up_itself_says_so() -> None:
     assert done.lag_ms.p99 > 50
     assert done.doubts[0].startswith("1 % of the requests left")
     assert done.lines()[-1].startswith("Do not believe these figures: 1 % of the requests left ")
+
+
+def test_a_connection_that_was_closed_while_nobody_needed_it_costs_nothing_but_its_making() -> None:
+    async def answer(_number: int, _body: bytes) -> bytes:
+        await asyncio.sleep(0)
+        return reply({"prediction": 1}, "200 OK", "Connection: close")
+
+    with answering(answer) as server:
+        done = send(server, 4, 1.5, connections=1)
+    assert (done.answered, done.errors, done.late) == (6, {}, 0)
+    assert server.connections >= 6

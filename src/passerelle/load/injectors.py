@@ -202,9 +202,10 @@ class _Injector:
             self._put(self._idle.popleft(), asked, now)
             return
         self._waiting.append(asked)
-        self._late += 1
         if self._open + len(self._opening) < self._bound:
-            self._connect()
+            self._connect()  # the endpoint closed one that had nothing to do
+        else:
+            self._late += 1
 
     def _put(self, connection: Connection, asked: Sent, now: float) -> None:
         self._sent += 1

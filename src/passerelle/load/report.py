@@ -125,7 +125,7 @@ def _lines(one: Injected) -> Iterator[str]:
     if not one.errors:
         yield "errors     none"
     waited = (
-        f"{one.late:,} found no free connection of {one.connections}, and waited {one.longest_wait_ms:,.1f} ms at most"
+        f"{one.late:,} found all {one.connections} connections taken, and waited {one.longest_wait_ms:,.1f} ms at most"
     )
     yield f"late       {waited if one.late else 'none'}"
     yield ""

@@ -66,12 +66,12 @@ def test_looking_at_all_days_at_once_tells_the_same(tmp_path: Path) -> None:
 
 def test_days_with_half_the_events_page_and_the_last_day_of_all_is_not_judged(tmp_path: Path) -> None:
     project = make_project(tmp_path)
-    live(project, FEBRUARY, [0.0] * 9)
-    live(project, FEBRUARY + 9 * DAY, [0.0], events=40)
-    live(project, FEBRUARY + 10 * DAY, [0.0] * 2)
-    assert _watch(project, range(9, 13)) == ["10 +volume", "11 -volume"]
+    live(project, FEBRUARY, [0.0] * 16)
+    live(project, FEBRUARY + 16 * DAY, [0.0], events=40)
+    live(project, FEBRUARY + 17 * DAY, [0.0] * 2)
+    assert _watch(project, range(16, 20)) == ["17 +volume", "18 -volume"]
     windows = read_windows(open_state(project.state), "production", "volume")
-    assert [window.value["events"] for window in windows] == [100] * 9 + [40, 100]
+    assert [window.value["events"] for window in windows] == [100] * 16 + [40, 100]
 
 
 def test_a_changed_unit_is_a_ticket_that_names_the_field(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def prediction_p(earlier: Floats, value: Any, *, both: Any = False) -> Floats:
     there are fewer than two, or they never differed from each other and the value does not either, p is 1.
 
     >>> round(float(prediction_p(np.array([1.0, 2.0, 3.0]), 6.0)), 4)
-    0.0372
+    0.0371
     """
     known = np.isfinite(earlier)
     count = known.sum(axis=0)
@@ -53,7 +53,7 @@ def e_value(p: Any) -> Floats:
     """Evidence against chance: (1 - p + p ln p) / (p ln(p)^2), of mean 1 for uniform p (Vovk and Wang 2021).
 
     >>> [round(float(e), 2) for e in e_value([1.0, 0.05, 1e-5])]
-    [0.5, 1.78, 754.34]
+    [0.5, 1.78, 754.35]
     """
     clipped = np.clip(np.asarray(p, dtype=np.float64), _LEAST_P, 1 - 1e-6)
     log = np.log(clipped)

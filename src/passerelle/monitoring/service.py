@@ -146,8 +146,8 @@ def since(before: Counts, now: Counts) -> Counts:
 def quantile_s(seconds: Mapping[str, float], share: float) -> float:
     """The time that this share of the requests stayed below, by the buckets; even within a bucket.
 
-    >>> quantile_s({"0.1": 90, "0.5": 100, "+Inf": 100}, 0.95)
-    0.3
+    >>> quantile_s({"0.5": 90, "1.0": 100, "+Inf": 100}, 0.95)
+    0.75
     """
     bounds = sorted((float(bound), count) for bound, count in seconds.items())
     total = bounds[-1][1] if bounds else 0.0

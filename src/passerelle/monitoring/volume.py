@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 import numpy as np
 
 from passerelle.monitoring.alerts import Finding
 
-#: A day is compared with the same day of so many weeks before, if there are two such days; else with all days of those.
+#: A day is compared with the same weekday of so many weeks before, of which it needs so many.
 WEEKS = 4
-#: The fewest earlier days before a day is judged, and the fewest events that are usual.
-FEWEST_DAYS = 5
+FEWEST_DAYS = 2
+#: The fewest events that must be usual.
 FEWEST_EVENTS = 50
+_SAME = tuple(timedelta(weeks=weeks) for weeks in range(1, WEEKS + 1))
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,12 +31,14 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
 
 def judge(earlier: Sequence[tuple[datetime, Counted]], start: datetime, events: int, *, factor: float) -> Counted:
     """A day after the earlier ones, oldest first; the very first counts for nothing: it began in its middle."""
-    recent = [one for one in earlier[1:] if 0 < (start - one[0]).days <= 7 * WEEKS and one[1].normal is not False]
-    same = [one.events for day, one in recent if (start - day).days % 7 == 0]
-    others = same if len(same) > 1 else [one.events for _, one in recent]
-    if len(recent) < FEWEST_DAYS:
+    same = [
+        one.events
+        for day, one in earlier[1:]
+        if start - day in _SAME and one.normal is not False  # an unusual day is no reference
+    ]
+    if len(same) < FEWEST_DAYS:
         return Counted(events=events)
-    usual = float(np.median(others))
+    usual = float(np.median(same))
     if usual < FEWEST_EVENTS:
         return Counted(events=events, usual=usual)
     return Counted(events=events, usual=usual, normal=usual / factor <= events <= usual * factor)

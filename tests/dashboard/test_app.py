@@ -26,8 +26,8 @@ SENTENCES = {
     "/timeline?kind=alert": "5 things of the kind 'alert' have happened since 11 February, the last on 25 June.",
     "/versions": "Version 4 is the champion since 30 May; version 5 is its challenger; 3 others are kept.",
     "/trial": "Version 5 is being tried against version 4: day 19 of 60 at most, undecided.",
-    "/trials/production-2-2": "Version 2 is no worse than version 1: promoted on 29 March, after 20 days of evidence.",
-    "/trials/production-3-4": "Version 3 is worse than version 2: rolled back on 29 April, after 20 days of evidence.",
+    "/trials/production-2-2": "Version 2 is no worse than version 1: promoted on 29 March, after 14 days of evidence.",
+    "/trials/production-3-4": "Version 3 is worse than version 2: rolled back on 29 April, after 14 days of evidence.",
     "/alerts": "1 alert is open, the oldest since 25 June; 2 others have closed.",
     "/data": "5 deliveries accepted, the last on 5 June; 2 put aside, the last on 25 May.",
 }
@@ -44,7 +44,7 @@ EMPTY = {
 def heading(text: str) -> str:
     found = re.search(r"<main[^>]*>\s*<h1>(.*?)</h1>", text, re.DOTALL)
     assert found is not None
-    return html.unescape(found[1])
+    return html.unescape(found[1]).replace("\N{NO-BREAK SPACE}", " ")
 
 
 @pytest.mark.parametrize("path", SENTENCES)

@@ -66,7 +66,9 @@ def verdict() -> Verdict:
 
 def test_the_estimate_has_its_band_the_margin_zero_and_the_verdict() -> None:
     figure = known(estimate_chart(PLAN, [point(number, 0.01) for number in range(14)], verdict()))
-    upper, lower, estimate = figure.data
+    upper, lower, estimate, last = figure.data
+    assert math.isclose(last.error_y.array[0], 0.01)
+    assert math.isclose(last.error_y.arrayminus[0], 0.01)
     assert estimate.y == (0.01,) * 14
     assert estimate.x[0] == "2013-06-06T12:00"
     assert math.isclose(upper.y[0] - lower.y[0], 0.02)
@@ -77,6 +79,7 @@ def test_the_estimate_has_its_band_the_margin_zero_and_the_verdict() -> None:
     assert green.y1 == PLAN.margin
     assert green.y0 == figure.layout.yaxis.range[0]
     assert figure.layout.shapes[-1].x0 == "2013-06-19T12:00"
+    assert known(estimate_chart(PLAN, [point(number, 0.01) for number in range(20)], verdict())).data == figure.data
     assert "ROLL BACK" in figure.layout.annotations[-1].text
 
 

@@ -204,7 +204,10 @@ def test_a_person_decides_on_a_waiting_verdict(two: Project, name: str, version:
     secret = token(two, "admin")
     with ask(two) as client:
         give(client, secret)
-        assert "the verdict on version 2 is PROMOTE and waits for a person" in client.get("/").text
+        assert (
+            "the verdict on version 2 is PROMOTE and waits for a person"
+            in client.get("/?format=json").json()["sentence"]
+        )
         stale = client.post(f"/actions/{name}", data={"trial": "production-1-1"}, headers={"Origin": origin(client)})
         assert stale.status_code == 409
         assert trials.current(open_state(two.state), "production") is not None

@@ -25,6 +25,7 @@ _MOST_EVIDENCE = 1e6
 
 def estimate_chart(plan: Plan, points: Sequence[Point], verdict: Verdict | None) -> Figure:
     """The estimate with its running band, the margin and zero; the zone below the margin is where it is promoted."""
+    points = _decisive(points, verdict)
     known = [point for point in points if point.estimate is not None]
     days = [_day(point.start) for point in known] or [_day(plan.started_at)]
     low, high = _range(plan, known)
@@ -39,6 +40,8 @@ def estimate_chart(plan: Plan, points: Sequence[Point], verdict: Verdict | None)
         },
         {**_line(days, [point.estimate for point in known], "--accent", width=3, name="estimate")},
     ]
+    if known:
+        traces.append(_now(known[-1], low, high))
     shapes = [
         _zone(low, plan.margin, "--good-zone"),
         _zone(plan.margin, high, "--bad-zone"),
@@ -63,6 +66,7 @@ def estimate_chart(plan: Plan, points: Sequence[Point], verdict: Verdict | None)
 
 def evidence_chart(plan: Plan, points: Sequence[Point], verdict: Verdict | None) -> Figure:
     """The evidence for promotion and for rolling back, on a logarithmic axis, with 1 / alpha, where it decides."""
+    points = _decisive(points, verdict)
     days = [_day(point.start) for point in points]
     for_it = [_clipped(point.promote_evidence) for point in points]
     against = [_clipped(point.rollback_evidence) for point in points]
@@ -123,6 +127,29 @@ def loss_chart(days: Sequence[DayLoss]) -> Figure:
     if len(days) > _MONTHS:
         layout["xaxis"] |= {"dtick": "M1", "tickformat": "%b"}
     return {"data": traces, "layout": layout}
+
+
+def _decisive(points: Sequence[Point], verdict: Verdict | None) -> Sequence[Point]:
+    """Up to the day that decided: what came later changed nothing."""
+    end = verdict.decided_by if verdict is not None else None
+    return points if end is None else [point for point in points if point.start <= end]
+
+
+def _now(point: Point, low: float, high: float) -> dict[str, Any]:
+    """The last estimate and its interval: before a second day there is no band to see it by."""
+    bar: dict[str, Any] = {"type": "data", "symmetric": False, "color": "--accent", "thickness": 2, "visible": False}
+    lower, upper = _inside(point.lower, low, high), _inside(point.upper, low, high)
+    if point.estimate is not None and lower is not None and upper is not None:
+        bar |= {"array": [upper - point.estimate], "arrayminus": [point.estimate - lower], "visible": True}
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [_day(point.start)],
+        "y": [point.estimate],
+        "error_y": bar,
+        "marker": {"color": "--accent", "size": 9},
+        "hoverinfo": "skip",
+    }
 
 
 def _line(

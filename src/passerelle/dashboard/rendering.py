@@ -15,6 +15,9 @@ from markupsafe import Markup, escape
 from passerelle.dashboard import words
 from passerelle.dashboard.charts import Figure
 
+#: Between "version" or "day" and a number, and between a day and its month.
+_TIED = re.compile(r"(?<=\b[Vv]ersion) (?=\d)|(?<=\bday) (?=\d)|(?<=\d) (?=[A-Z][a-z]{2})")
+TIE = "\N{NO-BREAK SPACE}"
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -46,6 +49,15 @@ def moment(at: datetime, now: datetime, how: str = "minute") -> Markup:
     )
 
 
+def tied(sentence: str) -> str:
+    """A sentence in which a number stays on the line of what it counts.
+
+    >>> tied("Version 4 answers since 30 May").split(" ") == ["Version" + TIE + "4", "answers", "since", "30" + TIE + "May"]
+    True
+    """
+    return _TIED.sub(TIE, sentence)
+
+
 def coded(sentence: str) -> Markup:
     """A sentence in which what stands between backticks, and the commands, are set as code.
 
@@ -72,6 +84,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "figure": words.figure,
     "difference": words.difference,
     "level": _level,
+    "tied": tied,
     "capital": words.capital,
     "long_day": _long_day,
     "figure_json": figure_json,

@@ -112,6 +112,9 @@ def _sentence(seen: Seen, record: Record, *, now: datetime) -> str:
 
 
 def _days(seen: Seen, record: Record) -> int:
+    """Days with evidence: of a verdict, those that it was reached on."""
+    if record.verdict is not None:
+        return record.verdict.blocks
     return sum(1 for block in seen.blocks.get(record.plan.id, ()) if block.rows)
 
 

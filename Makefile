@@ -23,9 +23,9 @@ bench: .venv/test.stamp  ## how fast it is here: the endpoint with each kind of 
 	$(BIN)/python tests/ledger/measuring.py
 	$(BIN)/python tests/load/measure.py
 
-soak: .venv/test.stamp  ## the long tests at full size: every month's rolling origin, compaction killed at each step
+soak: .venv/test.stamp  ## the long tests at full size: every month's rolling origin, compaction and the loop killed at each step
 	$(BIN)/python examples/flights/analysis/rolling_origin.py
-	PASSERELLE_SOAK=1 $(BIN)/pytest tests/ledger/test_compaction.py
+	PASSERELLE_SOAK=1 $(BIN)/pytest tests/ledger/test_compaction.py tests/loop/test_walk.py
 
 test-system:  ## the system parts that some tests need (root, Debian)
 	sh tests/system/install.sh

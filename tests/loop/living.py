@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +22,10 @@ FIRST = datetime(2026, 1, 5, tzinfo=UTC)
 A_DAY = timedelta(days=1)
 HORIZON_H = 12
 
+#: A project as it was left, and the moment of its next tick.
+Stage = tuple[Project, datetime]
+Take = Callable[[str], Stage]
+
 SETTINGS = f"""
 [project]
 name = "orders"
@@ -38,7 +42,7 @@ main = "orders"
 tick_s = 0.3
 [trial]
 min_days = 3
-max_days = 6
+max_days = 9
 margin = 0.2
 """
 
@@ -131,7 +135,7 @@ def answer_day(
                     version=variant.version,
                     digest=variant.digest,
                     trial=deployment.trial,
-                    inputs={"distance": float(number), "weight": 1.0},
+                    inputs={"distance": number / 10, "weight": 1.0},
                     output=(score + float(draw.uniform(-0.05, 0.05)),),
                     event_at=at,
                     received_at=at,

@@ -1,8 +1,8 @@
 """The loop as a process of its own: it looks every ``loop.tick_s`` seconds, by the system's clock, until it is ended.
 
 A training goes on in a thread beside the ticks, so that nothing is left unwatched meanwhile: its heavy parts, the
-notebook's kernel and the model's scorer, are processes of their own anyway. Ended during one, the process leaves at
-once, as by kill -9; the training goes on at the next start.
+notebook's kernel and the model's scorer, are processes of their own anyway. Ended during one, the process leaves as by
+kill -9, and the training goes on at the next start.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from passerelle.errors import PasserelleError
 from passerelle.loop.rollout import PRODUCTION
 from passerelle.loop.workflows import Loop, Ticked, open_loop
 from passerelle.project.settings import FILE, load_project
+
+#: How long a tick may still take when the process is asked to end.
+_LAST_TICK_S = 5.0
 
 
 def run(root: Path, environment: str, *, ended: threading.Event, clock: Clock, say: Callable[[str], None]) -> None:
@@ -62,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: _end(ended))
     if given.until_stdin_closes:
         threading.Thread(target=_await_end_of_input, args=(ended,), daemon=True).start()
     code = 0
@@ -92,7 +95,15 @@ def _say(line: str) -> None:
 def _await_end_of_input(ended: threading.Event) -> None:
     while os.read(0, 4096):
         pass
+    _end(ended)
+
+
+def _end(ended: threading.Event) -> None:
+    """End after the tick that is going on; a long one is cut, and goes on at the next start."""
     ended.set()
+    timer = threading.Timer(_LAST_TICK_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 if __name__ == "__main__":

@@ -60,6 +60,15 @@ _LASTING = (
 )
 
 
+class Landed(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the inbox."""
+
+    #: A sentence for each delivery.
+    deliveries: tuple[str, ...]
+    #: Why the first of those that wait could not be read.
+    problem: str | None
+
+
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """The trial that was going on, and its verdict if it has one by now."""
 
@@ -80,18 +89,16 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
 
 
-def land(project: Project, *, now: datetime) -> tuple[str, ...]:
-    """1. Ingest what is new in the inbox: a sentence per delivery. A file that cannot be told is named, and waits."""
-    said = []
-    problem: DataError | None = None
+def land(project: Project, *, now: datetime) -> Landed:
+    """1. Ingest what is new in the inbox. A file whose table cannot be told stops no other."""
+    said: list[str] = []
+    problem = None
     for path in inbox(project):
         try:
             said += [one.sentence for one in ingest(project, [path], now=now)]
         except DataError as error:
-            problem = problem or error
-    if problem is not None:
-        raise problem
-    return tuple(said)
+            problem = problem or str(error)
+    return Landed(deliveries=tuple(said), problem=problem)
 
 
 def gather(project: Project, environment: str, *, now: datetime) -> int:

@@ -40,7 +40,7 @@ _FAILED = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _LOOK_AGAIN_S = 0.1
 #: So many of the newest ticks can be found again; older ones are forgotten, or the file would grow for ever.
 _KEPT_TICKS = 500
-#: Under which a step that failed answers why.
+#: Under which a step answers why it failed, or what of it did.
 _PROBLEM = "problem"
 
 
@@ -188,7 +188,7 @@ def _tick(environment: str, now: str) -> dict[str, Any]:
             problems.append(f"{name}: {problem}")
         done.update(answer)
 
-    take("ingest", lambda: {"deliveries": steps.land(project, now=at)})
+    take("ingest", lambda: msgspec.structs.asdict(steps.land(project, now=at)))
     take("compact", lambda: {"segments": steps.gather(project, environment, now=at)})
     take("gaps", lambda: {"filled": steps.fill(project, environment, now=at)})
     take("trial", lambda: msgspec.structs.asdict(steps.judge(project, environment, now=at)))
@@ -236,8 +236,10 @@ def _attempt(name: str, act: Callable[[], dict[str, Any]], at: datetime) -> dict
     try:
         done = act()
     except PasserelleError as error:
-        _tell(name, str(error), at)
-        return {_PROBLEM: str(error)}
+        done = {_PROBLEM: str(error)}
+    if done.get(_PROBLEM) is not None:
+        _tell(name, done[_PROBLEM], at)
+        return _json(done)
     engine = open_state(_hands.root / ".passerelle")
     told = [event for event in events(engine, kind=KIND) if event.subject == name]
     if told and told[-1].details.get("problem"):

@@ -95,9 +95,10 @@ def begin(
                 after=current.revision,
                 now=now,
             )
-        _wait_observed(project, environment)
         reconcile(project, registry)
-        return trials.start(engine, plan)
+        record = trials.start(engine, plan)
+        _wait_observed(project, environment)  # last: what a worker misses meanwhile is filled in later
+        return record
 
 
 def advance(project: Project, registry: Registry, *, environment: str = PRODUCTION, now: datetime) -> Record | None:

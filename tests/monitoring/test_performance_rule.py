@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from watched import make_project
 
-from passerelle.monitoring.performance import Figures, Judged, excess_of, expected_loss, finding, judge, measure
+from passerelle.monitoring.performance import Figures, Judged, began, excess_of, expected_loss, finding, judge, measure
 
 EVERY = 365.0
 START = datetime(2013, 2, 1, tzinfo=UTC)
@@ -118,6 +118,15 @@ def test_the_sentence_has_the_figures_and_the_end_has_too() -> None:
         "quiet",
         "the loss is as on other days again: 0.17 on 2013-02-01, 2 such days in a row.",
     )
+
+
+def test_an_alarm_began_with_the_first_unlikely_day_before_it() -> None:
+    days = [START + timedelta(days=number) for number in range(5)]
+    earlier = [(day, Judged(excess=0.0, p=p)) for day, p in zip(days, (0.01, 0.4, 0.03, 0.02), strict=False)]
+    assert began(earlier, days[4]) == days[2]
+    assert began(earlier[:2], days[2]) == days[2]
+    assert began([], days[0]) == days[0]
+    assert began(earlier[:3], days[4]) == days[4]  # a day is missing in between
 
 
 def test_expected_losses_are_those_of_a_model_that_is_right() -> None:

@@ -48,6 +48,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str = ""
     #: The day (its start) that it is about; None for rules of machine time.
     day: datetime | None = None
+    #: The day on which it began, if that is an earlier one.
+    began: datetime | None = None
     details: dict[str, Any] = {}
 
 
@@ -122,7 +124,7 @@ def _open(
         watch=rule.watch,
         level="page" if rule.level == "page" else "ticket",
         opened_at=now,
-        first_day=finding.day,
+        first_day=finding.began or finding.day,
         last_day=finding.day,
         sentence=finding.sentence,
         action=rule.action,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -34,6 +34,8 @@ FEWEST = 5
 #: none is open it stays in the reference: rare days are part of what is ordinary, and a reference without them would
 #: find the next rare day too improbable.
 OUT_OF_CONTROL = 0.01
+#: An alarm is said to have begun with the first of the days before it that are less probable than this.
+UNLIKELY = 0.05
 #: An alarm needs a mean loss of at least this many times the reference's: what is smaller calls nobody.
 WORSE = 1.25
 #: An alert closes after so many days in control in a row.
@@ -172,8 +174,17 @@ def excess_of(day: Figures) -> float | None:
     return math.log(max(day.loss, 1e-12)) if day.expected is None else day.loss - day.expected
 
 
-def finding(judged: Judged, day: Figures, start: datetime, *, before: Judged) -> Finding:
-    """What a judged day means for the alert, in words."""
+def began(earlier: Sequence[tuple[datetime, Judged]], start: datetime) -> datetime:
+    """The day on which what alarms at ``start`` began: the first of the unlikely days up to it, without a gap."""
+    for day, judged in reversed(earlier):
+        if judged.p is None or judged.p >= UNLIKELY or start - day != timedelta(days=1):
+            break
+        start = day
+    return start
+
+
+def finding(judged: Judged, day: Figures, start: datetime, *, before: Judged, since: datetime | None = None) -> Finding:
+    """What a judged day means for the alert, in words; ``since`` is the day on which it began."""
     details = {"loss": day.loss, "expected": day.expected, "rows": day.rows, "unlabelled": day.unlabelled}
     details |= {"reference": judged.reference, "evidence": judged.evidence, "p": judged.p}
     name = f"{start:%Y-%m-%d}"
@@ -185,7 +196,10 @@ def finding(judged: Judged, day: Figures, start: datetime, *, before: Judged) ->
         )
         return Finding(state="firing", sentence=sentence, day=start, details={**details, "blind": True})
     if _is_alarming(judged):
-        return Finding(state="firing", sentence=_sentence(judged, day, name), day=start, details=details)
+        text = _sentence(judged, day, name)
+        if since is not None and since < start:
+            text += f" It began on {since:%Y-%m-%d}."
+        return Finding(state="firing", sentence=text, day=start, began=since, details=details)
     if before.going_on and not judged.going_on:
         sentence = f"the loss is as on other days again: {_loss(day.loss)} on {name}, {QUIET_DAYS} such days in a row."
         return Finding(state="quiet", sentence=sentence, day=start)

@@ -219,7 +219,9 @@ def _watch_performance(scene: Scene, start: datetime) -> Alert | None:
         value = {**msgspec.to_builtins(figures), **msgspec.to_builtins(judged)}
         keep_window(connection, scene.environment, Window(start=start, watch="performance", value=value))
         before = earlier[-1][1] if earlier else performance.Judged(excess=None)
-        return _settle_day(connection, scene, "performance", performance.finding(judged, figures, start, before=before))
+        since = performance.began([(one.start, _lived(one)[1]) for one in lived], start)
+        found = performance.finding(judged, figures, start, before=before, since=since)
+        return _settle_day(connection, scene, "performance", found)
 
 
 def _held_out(window: Window) -> tuple[performance.Figures, performance.Judged]:

@@ -97,13 +97,15 @@ def test_the_reference_is_the_mean_loss_of_the_last_mature_days(tmp_path: Path) 
     answers = {record.id: record for record in everything if getattr(record, "role", None) == "live"}
     truths = {record.id: record.value for record in everything if hasattr(record, "value")}
     losses = [(answers[id_].output[0] - truths[id_]) ** 2 for id_ in truths if not id_.startswith("2-")]
+    losses.append(1.0)  # its score as a shadow, below
     write(
         project,
         [
             prediction("failed", START, None),
             prediction("another version", START, [0.0], version=2),
             prediction("unlabelled", START, [0.0]),
-            *(outcome(id_, value=True, at=START + DAY) for id_ in ("failed", "another version")),
+            prediction("as a shadow", START, [0.0], role="shadow"),
+            *(outcome(id_, value=True, at=START + DAY) for id_ in ("failed", "another version", "as a shadow")),
         ],
     )
     # The third day's horizon passes at START + 3 days + 36 h.
@@ -111,10 +113,10 @@ def test_the_reference_is_the_mean_loss_of_the_last_mature_days(tmp_path: Path) 
     found = reference_loss(project, champion, folder, now=ripe - timedelta(seconds=1))
     assert found is not None
     assert found[0] == pytest.approx(np.mean(losses), rel=1e-12)
-    assert found[1] == "version 1 on 80 mature events, 06 Jan to 02 Feb 2013"
+    assert found[1] == "version 1 on 81 mature events, 06 Jan to 02 Feb 2013"
     later = reference_loss(project, champion, folder, now=ripe)
     assert later is not None
-    assert later[1] == "version 1 on 120 mature events, 07 Jan to 03 Feb 2013"
+    assert later[1] == "version 1 on 121 mature events, 07 Jan to 03 Feb 2013"
     assert reference_loss(project, champion, folder, now=ripe + 28 * DAY) is None
 
 

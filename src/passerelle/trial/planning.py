@@ -76,8 +76,9 @@ def make_plan(
 def reference_loss(project: Project, champion: Version, folder: Path, *, now: datetime) -> tuple[float, str] | None:
     """A version's mean loss over its last 28 mature days in the ledger ``folder``, and where that comes from.
 
-    Of the answers it gave (live) whose outcome was known in time. None if there is none. Raises LedgerError, and
-    BundleError if the version's bundle is damaged.
+    Of its scores whose outcome was known in time, as a shadow too: a version that was promoted yesterday has answered
+    for a day, and was scored for weeks. None if there is none. Raises LedgerError, and BundleError if the version's
+    bundle is damaged.
     """
     horizon_hours = project.task.horizon_hours
     end = floor_day(now - timedelta(hours=horizon_hours))
@@ -92,12 +93,12 @@ def reference_loss(project: Project, champion: Version, folder: Path, *, now: da
 
 
 def mean_loss(day: Day, project: Project, version: int, *, classes: Sequence[Any]) -> tuple[float, int] | None:
-    """The mean loss of a version's live answers in these days, and of how many; None if there is none."""
-    columns = (day.rows.column(name).to_pylist() for name in ("role", "version", "status", "truth", "output"))
+    """The mean loss of a version's scores in these days, and of how many; None if there is none."""
+    columns = (day.rows.column(name).to_pylist() for name in ("version", "status", "truth", "output"))
     mine = [
         (truth, output)
-        for role, number, status, truth, output in zip(*columns, strict=True)
-        if role == "live" and number == version and status == "scored" and truth is not None
+        for number, status, truth, output in zip(*columns, strict=True)
+        if number == version and status == "scored" and truth is not None
     ]
     if not mine:
         return None

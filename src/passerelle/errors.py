@@ -51,6 +51,10 @@ class NotebookError(PasserelleError):
     """The notebook did not run to its end: open the executed copy that is named, correct the cell, train again."""
 
 
+class KernelKilledError(NotebookError):
+    """The notebook's kernel was killed, by somebody or for want of memory: free memory, and train again."""
+
+
 class SubmissionError(PasserelleError):
     """What the notebook submitted cannot be served as it stands: correct what is named and submit again."""
 

@@ -245,6 +245,22 @@ def test_crash_fails_its_batch_and_the_next_is_answered(make: Make) -> None:
     asyncio.run(live())
 
 
+def test_a_batch_whose_process_is_killed_from_outside_is_answered_all_the_same(make: Make, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+
+    def once(X: Any) -> None:  # noqa: N803
+        if (X["hour"] > 99).any() and not seen.exists():
+            seen.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def live() -> None:
+        async with running(make(trap(once))) as scorer:
+            assert (await scorer.score(one(100))).shape == (1, 1)
+
+    asyncio.run(live())
+    assert seen.exists()
+
+
 def test_circuit_opens_after_deaths_in_a_row_and_closes_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "DEATHS", 2)
     monkeypatch.setattr(process, "COOL_S", 0.5)

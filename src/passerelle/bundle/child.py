@@ -164,14 +164,11 @@ def death(python: str, code: int | None, stderr: str) -> str:
     return f"the model's process {how}" + (f"; its last words: {said}" if said else "")
 
 
-def ask_once(
-    bundle: Path, digest: str, requests: Sequence[bytes], wanted: Sequence[type[Any]], *, python: str
-) -> list[Any]:
-    """Start a child, ask it these requests, and let it end: its replies, the Hello before them."""
+def _run_once(bundle: Path, digest: str, asked: bytes, python: str) -> subprocess.CompletedProcess[bytes]:
     try:
-        ended = subprocess.run(  # noqa: S603  (the interpreter that the manifest or the project names)
+        return subprocess.run(  # noqa: S603  (the interpreter that the manifest or the project names)
             command(python, bundle, digest),
-            input=b"".join(requests),
+            input=asked,
             capture_output=True,
             env=environment(),
             check=False,
@@ -183,6 +180,18 @@ def ask_once(
         raise ScoringError(
             f"the model of {bundle} did not answer within {ONCE_S:g} s: look at what it waits for."
         ) from error
+
+
+def ask_once(
+    bundle: Path, digest: str, requests: Sequence[bytes], wanted: Sequence[type[Any]], *, python: str
+) -> list[Any]:
+    """Start a child, ask it these requests, and let it end: its replies, the Hello before them.
+
+    One that is killed from outside is asked once more.
+    """
+    ended = _run_once(bundle, digest, b"".join(requests), python)
+    if ended.returncode == -signal.SIGKILL:
+        ended = _run_once(bundle, digest, b"".join(requests), python)
     replies: list[Any] = []
     rest = ended.stdout
     expected: list[type[Any]] = [Hello, *wanted]

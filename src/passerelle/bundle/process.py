@@ -140,28 +140,37 @@ class ProcessScorer:
         self._adopt(child)
 
     async def score(self, columns: Columns) -> NDArray[Any]:
-        """The model's answers; errors as the Scorer has them."""
+        """The model's answers; errors as the Scorer has them.
+
+        If the child dies on it, another is asked once more: the death may have come from outside, and these events are
+        not to pay for it. One that kills two has killed both.
+        """
         rows = count(columns)
         request = encode_columns(columns)
         async with self._lock:
-            child = await self._living()
-            try:
-                async with asyncio.timeout(self._deadline_s):
-                    scored = await child.ask(SCORE, request, Scored)
-            except TimeoutError:
-                reason = f"the model did not answer {rows} rows within {self._deadline_s:g} s"
-                self._lose(child, reason)
-                raise TimeoutError(f"{reason}: its process was killed and is started again.") from None
-            except (EOFError, OSError):
-                reason = await child.end(patience_s=END_S)  # it is dying: to kill it now would hide how
-                self._lose(child, reason)
-                raise ScoringError(reason) from None
-            except asyncio.CancelledError:
-                # An answer that nobody reads any more would be taken for the next batch's.
-                self._lose(child, "its batch was given up", counts=False)
-                raise
+            scored = await self._ask(request, rows, again=True)
             self._deaths = 0
         return read_outputs(scored, rows=rows, outputs=self._manifest.outputs)
+
+    async def _ask(self, request: bytes, rows: int, *, again: bool) -> Scored:
+        child = await self._living()
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await child.ask(SCORE, request, Scored)
+        except TimeoutError:
+            reason = f"the model did not answer {rows} rows within {self._deadline_s:g} s"
+            self._lose(child, reason)
+            raise TimeoutError(f"{reason}: its process was killed and is started again.") from None
+        except (EOFError, OSError):
+            reason = await child.end(patience_s=END_S)  # it is dying: to kill it now would hide how
+            self._lose(child, reason)
+            if again:
+                return await self._ask(request, rows, again=False)
+            raise ScoringError(reason) from None
+        except asyncio.CancelledError:
+            # An answer that nobody reads any more would be taken for the next batch's.
+            self._lose(child, "its batch was given up", counts=False)
+            raise
 
     async def close(self) -> None:
         """End the child and all that watches it."""

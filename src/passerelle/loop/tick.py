@@ -20,6 +20,7 @@ from passerelle.errors import (
     BundleError,
     DataError,
     GateError,
+    KernelKilledError,
     NotebookError,
     ParityError,
     PasserelleError,
@@ -46,6 +47,8 @@ from passerelle.trial import trials
 
 #: Alerts of these say that the model may not fit the world any more.
 _STALE = ("performance", "score_drift", "input_drift")
+#: How often the kernel of one run may be killed until the loop gives it up.
+_ATTEMPTS = 3
 #: What the same data and code would come to again.
 _LASTING = (
     BundleError,
@@ -186,10 +189,15 @@ def make(
     sentence = f"the model is trained again: {reason}"
     record_once(engine, Event(at=now, kind="decision", subject=id_, sentence=sentence))
     before = _run_of(engine, id_)
-    if before is not None and before.status in ("failed", "refused"):
+    if before is not None and before.status in ("failed", "refused") and not _may_try(before):
         return Trained(now=now, problem=before.details["reason"])
     try:
         training = train(project, now=now, key=key, on_step=on_step, force_gate=force_gate, cause=id_)
+    except KernelKilledError as error:
+        ended = _run_of(engine, id_)
+        if ended is None or not _may_try(ended):
+            return Trained(now=now, problem=str(error))
+        return make(project, id_, reason=reason, now=now, force_gate=force_gate, key=key, on_step=on_step)
     except _LASTING as error:
         if _run_of(engine, id_) is None:  # train says it of a run that had begun
             told = f"no version was made: {error}"
@@ -210,6 +218,11 @@ def begin_trial(project: Project, environment: str, made: Trained, *, salt: str 
         record_once(open_state(project.state), Event(at=now, kind="trial", subject=f"version {version}", sentence=told))
         return msgspec.structs.replace(made, problem=told)
     return msgspec.structs.replace(made, trial=None if record is None else record.plan.id)
+
+
+def _may_try(run: runs.Run) -> bool:
+    """Is a run that came to nothing tried again? Only if somebody killed its kernel, and not for ever."""
+    return bool(run.details.get("killed")) and run.attempt < _ATTEMPTS
 
 
 def _run_of(engine: sa.Engine, training: str) -> runs.Run | None:

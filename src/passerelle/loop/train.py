@@ -24,7 +24,7 @@ from passerelle.bundle.profile import profile
 from passerelle.bundle.seal import Bundle, seal
 from passerelle.data.handout import count_mature, write_handout
 from passerelle.data.table import snapshot
-from passerelle.errors import GateError, PasserelleError, SubmissionError
+from passerelle.errors import GateError, KernelKilledError, PasserelleError, SubmissionError
 from passerelle.loop.checking import refuse_unknown_columns
 from passerelle.loop.forms import write_form
 from passerelle.loop.gate import GateResult
@@ -158,7 +158,7 @@ def train(
         except BaseException as error:
             refused = isinstance(error, PasserelleError) and error.exit_code == REFUSED
             status: runs.Status = "refused" if refused else "failed"
-            reason = {"reason": str(error) or repr(error)}
+            reason = {"reason": str(error) or repr(error), "killed": isinstance(error, KernelKilledError)}
             runs.finish(engine, run, at=now, status=status, details=details | reason)
             sentence = f"no version was made: {error or type(error).__name__}"
             record_once(engine, Event(at=now, kind="run", subject=run, sentence=sentence))

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +26,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbconvert import HTMLExporter
 
 from passerelle import errors
-from passerelle.errors import NotebookError, PasserelleError, SettingsError, SubmissionError
+from passerelle.errors import KernelKilledError, NotebookError, PasserelleError, SettingsError, SubmissionError
 from passerelle.notebook.environment import without_secrets
 from passerelle.notebook.source import read_source, with_parameters
 from passerelle.notebook.submission import HANDOUT, HOLDOUT, RUN_FOLDER, SUBMISSION
@@ -166,7 +166,7 @@ def _execute(
             interrupt_on_timeout=False,
             resources={"metadata": {"path": str((project.root / project.notebook.path).parent)}},
         )
-        with _own_loop(), client.setup_kernel(env=environment, cleanup_kc=True):
+        with _own_loop(), _started(client, environment):
             _cells(client, node, folder, on_cell)
             if not (folder / SUBMISSION / "submission.json").is_file():
                 raise _Failure(
@@ -181,6 +181,17 @@ def _execute(
                 asked = {name: values for name, values in held.items() if name != project.task.target}
                 (folder / HANDOUT / HOLDOUT).write_bytes(encode_columns(asked))
                 _answer_holdout(client, node, folder)
+
+
+@contextmanager
+def _started(client: NotebookClient, environment: dict[str, str]) -> Iterator[None]:
+    """A kernel, until the block ends. Raises KernelKilledError if it is killed before it has answered once."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(client.setup_kernel(env=environment, cleanup_kc=True))
+        except RuntimeError as error:  # jupyter_client's "Kernel died before replying to kernel_info"
+            raise _Failure(KernelKilledError(f"the kernel did not start: {error}."), None) from error
+        yield
 
 
 @contextmanager
@@ -215,7 +226,7 @@ def _cells(client: NotebookClient, node: Any, folder: Path, on_cell: OnCell | No
             raise _Failure(NotebookError(text), number) from error
         except DeadKernelError as error:
             text = f"{where} ended its kernel, as one does that takes more memory than there is. {see}"
-            raise _Failure(NotebookError(text), number) from error
+            raise _Failure(KernelKilledError(text), number) from error
 
 
 def _answer_holdout(client: NotebookClient, node: Any, folder: Path) -> None:
@@ -227,7 +238,8 @@ def _answer_holdout(client: NotebookClient, node: Any, folder: Path) -> None:
     except CellExecutionError as error:
         raise _Failure(_cell_error(error, "answering the held-out rows", f"Run: {folder}."), None) from error
     except (CellTimeoutError, DeadKernelError) as error:
-        raise _Failure(NotebookError(f"the held-out rows were not answered: {error}"), None) from error
+        kind = KernelKilledError if isinstance(error, DeadKernelError) else NotebookError
+        raise _Failure(kind(f"the held-out rows were not answered: {error}"), None) from error
     finally:
         node.cells.pop()
 

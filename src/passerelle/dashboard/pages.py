@@ -12,7 +12,6 @@ from passerelle.dashboard.reading import Made, Seen
 from passerelle.dashboard.words import capital, counted, day, listed, minute
 from passerelle.data.deliveries import Delivery
 from passerelle.deployment.spec import Deployment, Variant
-from passerelle.loop.rollout import champion_of
 from passerelle.monitoring.alerts import Alert
 from passerelle.state.timeline import Event
 from passerelle.trial.verdict import Block, Record
@@ -77,12 +76,12 @@ class PathPage(msgspec.Struct, frozen=True, kw_only=True):
 
 def champion(deployment: Deployment | None) -> Variant | None:
     """The version that answers most; None before anything does."""
-    return None if deployment is None else champion_of(deployment)
+    return None if deployment is None else deployment.champion
 
 
 def since(revisions: Sequence[Deployment]) -> datetime | None:
     """Since when the champion of the newest revision is it, without a break."""
-    versions = [champion_of(one).version for one in revisions]
+    versions = [one.champion.version for one in revisions]
     if not versions:
         return None
     first = max((number for number, version in enumerate(versions) if version != versions[-1]), default=-1) + 1

@@ -92,6 +92,13 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(variant for variant in self.variants if variant.mode == "live")
 
     @property
+    def champion(self) -> Variant:
+        """The variant that the others stand beside: in a trial the first, else the one with the largest share."""
+        if self.trial is not None:
+            return self.live[0]
+        return max(self.live, key=lambda one: (one.weight, -one.version))
+
+    @property
     def shadows(self) -> tuple[Variant, ...]:
         """The variants that are scored beside the answer."""
         return tuple(variant for variant in self.variants if variant.mode == "shadow")

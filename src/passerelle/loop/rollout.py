@@ -79,13 +79,6 @@ def deploy(
     )
 
 
-def champion_of(deployment: Deployment) -> Variant:
-    """The variant that the others stand beside: in a trial the first, else the one with the largest share."""
-    if deployment.trial is not None:
-        return deployment.live[0]
-    return max(deployment.live, key=lambda one: (one.weight, -one.version))
-
-
 def roll_back(
     project: Project, *, environment: str = PRODUCTION, reason: str | None = None, now: datetime
 ) -> Deployment:
@@ -146,7 +139,7 @@ def _reconcile(project: Project, registry: Registry) -> None:
     current = revisions(project, PRODUCTION).current()
     if current is None:
         return
-    champion = champion_of(current)
+    champion = current.champion
     live = sorted(current.live, key=lambda one: (one is not champion, -one.weight, one.version))
     known = {version.number for version in registry.versions()}
     if not {variant.version for variant in current.variants} <= known:
@@ -170,7 +163,7 @@ def _beside(current: Deployment | None, variant: Variant, *, share: float, shado
         return (variant,)
     if current is None:
         raise DeploymentError("nothing answers here yet: deploy a version alone first, then another beside it.")
-    champion = champion_of(current)
+    champion = current.champion
     if champion.version == variant.version:
         raise DeploymentError(
             f"version {variant.version} is the champion here: name another to put beside it, or passerelle deploy "

@@ -16,7 +16,7 @@ from passerelle.deployment.spec import Deployment, Revisions, environment_folder
 from passerelle.errors import DeploymentError, StateError
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.watermarks import delta_versions
-from passerelle.loop.rollout import PRODUCTION, champion_of, deploy, reconcile, revisions
+from passerelle.loop.rollout import PRODUCTION, deploy, reconcile, revisions
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry, Version
 from passerelle.serving.observation import is_alive, observed, wait_observed
@@ -64,7 +64,7 @@ def begin(
             deploy(project, registry, version, environment=environment, reason=reason, salt=salt, now=now)
             reconcile(project, registry)
             return None
-        champion = champion_of(current)
+        champion = current.champion
         if champion.version == version:
             return None
         begun = current.trial == f"{environment}-{version}-{current.revision}"  # by an attempt that was cut

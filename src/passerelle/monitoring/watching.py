@@ -77,13 +77,8 @@ def watch(project: Project, environment: str, *, now: datetime, machine: Clock =
     return [alert for alert in changed if alert is not None]
 
 
-def champion_of(deployment: Deployment) -> Variant:
-    """The version that answers most units; the older one of equals."""
-    return max(deployment.live, key=lambda one: (one.weight, -one.version))
-
-
 def _scene(project: Project, deployment: Deployment, *, engine: sa.Engine, ledger: Path, now: datetime) -> Scene:
-    champion = champion_of(deployment)
+    champion = deployment.champion
     bundle = project.root / champion.bundle
     manifest, _ = read_manifest(bundle)
     return Scene(

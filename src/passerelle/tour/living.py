@@ -185,7 +185,7 @@ class _Year:
         current = revisions(self.project, PRODUCTION).current()
         if current is None:
             raise ServingError("the loop deployed nothing: passerelle trial status, and look at the timeline.")
-        return self.registry.get(max(current.live, key=lambda one: (one.weight, -one.version)).version)
+        return self.registry.get(current.champion.version)
 
     def _is_alive(self) -> bool:
         return self._endpoint is not None and self._endpoint.process.poll() is None

@@ -78,7 +78,7 @@ def _champion_at(project: Project, moment: datetime) -> int:
     place = revisions(project, PRODUCTION)
     there = [place.get(number) for number in place.numbers()]
     before = [one for one in there if one.created_at <= moment] or there[:1]
-    return max(before[-1].live, key=lambda one: (one.weight, -one.version)).version
+    return before[-1].champion.version
 
 
 def _answers(ledger: Path, since: datetime, until: datetime, record: Record | None) -> tuple[Answers, int]:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import msgspec
+import pytest
 import sqlalchemy as sa
 from watched import DAY, FEBRUARY, deploy, live, make_project
 
@@ -53,6 +54,18 @@ def test_a_storm_is_told_when_it_is_mature_and_when_it_is_over(tmp_path: Path) -
     assert lines_of(alert) == [
         f"2013-02-13 12:00  page    closed 2013-02-16 12:00  {alert.sentence}",
     ]
+
+
+@pytest.mark.parametrize("hours", [24, 72])
+def test_a_day_is_measured_once_its_horizon_has_passed_however_long_that_is(tmp_path: Path, hours: int) -> None:
+    """At ticks off noon, from the first day on: the days before the first measured one are not lost either."""
+    project = make_project(tmp_path)
+    project = msgspec.structs.replace(project, task=msgspec.structs.replace(project.task, horizon_hours=hours))
+    live(project, FEBRUARY, [0.0] * 8, events=20)
+    for day in range(1, 8):
+        watch(project, "production", now=FEBRUARY + day * DAY + timedelta(hours=3))
+    windows = read_windows(open_state(project.state), "production", "performance")
+    assert [window.start for window in windows] == [FEBRUARY + day * DAY for day in range(7 - hours // 24)]
 
 
 def test_looking_at_all_days_at_once_tells_the_same(tmp_path: Path) -> None:

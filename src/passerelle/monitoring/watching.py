@@ -26,7 +26,7 @@ from passerelle.monitoring.inputs import Counts, read_counts
 from passerelle.monitoring.looking import look
 from passerelle.monitoring.maturity import closed, floor_day, read_day
 from passerelle.monitoring.rules import rule_of
-from passerelle.monitoring.windows import Window, has_window, keep_window, newest, read_windows
+from passerelle.monitoring.windows import Window, has_window, keep_window, newest, oldest, read_windows
 from passerelle.project.settings import Project, Watch
 from passerelle.state.database import open_state, writing
 
@@ -112,9 +112,9 @@ def watch_days(scene: Scene) -> list[Alert | None]:
 
 def _first_day(scene: Scene) -> datetime | None:
     """The day on which the ledger begins; None if it has no live prediction."""
-    before = newest(scene.engine, scene.environment, "volume")
-    if before is not None:
-        return before.start
+    kept = oldest(scene.engine, scene.environment, "volume")
+    if kept is not None:
+        return kept
     found = ask(scene.ledger, "SELECT min(event_at) FROM all_predictions WHERE role = 'live'").rows[0][0]
     return None if found is None else floor_day(found)
 

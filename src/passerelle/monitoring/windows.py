@@ -48,6 +48,16 @@ def newest(target: sa.Engine | sa.Connection, environment: str, watch: str) -> W
     return None if row is None else Window(start=row.start, watch=watch, value=row.value)
 
 
+def oldest(target: sa.Engine | sa.Connection, environment: str, watch: str) -> datetime | None:
+    """When the first window of a series begins; None before there is one."""
+    if isinstance(target, sa.Engine):
+        with target.connect() as connection:
+            return oldest(connection, environment, watch)
+    table = tables.windows
+    query = sa.select(table.c.start).where(table.c.environment == environment, table.c.watch == watch)
+    return target.execute(query.order_by(table.c.start).limit(1)).scalars().one_or_none()
+
+
 def has_window(connection: sa.Connection, environment: str, watch: str, start: datetime) -> bool:
     """Was this day measured already?"""
     table = tables.windows

@@ -23,7 +23,7 @@ _HEADINGS = "[...document.querySelectorAll('h1,h2,h3,h4')].map((one) => Number(o
 _SCROLL = "[document.documentElement.scrollWidth, window.innerWidth]"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with browsing() as browser:
         yield browser

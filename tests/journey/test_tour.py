@@ -33,6 +33,10 @@ def flights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns(".passerelle", "__pycache__", "deliveries"))
     inbox = folder / "deliveries"
     subprocess.run([sys.executable, "deliveries.py", "deliveries", "--months", "1", "2", "3"], cwd=folder, check=True)
+    subprocess.run([sys.executable, "incidents.py", "deliveries"], cwd=folder, check=True)
+    script = (folder / "tour.toml").read_text()
+    assert 'prepare = ["deliveries.py", "incidents.py"]\n' in script
+    (folder / "tour.toml").write_text(script.replace('prepare = ["deliveries.py", "incidents.py"]\n', ""))
     for month in ("01", "02", "03"):
         flown = pd.read_csv(inbox / f"flights-2013-{month}.csv", dtype=str, keep_default_na=False).iloc[::4]
         flown.to_csv(inbox / f"flights-2013-{month}.csv", index=False)

@@ -19,6 +19,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     duplicated: int
     #: Scores of challengers in shadow, those that were made later from the recorded inputs included.
     shadow_scores: int = 0
+    #: Events of requests that were sent again, since they were not answered: their repeats are no duplicates.
+    sent_again: int = 0
 
 
 class ServedParity(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +41,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Month(msgspec.Struct, frozen=True, kw_only=True):
-    """A lived period: from the landing of one delivery to the next."""
+    """A lived period, from the landing of one delivery to the next, and what was tried in it; one for each trial."""
 
     #: The delivery that was answered: "2013-02".
     month: str
@@ -114,8 +116,11 @@ class TourReport(msgspec.Struct, frozen=True, kw_only=True):
     gain_kept: float | None
     alerts: tuple[Page, ...]
     seconds: float
-    #: The largest memory of all processes together, in MiB; 0 where it cannot be read.
+    #: The largest memory of all processes together, looked at once a second, in MiB; 0 where it cannot be read.
     memory_mib: int = 0
+    #: How often the tour was cut and begun again (its seconds are of all attempts then), and how often the endpoint.
+    cuts: int = 0
+    endpoint_restarts: int = 0
 
     @property
     def holds(self) -> bool:
@@ -143,7 +148,7 @@ class TourReport(msgspec.Struct, frozen=True, kw_only=True):
             "",
             *(_line(month) for month in self.months),
             "",
-            f"{self.pages} pages, {len(self.alerts) - self.pages} tickets.",
+            f"{_count(self.pages, 'page')}, {_count(len(self.alerts) - self.pages, 'ticket')}.",
         ]
         if self.value is not None:
             instant = "" if self.value.instant is None else f", retrained at once {self.value.instant:.4f}"
@@ -152,10 +157,15 @@ class TourReport(msgspec.Struct, frozen=True, kw_only=True):
                 f"Mean loss since {self.value.since}: never retrained {self.value.frozen:.4f}, the loop "
                 f"{self.value.loop:.4f}{instant}{kept}."
             )
-        return [*lines, f"{self.seconds:.0f} seconds, {self.memory_mib:,} MiB at most."]
+        cut = f"; cut {self.cuts} times, {self.totals.sent_again:,} events sent again" if self.cuts else ""
+        return [*lines, f"{self.seconds:.0f} seconds, {self.memory_mib:,} MiB at most{cut}."]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def _line(month: Month) -> str:
     tried = "nothing was tried" if month.challenger is None else f"{month.challenger} {month.mode or ''}"
     verdict = month.verdict or "-"
-    return f"{month.month}  champion {month.champion:<3} tried: {tried:<18} {verdict:<13} {len(month.alerts)} alerts"
+    return f"{month.month}  champion {month.champion:<3} tried: {tried:<18} {verdict:<13} {_count(len(month.alerts), 'alert')}"

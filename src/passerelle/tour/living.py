@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -29,9 +31,10 @@ from passerelle.loop.workflows import Loop, open_loop
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Version
 from passerelle.serving.endpoint import Endpoint, start_endpoint
+from passerelle.tour.apart import compute_apart
 from passerelle.tour.baseline import Baseline, choose_baseline
 from passerelle.tour.figures import TourReport
-from passerelle.tour.measured import note, note_repeat
+from passerelle.tour.measured import Progress, keep_progress, note, note_repeat, read_progress
 from passerelle.tour.memory import Memory
 from passerelle.tour.report import judge, write_report
 from passerelle.tour.saying import Saying
@@ -45,51 +48,89 @@ NOON = 12
 SALT = "tour"
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far the tour is: all that came before this tick is done."""
-
-    ticked: datetime
-
-
 def live(source: Path, out: Path, *, workers: int | None, months: int | None, saying: Saying) -> TourReport:
     """Live the project in ``source``, in a copy of it below ``out``; write out/report.json and out/report.html.
 
     ``months``: only the first so many deliveries. Raises DataError if there are not two deliveries of the main table,
     one to learn from and one to answer, or if the project has no time column.
     """
-    started = time.monotonic()
     project, script, goes_on = prepare(source, out)
+    if goes_on:
+        saying.skip(project)
     saying.say("An earlier tour was cut here: it goes on." if goes_on else f"{project.name} is lived in {out}")
     stages = deliveries(project, out)[:months]
-    with Memory() as memory:
+    apart = compute_apart(project, script, periods=[stage.stamp for stage in stages])
+    with Memory() as memory, apart:
         with open_loop(project, key=throwaway_key(), salt=SALT, on_step=saying.step) as loop:
-            year = _Year(project, script, out, loop=loop, workers=workers or project.serving.workers, saying=saying)
+            attempt = _Attempt(out, memory, goes_on=goes_on)
+            year = _Year(project, script, out, loop=loop, workers=workers, saying=saying, attempt=attempt)
             year.live(stages)
         saying.say("the year is over: everything is counted and compared")
-        report = judge(project, script, stages, out, seconds=time.monotonic() - started, memory_mib=memory.peak_mib)
+        report = judge(project, script, stages, out, instant=apart.instant())
+    spent = attempt.spent()
+    report = msgspec.structs.replace(
+        report,
+        seconds=round(spent.seconds, 1),
+        memory_mib=spent.memory_mib,
+        cuts=spent.cuts,
+        endpoint_restarts=spent.endpoint_restarts,
+    )
     write_report(report, project, out)
     (out / UNFINISHED).unlink(missing_ok=True)
     return report
+
+
+class _Attempt:
+    """What this attempt and those that were cut before it have cost."""
+
+    def __init__(self, out: Path, memory: Memory, *, goes_on: bool) -> None:
+        self._started = time.monotonic()
+        self._memory = memory
+        self._before = read_progress(out)
+        self._cuts = (self._before.cuts if self._before else 0) + goes_on
+        self.endpoint_restarts = self._before.endpoint_restarts if self._before else 0
+        self.ticked = self._before.ticked if self._before else None
+
+    def spent(self) -> Progress:
+        """All of it, up to the last tick."""
+        before = self._before
+        return Progress(
+            ticked=self.ticked or datetime.min.replace(tzinfo=UTC),
+            seconds=(before.seconds if before else 0.0) + time.monotonic() - self._started,
+            memory_mib=max(before.memory_mib if before else 0, self._memory.peak_mib),
+            cuts=self._cuts,
+            endpoint_restarts=self.endpoint_restarts,
+        )
 
 
 class _Year:
     """The lived part: a clock that only events move."""
 
     def __init__(
-        self, project: Project, script: Script, out: Path, *, loop: Loop, workers: int, saying: Saying
+        self,
+        project: Project,
+        script: Script,
+        out: Path,
+        *,
+        loop: Loop,
+        workers: int | None,
+        saying: Saying,
+        attempt: _Attempt,
     ) -> None:
         self.project = project
         self.script = script
         self.out = out
         self.loop = loop
-        self.workers = workers
+        self.workers = workers or project.serving.workers
+        self.attempt = attempt
         self.saying = saying
         self.registry = registry_of(project)
         self.ledger = ledger_folder(project.state, PRODUCTION)
         self._endpoint: Endpoint | None = None
+        # What was lived is compared with the notebook beside the next training, which leaves a core idle.
+        self._comparing = ThreadPoolExecutor(max_workers=1)
+        self._compared: list[Future[None]] = []
         self._waiting: list[Told] = []
-        path = out / "progress.json"
-        self._done = msgspec.json.decode(path.read_bytes(), type=Progress).ticked if path.exists() else None
 
     def live(self, stages: list[Delivery]) -> None:
         """Land the first, then answer each of the others, and land it when the one after begins."""
@@ -102,7 +143,10 @@ class _Year:
                     baseline = choose_baseline(self.project, self.registry)
                 until = begins[number + 1] if number + 1 < len(begins) else None
                 self._answer(stage, begins[number], until, baseline)
+            for one in self._compared:
+                one.result()
         finally:
+            self._comparing.shutdown(cancel_futures=True)
             if self._endpoint is not None:
                 self._endpoint.stop()
 
@@ -115,10 +159,8 @@ class _Year:
         self.saying.say(f"{now:%d %B %Y}: the delivery {stage.stamp} lands")
         change(self.project, self.out, incidents)
         land(self.project, stage, incidents)
-        try:
-            self._tick(now, force_gate=any(incident.force_gate for incident in incidents))
-        finally:
-            change(self.project, self.out, ())
+        self._tick(now, force_gate=any(incident.force_gate for incident in incidents))
+        change(self.project, self.out, ())  # only now: a cut training goes on with what it began with
 
     def _answer(self, stage: Delivery, since: datetime, until: datetime | None, baseline: Baseline) -> None:
         """The events of a period, day by day; after the last period, the days until its outcomes are mature."""
@@ -130,7 +172,7 @@ class _Year:
         if self._endpoint is None and until is not None and self._is_done(until) and kept.exists():
             self._waiting = [told for told in self._waiting if told.known_at >= until]
             return
-        if self._done is not None:
+        if self.attempt.ticked is not None:
             asked, self._waiting = self._unrecorded(asked, self._waiting)
         last = until or ends + timedelta(hours=self.project.task.horizon_hours + 48)
         first = 0
@@ -147,7 +189,8 @@ class _Year:
             self._send(last, [], self._waiting)
             self._tick(last + timedelta(hours=1))
         if not kept.exists():
-            self._keep(kept, period, since, max(ends, until or ends), baseline)
+            keep = partial(self._keep, kept, period, since, max(ends, until or ends), baseline)
+            self._compared.append(self._comparing.submit(keep))
 
     def _send(self, at: datetime, asked: list[Asked], told: list[Told]) -> None:
         """Some events and truths, in the order of their time, to an endpoint that lives."""
@@ -173,13 +216,11 @@ class _Year:
             return
         self.loop.tick(now, force_gate=force_gate)
         self.saying.told(self.project, now)
-        draft = self.out / ".progress.json"
-        draft.write_bytes(msgspec.json.encode(Progress(ticked=now)))
-        draft.replace(self.out / "progress.json")
-        self._done = now
+        self.attempt.ticked = now
+        keep_progress(self.out, self.attempt.spent())
 
     def _is_done(self, now: datetime) -> bool:
-        return self._done is not None and now <= self._done
+        return self.attempt.ticked is not None and now <= self.attempt.ticked
 
     def _champion(self) -> Version:
         current = revisions(self.project, PRODUCTION).current()
@@ -193,6 +234,7 @@ class _Year:
     def _url(self) -> str:
         if self._endpoint is not None and not self._is_alive():
             self.saying.say("the endpoint ended: it is started again")
+            self.attempt.endpoint_restarts += 1
             self._endpoint.stop()
             self._endpoint = None
         if self._endpoint is None:
@@ -210,7 +252,6 @@ class _Year:
         return [one for one in asked if one.id not in predictions], [one for one in told if one.id not in outcomes]
 
     def _keep(self, kept: Path, period: Period, since: datetime, until: datetime, baseline: Baseline) -> None:
-        self.saying.say("what was served is compared with the notebook's functions")
         keep_stage(
             kept,
             self.project,

@@ -14,6 +14,32 @@ from passerelle.tour.figures import Service
 FILE = "measured.jsonl"
 #: Ids of events that had to be sent again, of this attempt and of earlier ones that were cut.
 REPEATED = "repeated.txt"
+#: How far the tour is, after its last tick.
+PROGRESS = "progress.json"
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the tour is: all that came before this tick is done."""
+
+    ticked: datetime
+    #: Of all attempts up to then: wall time, the most memory, how often the tour and the endpoint were begun again.
+    seconds: float
+    memory_mib: int
+    cuts: int
+    endpoint_restarts: int
+
+
+def read_progress(out: Path) -> Progress | None:
+    """How far an earlier attempt came; None if none came to a tick."""
+    path = out / PROGRESS
+    return msgspec.json.decode(path.read_bytes(), type=Progress) if path.exists() else None
+
+
+def keep_progress(out: Path, progress: Progress) -> None:
+    """Keep it, whole or not at all."""
+    draft = out / f".{PROGRESS}"
+    draft.write_bytes(msgspec.json.encode(progress))
+    draft.replace(out / PROGRESS)
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):

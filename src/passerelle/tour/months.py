@@ -37,19 +37,31 @@ Answers = dict[int, dict[str, tuple[list[float], Any]]]
 def months_of(
     project: Project, script: Script, stamps: Sequence[str], begins: Sequence[datetime], *, ledger: Path
 ) -> tuple[Month, ...]:
-    """A Month for each period: its delivery's stamp, and when its events begin."""
+    """A Month for each period (its delivery's stamp, and when its events begin); for each trial, if several began."""
     ends = [*begins[1:], datetime.max.replace(tzinfo=begins[0].tzinfo)]
-    return tuple(
-        _month(project, script, stamp, since=since, until=until, ledger=ledger)
-        for stamp, since, until in zip(stamps, begins, ends, strict=True)
-    )
+    trials = history(open_state(project.state), PRODUCTION)
+    months = []
+    for stamp, since, until in zip(stamps, begins, ends, strict=True):
+        tried = [one for one in trials if since <= one.plan.started_at < until]
+        months += [
+            _month(project, script, stamp, record, since=since, until=until, ledger=ledger)
+            for record in tried or [None]
+        ]
+    return tuple(months)
 
 
-def _month(project: Project, script: Script, stamp: str, *, since: datetime, until: datetime, ledger: Path) -> Month:
+def _month(
+    project: Project,
+    script: Script,
+    stamp: str,
+    record: Record | None,
+    *,
+    since: datetime,
+    until: datetime,
+    ledger: Path,
+) -> Month:
     engine = open_state(project.state)
-    champion = _champion_at(project, since)
-    tried = [one for one in history(engine, PRODUCTION) if since <= one.plan.started_at < until]
-    record = tried[0] if tried else None
+    champion = record.plan.champion if record else _champion_at(project, since)
     answers, events_answered = _answers(ledger, since, until, record)
     figures = _figures(project, champion, record, answers)
     told = [event for event in events(engine) if since <= event.at < until]

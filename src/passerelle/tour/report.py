@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +13,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from passerelle.clock import system_clock
-from passerelle.errors import PasserelleError
 from passerelle.ledger.compaction import compact
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask, totals
@@ -37,15 +33,16 @@ from passerelle.tour.setting import Delivery
 from passerelle.tour.stages import Stage, join, read_stage, stage_path
 from passerelle.trial.trials import history
 
-#: A script of the project that takes longer than this is given up.
-_SCRIPT_S = 900
 _DOUBLED = "SELECT id, count(*) - 1 FROM all_predictions WHERE role = 'live' GROUP BY id HAVING count(*) > 1"
 
 
 def judge(
-    project: Project, script: Script, stages: Sequence[Delivery], out: Path, *, seconds: float, memory_mib: int
+    project: Project, script: Script, stages: Sequence[Delivery], out: Path, *, instant: float | None
 ) -> TourReport:
-    """Count what is in the ledger, compare it with the notebook's functions and with the truth that came."""
+    """Count what is in the ledger, compare it with the notebook's functions and with the truth that came.
+
+    ``instant``: the mean loss without trials, computed apart. Time and memory are for the caller to say.
+    """
     folder = ledger_folder(project.state, PRODUCTION)
     compact(folder, now=system_clock())
     lived = [read_stage(stage_path(out, stage.stamp)) for stage in stages[1:]]
@@ -54,7 +51,7 @@ def judge(
     counted = totals(folder)
     answered = ~np.isnan(year.served).any(axis=1)
     different = np.abs(year.served - year.expected)[answered]
-    value = _worth(project, script, stages, lived)
+    value = _worth(project, script, stages, lived, instant=instant)
     sent_again = repeated_ids(out)
     found = find_alerts(open_state(project.state), PRODUCTION)
     fields = [field.name for field in msgspec.structs.fields(Page)]
@@ -66,6 +63,7 @@ def judge(
             lost=int((~answered).sum()),
             duplicated=sum(more for id_, more in ask(folder, _DOUBLED).rows if id_ not in sent_again),
             shadow_scores=counted.shadow,
+            sent_again=len(sent_again),
         ),
         parity=ServedParity(
             rows=int(answered.sum()),
@@ -78,8 +76,7 @@ def judge(
         value=value,
         gain_kept=value.kept if value else None,
         alerts=tuple(Page(**{name: getattr(one, name) for name in fields}) for one in found),
-        seconds=round(seconds, 1),
-        memory_mib=memory_mib,
+        seconds=0.0,
     )
 
 
@@ -98,7 +95,9 @@ def _model(project: Project, year: Stage) -> dict[str, float]:
     return found
 
 
-def _worth(project: Project, script: Script, stages: Sequence[Delivery], lived: Sequence[Stage]) -> Worth | None:
+def _worth(
+    project: Project, script: Script, stages: Sequence[Delivery], lived: Sequence[Stage], *, instant: float | None
+) -> Worth | None:
     """Mean losses from a period on; None if the script asks for none, or the tour was too short for it."""
     if script.value is None:
         return None
@@ -114,25 +113,12 @@ def _worth(project: Project, script: Script, stages: Sequence[Delivery], lived: 
         events=int(known.sum()),
         frozen=float(row_losses(loss, some.frozen[known], truth).mean()),
         loop=float(row_losses(loss, some.served[known], truth).mean()),
-        instant=_instant(project, script.value.script, len(stages)),
+        instant=instant,
     )
 
 
 def _typed(project: Project, truth: NDArray[Any]) -> NDArray[Any]:
     return truth if project.task.kind == "regression" else truth.astype(np.int64)
-
-
-def _instant(project: Project, script: str | None, months: int) -> float | None:
-    """What the project's own script computes apart."""
-    if script is None:
-        return None
-    command = [sys.executable, script, "--json", "--months", str(months)]
-    done = subprocess.run(  # noqa: S603  (the project's own script, as its notebook is)
-        command, cwd=project.root, capture_output=True, text=True, timeout=_SCRIPT_S, check=False
-    )
-    if done.returncode:
-        raise PasserelleError(f"{' '.join(command)} failed: {done.stderr.strip()[-1000:]}")
-    return float(json.loads(done.stdout.splitlines()[-1])["instant"])
 
 
 def write_report(report: TourReport, project: Project, out: Path) -> None:

@@ -43,6 +43,10 @@ class Saying:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def skip(self, project: Project) -> None:
+        """What the timeline holds already was said by an earlier attempt."""
+        self._heard = len(events(open_state(project.state)))
+
     def say(self, text: str) -> None:
         """A line."""
         self._console.print(text, markup=False)

@@ -1,22 +1,17 @@
 """Script: what happens on the way, as the project's ``tour.toml`` says; a project without one lives as it is.
 
-prepare = ["deliveries.py", "incidents.py"]   # run with the folder of deliveries, if that is empty
+| key | what |
+|---|---|
+| prepare | scripts that write the deliveries, in place of those that stand there |
+| [[incidents]] period, sentence | as the events of this delivery begin, and the one before it lands, this happens: |
+| deliver | this file lands too, before the delivery |
+| notebook | the run that is made then executes this notebook |
+| force_gate | a switch of tests: what the gate refuses becomes a version all the same |
+| settings | section → key → value: settings that hold for what begins then |
+| [value] since | the first period whose loss counts |
+| script | prints JSON with ``instant``: the mean loss without trials, computed apart |
 
-[[incidents]]
-period = "2013-04"                # when this delivery lands ...
-deliver = "incidents/weather-celsius-2013-04.csv"     # ... this file lands with it
-sentence = "the weather office delivers April in Celsius"
-
-[[incidents]]
-period = "2013-06"
-notebook = "incidents/leaking.ipynb"  # the run on this delivery executes this notebook
-force_gate = true                     # a switch of tests: what the gate refuses becomes a version all the same
-settings = { trial = { mode = "split" } }             # these settings hold for what begins then
-sentence = "..."
-
-[value]
-since = "2013-05"                     # the first period whose loss counts
-script = "analysis/value.py"          # prints JSON with instant: the mean loss without trials, computed apart
+docs/tour.md has an example.
 """
 
 from __future__ import annotations
@@ -61,7 +56,8 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """tour.toml."""
 
-    prepare: tuple[str, ...] = ("deliveries.py",)
+    #: Scripts of the project, each given the folder of deliveries, which is empty at first; none: what stands there.
+    prepare: tuple[str, ...] = ()
     incidents: tuple[Incident, ...] = ()
     value: Value | None = None
 

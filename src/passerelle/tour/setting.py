@@ -15,13 +15,15 @@ from passerelle.data.contract import load_contract
 from passerelle.data.landing import table_of
 from passerelle.errors import DataError, SettingsError
 from passerelle.project.settings import FILE, Project, load_project
+from passerelle.tour.measured import FILE as MEASURED
+from passerelle.tour.measured import PROGRESS, REPEATED
 from passerelle.tour.script import Incident, Script, load_script
 
 UNFINISHED = "unfinished"
 PROJECT = "project"
-#: The deliveries that have not landed yet, and the project's files as they were before anything was changed.
+#: The deliveries that have not landed yet, and the project's settings as they were before anything was changed.
 DELIVERIES = "deliveries"
-PRISTINE = "pristine"
+PRISTINE = "pristine.toml"
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,9 +39,9 @@ def prepare(source: Path, out: Path) -> tuple[Project, Script, bool]:
     folder = out / PROJECT
     goes_on = (out / UNFINISHED).exists() and folder.exists()
     if not goes_on:
-        for name in (PROJECT, DELIVERIES, PRISTINE, "stages"):
+        for name in (PROJECT, DELIVERIES, "stages"):
             shutil.rmtree(out / name, ignore_errors=True)
-        for name in ("repeated.txt", "measured.jsonl", "progress.json"):
+        for name in (PRISTINE, REPEATED, MEASURED, PROGRESS):
             (out / name).unlink(missing_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         (out / UNFINISHED).write_text("A tour is running here, or was cut: run it again to finish it.\n")
@@ -89,10 +91,12 @@ def land(project: Project, delivery: Delivery, incidents: Sequence[Incident]) ->
 
 def change(project: Project, out: Path, incidents: Sequence[Incident]) -> None:
     """Give the project the notebook and the settings of these incidents, or its own where there are none."""
-    pristine = out / PRISTINE
-    notebook = next((project.root / one.notebook for one in incidents if one.notebook), pristine / "notebook")
-    _put(notebook, project.root / project.notebook.path)
-    settings = tomlkit.parse((pristine / FILE).read_text(encoding="utf-8"))
+    settings = tomlkit.parse((out / PRISTINE).read_text(encoding="utf-8"))
+    for incident in incidents:
+        if incident.notebook:
+            if not (project.root / incident.notebook).exists():
+                raise SettingsError(f"tour.toml names {incident.notebook}, and there is no such file: see its prepare.")
+            settings.setdefault("notebook", tomlkit.table())["path"] = incident.notebook
     for incident in incidents:
         for section, values in incident.settings.items():
             for key, value in values.items():
@@ -108,24 +112,17 @@ def _copy(source: Path, out: Path) -> None:
     shutil.copytree(source, draft, ignore=shutil.ignore_patterns(".passerelle", "__pycache__", "tour-report"))
     project = load_project(draft / FILE)
     inbox = draft / project.data.inbox
-    if not list(inbox.glob("*")):
-        for name in load_script(draft).prepare:
-            if (draft / name).exists():
-                command = [sys.executable, name, project.data.inbox]
-                subprocess.run(command, cwd=draft, check=True, stdout=sys.stderr)  # noqa: S603  (the project's own)
-    (out / PRISTINE).mkdir()
-    shutil.copyfile(draft / FILE, out / PRISTINE / FILE)
-    shutil.copyfile(draft / project.notebook.path, out / PRISTINE / "notebook")
+    scripts = load_script(draft).prepare
+    if scripts:
+        shutil.rmtree(inbox, ignore_errors=True)
+    for name in scripts:
+        command = [sys.executable, name, project.data.inbox]
+        done = subprocess.run(command, cwd=draft, check=False, capture_output=True, text=True)  # noqa: S603  (the project's own)
+        if done.returncode:
+            raise SettingsError(f"{name}, which tour.toml runs to prepare, failed: {done.stderr.strip()[-1000:]}")
+    shutil.copyfile(draft / FILE, out / PRISTINE)
     if not inbox.exists():
-        raise DataError(f"{source} has no deliveries in {project.data.inbox}, and no deliveries.py that writes them.")
+        raise DataError(f"{source} has no deliveries in {project.data.inbox}, and its tour.toml prepares none.")
     inbox.rename(out / DELIVERIES)
     inbox.mkdir()
     draft.rename(out / PROJECT)
-
-
-def _put(source: Path, target: Path) -> None:
-    if not source.exists():
-        raise SettingsError(f"tour.toml names {source}, and there is no such file: see its prepare.")
-    draft = target.with_name(f".{target.name}")
-    shutil.copyfile(source, draft)
-    draft.replace(target)

@@ -134,3 +134,19 @@ def test_the_days_held_out_at_the_run_are_the_first_reference(tmp_path: Path) ->
     assert [figures.loss for _, figures in found] == pytest.approx([0.25, 0.1875, 0.25])
     assert [figures.expected for _, figures in found] == pytest.approx([0.25, 0.1875, 0.25])
     assert found[0][1].rows == 4
+
+
+def test_an_alert_on_the_volume_is_over_when_few_events_are_usual() -> None:
+    """A thousand events a day, then ten for good; Sundays of ten alone are no end."""
+    earlier: list[tuple[datetime, Counted]] = []
+    states = []
+    for number in range(120):
+        day = FEBRUARY + number * DAY
+        counted = judge(earlier, day, 1000 if number < 60 else 10, factor=2)
+        states.append(finding(counted, day).state)
+        earlier.append((day, counted))
+    assert [states.index("firing"), states.index("quiet", 60)] == [60, 95]
+    assert states[95:] == ["quiet"] * 25
+    weeks = [(FEBRUARY + number * DAY, Counted(events=10 if number % 7 == 0 else 1000)) for number in range(28)]
+    sunday = judge(weeks, FEBRUARY + 28 * DAY, 10, factor=2)
+    assert (sunday.usual, finding(sunday, FEBRUARY).state) == (10, "unsure")

@@ -27,26 +27,30 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     usual: float | None = None
     #: Is it usual by less than the threshold's factor? None if it was not judged.
     normal: bool | None = None
+    #: True if few events come on any day of these weeks: there is nothing to compare, and nothing is wrong.
+    rare: bool = False
 
 
 def judge(earlier: Sequence[tuple[datetime, Counted]], start: datetime, events: int, *, factor: float) -> Counted:
     """A day after the earlier ones, oldest first; the very first counts for nothing: it began in its middle."""
-    same = [
-        one.events
-        for day, one in earlier[1:]
-        if start - day in _SAME and one.normal is not False  # an unusual day is no reference
-    ]
+    # An unusual day is no reference.
+    recent = [(day, one.events) for day, one in earlier[1:] if start - day <= _SAME[-1] and one.normal is not False]
+    same = [count for day, count in recent if start - day in _SAME]
     if len(same) < FEWEST_DAYS:
         return Counted(events=events)
     usual = float(np.median(same))
     if usual < FEWEST_EVENTS:
-        return Counted(events=events, usual=usual)
+        few = float(np.median([count for _, count in recent])) < FEWEST_EVENTS
+        return Counted(events=events, usual=usual, rare=few)
     return Counted(events=events, usual=usual, normal=usual / factor <= events <= usual * factor)
 
 
 def finding(counted: Counted, start: datetime) -> Finding:
     """What a counted day means for the alert, in words."""
     details = {"events": counted.events, "usual": counted.usual}
+    if counted.rare:
+        sentence = f"few events come in a day by now ({counted.usual:,.0f} or so), too few to compare days."
+        return Finding(state="quiet", sentence=sentence, day=start)
     if counted.normal is None or counted.usual is None:
         return Finding(state="unsure", day=start)
     name = f"{start:%Y-%m-%d}"

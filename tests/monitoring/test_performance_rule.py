@@ -67,10 +67,18 @@ def test_what_is_unlikely_and_small_calls_nobody() -> None:
     assert not any(one.alarm for one in judged)
 
 
-def test_a_model_that_broke_stays_alarmed() -> None:
-    judged = _live([*_ordinary(30), *[_day(0.15 + one.loss - 0.16) for one in _ordinary(40, seed=6) if one.loss]])
+def test_a_model_that_broke_stays_alarmed_until_this_is_how_it_is() -> None:
+    days = [*_ordinary(30), *[_day(0.15 + one.loss - 0.16) for one in _ordinary(40, seed=6) if one.loss]]
+    judged = _live(days)
     assert judged[30].alarm
-    assert all(one.going_on for one in judged[30:])
+    assert [one.going_on for one in judged[30:]] == [True] * 13 + [False] * 27
+    assert (judged[43].settled, judged[44].reference_days, judged[69].reference_days) == (True, 14, 39)
+    assert judged[44].reference == pytest.approx(np.mean([day.loss for day in days[30:44]]))
+    told = finding(judged[43], days[43], START, before=judged[42])
+    assert told.state == "quiet"
+    assert told.sentence.startswith("the loss has not come back in 14 days, so this is how it is now: 0.")
+    # It is watched as before: what breaks once more alarms once more.
+    assert _live([*days, _day(0.5)])[-1].alarm
 
 
 def test_a_slow_decay_is_found() -> None:

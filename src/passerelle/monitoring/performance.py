@@ -40,6 +40,8 @@ UNLIKELY = 0.05
 WORSE = 1.25
 #: An alert closes after so many days in control in a row.
 QUIET_DAYS = 2
+#: What goes on for so many days that could be judged is how it is now: the alert closes, and the reference is these days.
+LASTING_DAYS = 14
 #: A day with fewer rows than this share of the usual is shown and not judged; so is one with fewer than so many.
 _USUAL_SHARE = 0.1
 _FEWEST_ROWS = 20
@@ -78,6 +80,9 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     alarm: bool = False
     going_on: bool = False
     quiet: int = 0
+    #: Judged days since the alarm, while it goes on; does the reference begin anew with them, up to this day?
+    lasting: int = 0
+    settled: bool = False
     #: True if outcomes stopped coming.
     blind: bool = False
 
@@ -129,14 +134,20 @@ def judge(earlier: Sequence[tuple[Figures, Judged]], day: Figures, *, false_alar
     """A day after the earlier ones (in order; the days held out at the run first). Pure.
 
     An alarm is raised when the evidence reaches ``false_alarm_every`` on a day that is out of control and whose loss is
-    WORSE times the reference's; the evidence then begins again.
+    WORSE times the reference's; the evidence then begins again. What lasts for LASTING_DAYS becomes the reference.
     """
     before = earlier[-1][1] if earlier else Judged(excess=None)
-    as_before = Judged(excess=None, evidence=before.evidence, quiet=before.quiet, going_on=before.going_on)
+    as_before = Judged(
+        excess=None,
+        evidence=before.evidence,
+        quiet=before.quiet,
+        going_on=before.going_on,
+        lasting=before.lasting,
+    )
     if _is_blind([one for one, _ in earlier], day):
         return msgspec.structs.replace(as_before, blind=True, alarm=True, going_on=True, quiet=0)
     excess = excess_of(day)
-    base = [one for one in earlier if one[1].excess is not None and not _is_alarming(one[1])][-TRAILING:]
+    base = _reference(earlier)
     usual = float(np.median([one.rows for one, _ in base])) if base else 0.0
     if excess is None or day.rows < max(_FEWEST_ROWS, _USUAL_SHARE * usual):
         return as_before
@@ -150,17 +161,39 @@ def judge(earlier: Sequence[tuple[Figures, Judged]], day: Figures, *, false_alar
     alarm = evidence >= false_alarm_every and relevant and not in_control
     quiet = before.quiet + 1 if in_control else 0
     over = before.going_on and quiet >= QUIET_DAYS
+    going_on = alarm or (before.going_on and not over)
+    lasting = before.lasting + 1 if going_on else 0
+    settled = lasting >= LASTING_DAYS
     return Judged(
         excess=excess,
         p=p,
-        evidence=0.0 if alarm or over else evidence,  # what has called somebody, or is over, is not used again
+        evidence=0.0
+        if alarm or over or settled
+        else evidence,  # what has called somebody, or is over, is not used again
         in_control=in_control,
         reference=reference,
         reference_days=len(base),
         alarm=alarm,
-        going_on=alarm or (before.going_on and not over),
+        going_on=going_on and not settled,
         quiet=quiet,
+        lasting=0 if settled else lasting,
+        settled=settled,
     )
+
+
+def _reference(earlier: Sequence[tuple[Figures, Judged]]) -> list[tuple[Figures, Judged]]:
+    """The days that a day is compared with: no alarming ones, until what alarmed has become how it is."""
+    known: list[tuple[Figures, Judged]] = []
+    base: list[tuple[Figures, Judged]] = []
+    for one in earlier:
+        if one[1].excess is None:
+            continue
+        known.append(one)
+        if one[1].settled:
+            base = known[-LASTING_DAYS:]
+        elif not _is_alarming(one[1]):
+            base.append(one)
+    return base[-TRAILING:]
 
 
 def excess_of(day: Figures) -> float | None:
@@ -200,6 +233,12 @@ def finding(judged: Judged, day: Figures, start: datetime, *, before: Judged, si
         if since is not None and since < start:
             text += f" It began on {since:%Y-%m-%d}."
         return Finding(state="firing", sentence=text, day=start, began=since, details=details)
+    if judged.settled:
+        sentence = (
+            f"the loss has not come back in {LASTING_DAYS} days, so this is how it is now: {_loss(day.loss)} on {name}, "
+            f"where {_loss(judged.reference)} was ordinary. Later days are compared with these."
+        )
+        return Finding(state="quiet", sentence=sentence, day=start)
     if before.going_on and not judged.going_on:
         sentence = f"the loss is as on other days again: {_loss(day.loss)} on {name}, {QUIET_DAYS} such days in a row."
         return Finding(state="quiet", sentence=sentence, day=start)

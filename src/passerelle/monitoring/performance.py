@@ -40,7 +40,7 @@ UNLIKELY = 0.05
 WORSE = 1.25
 #: An alert closes after so many days in control in a row.
 QUIET_DAYS = 2
-#: What goes on for so many days that could be judged is how it is now: the alert closes, and the reference is these days.
+#: What goes on for so many days that could be judged is how it is now: the alert closes, these days are the reference.
 LASTING_DAYS = 14
 #: A day with fewer rows than this share of the usual is shown and not judged; so is one with fewer than so many.
 _USUAL_SHARE = 0.1
@@ -235,8 +235,8 @@ def finding(judged: Judged, day: Figures, start: datetime, *, before: Judged, si
         return Finding(state="firing", sentence=text, day=start, began=since, details=details)
     if judged.settled:
         sentence = (
-            f"the loss has not come back in {LASTING_DAYS} days, so this is how it is now: {_loss(day.loss)} on {name}, "
-            f"where {_loss(judged.reference)} was ordinary. Later days are compared with these."
+            f"the loss has not come back in {LASTING_DAYS} days, so this is how it is now: {_loss(day.loss)} on "
+            f"{name}, where {_loss(judged.reference)} was ordinary. Later days are compared with these."
         )
         return Finding(state="quiet", sentence=sentence, day=start)
     if before.going_on and not judged.going_on:

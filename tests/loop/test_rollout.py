@@ -120,6 +120,19 @@ def test_each_roll_back_goes_further_back_and_never_to_what_one_left(project: Pr
         roll_back(project, now=NOW)
 
 
+@pytest.mark.parametrize("beside", [{"share": 0.5}, {"shadow": True}])
+def test_of_a_trial_only_the_champion_comes_back(project: Project, beside: dict[str, Any]) -> None:
+    put(project, 2)
+    put(project, 1, trial="production-1-2", **beside)
+    put(project, 1, reason="PROMOTE")
+    roll_back(project, now=NOW)
+    back = revisions(project, "production").get(4)
+    assert [(one.version, one.weight, one.mode) for one in back.variants] == [(2, 1.0, "live")]
+    assert back.trial is None
+    with pytest.raises(DeploymentError, match="nothing to roll back to"):
+        roll_back(project, now=NOW)
+
+
 def test_a_shadow_or_a_share_needs_somebody_to_stand_beside(project: Project) -> None:
     with pytest.raises(DeploymentError, match="deploy a version alone first"):
         put(project, 1, shadow=True)

@@ -84,8 +84,8 @@ def roll_back(
 ) -> Deployment:
     """A new revision with what answered before the current: the way back is forward.
 
-    Each roll-back goes one step further back, never to what a roll-back has left. Raises DeploymentError if there is
-    nothing to go back to.
+    Each roll-back goes one step further back, never to what a roll-back has left. Of a trial only its champion comes
+    back: it answers alone, and the trial stays over. Raises DeploymentError if there is nothing to go back to.
     """
     place = revisions(project, environment)
     current = place.current()
@@ -98,7 +98,7 @@ def roll_back(
             project,
             place,
             current,
-            before.variants,
+            _untried(before),
             environment=environment,
             reason=sentence,
             now=now,
@@ -188,8 +188,15 @@ def _before(place: Revisions, current: Deployment) -> Deployment | None:
         if origin.revision == 1:
             return None
         origin = place.get(origin.revision - 1)
-        if origin.variants != current.variants:
+        if _untried(origin) != current.variants:
             return origin
+
+
+def _untried(revision: Deployment) -> tuple[Variant, ...]:
+    """The variants of a revision; of one that began a trial the champion alone: the challenger was not accepted yet."""
+    if revision.trial is None:
+        return revision.variants
+    return (msgspec.structs.replace(revision.champion, weight=1.0),)
 
 
 def _put(

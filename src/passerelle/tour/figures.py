@@ -168,4 +168,5 @@ def _count(number: int, thing: str) -> str:
 def _line(month: Month) -> str:
     tried = "nothing was tried" if month.challenger is None else f"{month.challenger} {month.mode or ''}"
     verdict = month.verdict or "-"
-    return f"{month.month}  champion {month.champion:<3} tried: {tried:<18} {verdict:<13} {_count(len(month.alerts), 'alert')}"
+    alerts = _count(len(month.alerts), "alert")
+    return f"{month.month}  champion {month.champion:<3} tried: {tried:<18} {verdict:<13} {alerts}"

@@ -43,10 +43,8 @@ def months_of(
     months = []
     for stamp, since, until in zip(stamps, begins, ends, strict=True):
         tried = [one for one in trials if since <= one.plan.started_at < until]
-        months += [
-            _month(project, script, stamp, record, since=since, until=until, ledger=ledger)
-            for record in tried or [None]
-        ]
+        records: list[Record | None] = [*tried] or [None]
+        months += [_month(project, script, stamp, one, since=since, until=until, ledger=ledger) for one in records]
     return tuple(months)
 
 

@@ -92,6 +92,20 @@ def test_a_trial_that_was_set_aside_is_the_same(tmp_path: Path) -> None:
     assert (again.same, again.kept) == (True, verdict)
 
 
+def test_a_trial_that_was_stopped_after_its_last_day_is_the_same(tmp_path: Path) -> None:
+    project, plan = project_in(tmp_path), plan_of(max_days=4, min_days=4)
+    engine = open_state(project.state)
+    record = trials.start(engine, plan)
+    for records in days(4, plan=plan):
+        write(project, records)
+    blocks = close_blocks(project, record, now=START + 9 * DAY)
+    assert judge(plan, blocks).kind == "INCONCLUSIVE"
+    verdict = set_aside(plan, blocks, reason="a person stopped the trial")
+    trials.decide(engine, ID, verdict, at=START + 9 * DAY, delta={}, digest=digest(plan, blocks))
+    again = replay(project, ID)
+    assert (again.differences, again.same) == ((), True)
+
+
 def test_a_block_that_was_changed_is_found(tmp_path: Path) -> None:
     project = project_in(tmp_path)
     lived(project, plan_of(), worse=0.1)

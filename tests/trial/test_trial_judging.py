@@ -61,6 +61,14 @@ def test_a_worse_challenger_is_rolled_back() -> None:
     assert split.sentence.endswith("no worse than the champion would be rolled back with probability 5 % at most.")
 
 
+def test_a_challenger_that_failed_is_said_to_have_failed() -> None:
+    plan = plan_of()
+    failing = [block(day, bad, challenger_failed=100) for day, bad in enumerate(BAD)]
+    assert " over 4 days and 400 mature events; it failed on 400 of 400 events; " in judge(plan, failing).sentence
+    seldom = [block(day, bad, challenger_failed=1) for day, bad in enumerate(BAD)]
+    assert "failed" not in judge(plan, seldom).sentence
+
+
 def test_promotion_comes_before_roll_back() -> None:
     """Slightly worse, and proven to be within the margin: rule 1 before rule 2."""
     near = (0.0041, 0.0040, 0.0039, 0.0040, 0.0041, 0.0040)

@@ -140,6 +140,7 @@ def _verdict(plan: Plan, blocks: Sequence[Block], kind: Kind, *, reason: str | N
         days=len(counted),
         rows=rows,
         closed=len(blocks),
+        failed=sum(block.challenger_failed for block in counted),
         units=(sum(block.units[0] for block in blocks), sum(block.units[1] for block in blocks)),
         expected=_expected(plan, blocks, differences),
     )

@@ -19,6 +19,8 @@ LOSSES: dict[Loss, str] = {
     "absolute": "absolute error",
 }
 _NOTABLE = 0.4
+#: Failures of the challenger are said beyond this share of the events.
+_NOTABLE_SHARE = 0.01
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +36,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     days: int
     rows: int
     closed: int
+    #: Of these events, how many the challenger failed on.
+    failed: int
     #: Units of the champion and of the challenger, in a split.
     units: tuple[int, int]
     #: When a verdict is expected; None: not before the trial's end.
@@ -43,7 +47,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 def sentence(plan: Plan, kind: Kind, figures: Figures, *, reason: str | None = None) -> str:
     """The verdict in words. ``reason`` says why somebody ended a trial that had not decided."""
     champion, challenger = f"version {plan.champion}", f"version {plan.challenger}"
-    said = f"{_compared(plan, figures)}{_caution(figures)}"
+    said = f"{_compared(plan, figures)}{_caution(figures)}{_failures(plan, figures)}"
     if kind == "PROMOTE":
         worse = " It is proven slightly worse, within the margin." if (figures.lower or 0) > 0 else ""
         chance = f"a challenger worse than the margin would be promoted with probability {plan.alpha:.0%} at most."
@@ -116,6 +120,14 @@ def _caution(figures: Figures) -> str:
         f" (its days resemble the days before them, autocorrelation {figures.autocorrelation:.1f}: "
         "they are weaker evidence than they look)"
     )
+
+
+def _failures(plan: Plan, figures: Figures) -> str:
+    """The cause of a loss, where the challenger often had no answer at all."""
+    if figures.failed <= _NOTABLE_SHARE * figures.rows:
+        return ""
+    of = f" of {figures.rows:,}" if plan.mode == "shadow" else ""
+    return f"; it failed on {figures.failed:,}{of} events"
 
 
 def _percent(text: str) -> str:

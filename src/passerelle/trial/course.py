@@ -24,7 +24,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True, eq=False, dict=True):
     promoted_at: int | None
     #: The first observation (from 1) after which it is proven worse than rollback_above; None: never.
     rolled_back_at: int | None
-    #: Evidence after the last observation: the e-values that decide at 1 / alpha.
+    #: The e-values that decide at 1 / alpha: of rows the largest that was reached, of days the one after the last.
     promote_evidence: float
     rollback_evidence: float
     #: Finds the lower and the upper bounds; called when they are first looked at, for they cost more than the verdict.

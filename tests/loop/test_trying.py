@@ -186,25 +186,56 @@ def test_cut_before_a_step_and_done_again_makes_one_revision(
     assert len([one for one in told(project, "trial") if "has ended" in one]) == 1
 
 
+def asking(project: Project) -> Project:
+    return msgspec.structs.replace(project, loop=msgspec.structs.replace(project.loop, approval="human"))
+
+
+def cut_at_its_end(project: Project, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The challenger was promoted, and the loop died before it said so."""
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    begun(project, shelf)
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "end", die)
+        with pytest.raises(KeyboardInterrupt):
+            live_days(project, shelf, challenger=0.2)
+    assert (last(project).status, variants(project)) == ("decided", [(2, "live", 1.0)])
+
+
+@pytest.mark.parametrize("answer", [stop, refuse])
+def test_a_person_who_comes_after_a_promotion_is_told_and_the_record_says_what_was(
+    project: Project, shelf: Shelf, answer: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_at_its_end(project, shelf, monkeypatch)
+    with pytest.raises(
+        StateError, match="executed already: revision 3 let version 2 answer alone. passerelle rollback"
+    ):
+        answer(project, registry(shelf), now=NOON)
+    assert last(project).execution == "PROMOTE, version 2 answers alone from revision 3"
+    assert variants(project) == [(2, "live", 1.0)]
+
+
 @pytest.mark.parametrize(("answer", "answers", "said"), [(approve, 2, "PROMOTE"), (refuse, 1, "a person refused")])
 def test_a_person_is_asked_once_and_answers(
     project: Project, shelf: Shelf, answer: Callable[..., Record], answers: int, said: str
 ) -> None:
-    asking = msgspec.structs.replace(project, loop=msgspec.structs.replace(project.loop, approval="human"))
-    begun(asking, shelf)
+    project = asking(project)
+    begun(project, shelf)
     with pytest.raises(StateError, match="no verdict waits"):
-        answer(asking, registry(shelf), now=NOON)
-    now = live_days(asking, shelf, challenger=0.2)
-    advance(asking, registry(shelf), now=now + A_DAY)
-    assert last(asking).status == "decided"
-    assert revisions(asking, PRODUCTION).numbers() == [1, 2], "nothing is done before the answer"
-    assert len(told(asking, "approval")) == 1
-    assert "passerelle trial approve" in told(asking, "approval")[0]
-    record = answer(asking, registry(shelf), now=now + A_DAY)
+        answer(project, registry(shelf), now=NOON)
+    now = live_days(project, shelf, challenger=0.2)
+    advance(project, registry(shelf), now=now + A_DAY)
+    assert last(project).status == "decided"
+    assert revisions(project, PRODUCTION).numbers() == [1, 2], "nothing is done before the answer"
+    assert len(told(project, "approval")) == 1
+    assert "passerelle trial approve" in told(project, "approval")[0]
+    record = answer(project, registry(shelf), now=now + A_DAY)
     assert (record.status, record.revision) == ("ended", 3)
     assert record.execution is not None
     assert said in record.execution
-    assert variants(asking) == [(answers, "live", 1.0)]
+    assert variants(project) == [(answers, "live", 1.0)]
 
 
 def test_a_person_stops_a_trial_and_a_verdict_that_waited_is_set_aside_by_a_newer(

@@ -132,15 +132,19 @@ def approve(project: Project, registry: Registry, *, environment: str = PRODUCTI
 
 
 def refuse(project: Project, registry: Registry, *, environment: str = PRODUCTION, now: datetime) -> Record:
-    """End the trial whose verdict waits for a person, and keep the champion. Raises StateError if none does."""
-    record = _waiting(project, environment)
+    """End the trial whose verdict waits for a person, and keep the champion.
+
+    Raises StateError if none waits, or if it was executed already.
+    """
     with lease(project.state, _LEASE, wait_s=_WAIT_S):
-        champion = record.plan.champion
-        return _conclude(project, registry, record, champion, why="a person refused the verdict", now=now)
+        return _keep(project, registry, _waiting(project, environment), why="a person refused the verdict", now=now)
 
 
 def stop(project: Project, registry: Registry, *, environment: str = PRODUCTION, now: datetime) -> Record:
-    """End the trial that is going on, undecided, and keep the champion. Raises StateError if there is none."""
+    """End the trial that is going on, undecided, and keep the champion.
+
+    Raises StateError if there is none, or if it had a verdict that was executed already.
+    """
     with lease(project.state, _LEASE, wait_s=_WAIT_S):
         engine = open_state(project.state)
         record = trials.current(engine, environment)
@@ -148,7 +152,7 @@ def stop(project: Project, registry: Registry, *, environment: str = PRODUCTION,
             raise StateError(f"no trial is going on in {environment}: passerelle trial start VERSION begins one.")
         if record.status == "running":
             record = _undecided(project, engine, record, "a person stopped the trial", now=now)
-        return _conclude(project, registry, record, record.plan.champion, why="a person stopped the trial", now=now)
+        return _keep(project, registry, record, why="a person stopped the trial", now=now)
 
 
 def _judged(project: Project, engine: sa.Engine, record: Record, *, now: datetime) -> Record:
@@ -176,12 +180,28 @@ def _execute(project: Project, registry: Registry, record: Record, *, now: datet
     return _conclude(project, registry, found, version, why=found.verdict.kind, now=now)
 
 
+def _keep(project: Project, registry: Registry, record: Record, *, why: str, now: datetime) -> Record:
+    """The champion answers alone, as a person wants it. Raises StateError if the challenger was promoted before."""
+    place = revisions(project, record.plan.environment)
+    made = _made(place, record.plan.id)
+    ended = _conclude(project, registry, record, record.plan.champion, why=why, now=now)
+    if made is not None and made.champion.version != record.plan.champion:
+        raise StateError(
+            f"the verdict was executed already: revision {made.revision} let version {made.champion.version} answer "
+            "alone. passerelle rollback brings the champion back."
+        )
+    return ended
+
+
 def _conclude(project: Project, registry: Registry, record: Record, version: int, *, why: str, now: datetime) -> Record:
-    """The version answers alone, the workers have seen it, the aliases follow, the trial is over."""
+    """The version answers alone, the workers have seen it, the aliases follow, the trial is over.
+
+    What an attempt that was cut has made stands, whatever it was, and is what the trial's end says.
+    """
     plan, engine = record.plan, open_state(project.state)
     place = revisions(project, plan.environment)
-    mark = f"trial {plan.id}: "
-    made = _made(place, plan.id, mark)
+    mark = _mark(plan.id)
+    made = _made(place, plan.id)
     if made is None:
         current = place.current()
         if current is None or current.trial != plan.id:
@@ -204,15 +224,20 @@ def _conclude(project: Project, registry: Registry, record: Record, version: int
             return trials.end(engine, plan.id, at=now, revision=None, execution=_overtaken(newest))
     _wait_observed(project, plan.environment)
     reconcile(project, registry)
-    execution = f"{why}, version {version} answers alone from revision {made.revision}"
+    execution = f"{made.reason.removeprefix(mark)} from revision {made.revision}"
     return trials.end(engine, plan.id, at=now, revision=made.revision, execution=execution)
 
 
-def _made(place: Revisions, trial: str, mark: str) -> Deployment | None:
-    """The revision by which an attempt that was cut executed the verdict; None if there is none."""
+def _mark(trial: str) -> str:
+    """How the reason of a revision that ends a trial begins."""
+    return f"trial {trial}: "
+
+
+def _made(place: Revisions, trial: str) -> Deployment | None:
+    """The revision by which an attempt that was cut ended the trial; None if there is none."""
     for number in reversed(place.numbers()):
         revision = place.get(number)
-        if revision.reason.startswith(mark):
+        if revision.reason.startswith(_mark(trial)):
             return revision
         if revision.trial == trial:
             return None

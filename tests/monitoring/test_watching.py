@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -14,8 +14,10 @@ import pytest
 import sqlalchemy as sa
 from watched import DAY, FEBRUARY, deploy, live, make_project
 
+from passerelle.errors import BundleError
+from passerelle.monitoring import watching
 from passerelle.monitoring.alerts import Alert, find_alerts, lines_of
-from passerelle.monitoring.watching import watch
+from passerelle.monitoring.watching import WatchError, watch
 from passerelle.monitoring.windows import read_windows
 from passerelle.project.settings import Project
 from passerelle.state import tables
@@ -102,6 +104,45 @@ def test_a_changed_unit_is_a_ticket_that_names_the_field(tmp_path: Path) -> None
     deploy(project, 2, shift=30)
     live(project, FEBRUARY + 19 * DAY, [0.0] * 2, shift=30, version=2)
     assert _watch(project, range(19, 22)) == ["19 -input_drift"]
+
+
+def test_a_rule_that_fails_is_said_and_stops_no_other(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    live(project, FEBRUARY, [0.0] * 10 + [0.5, 0.5])
+    assert _watch(project, range(10, 11)) == []
+    profile = project.state / "bundles" / "1" / "profile.json"
+    profile.write_bytes(b"?")
+    with pytest.raises(BundleError, match=r"profile\.json"):
+        _watch(project, range(13, 14))
+    engine = open_state(project.state)
+    assert [alert.watch for alert in find_alerts(engine, "production")] == ["performance"]
+    assert len(read_windows(engine, "production", "performance")) == 12
+    # Where several fail, each says why.
+    (profile.parent / "manifest.json").write_bytes(b"?")
+    live(project, FEBRUARY + 12 * DAY, [0.0] * 4)
+    with pytest.raises(WatchError, match=r"profile\.json.*manifest\.json"):
+        _watch(project, range(16, 17))
+
+
+def test_an_event_of_long_ago_holds_nothing_up(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    live(project, datetime(1970, 1, 1, tzinfo=UTC), [0.0], events=1)
+    live(project, FEBRUARY, [0.0] * 3)
+    _watch(project, range(2, 3))
+    windows = read_windows(open_state(project.state), "production", "volume")
+    assert [window.start for window in windows] == [FEBRUARY, FEBRUARY + DAY]
+
+
+def test_a_look_measures_so_many_days_and_the_next_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "MOST_DAYS", 4)
+    project = make_project(tmp_path)
+    live(project, FEBRUARY, [0.0] * 8, events=20)
+    engine = open_state(project.state)
+    measured = []
+    for _ in range(3):
+        _watch(project, range(7, 8))
+        measured.append([len(read_windows(engine, "production", series)) for series in ("volume", "performance")])
+    assert measured == [[4, 4], [7, 6], [7, 6]]
 
 
 def test_nothing_is_deployed_and_nothing_is_wrong(tmp_path: Path) -> None:

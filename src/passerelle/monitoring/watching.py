@@ -7,7 +7,9 @@ dies anywhere and is started again opens the same alerts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,20 +19,24 @@ import sqlalchemy as sa
 from passerelle.bundle.manifest import PROFILE, Manifest, read_manifest
 from passerelle.bundle.profile import Profile, read_profile
 from passerelle.clock import Clock, system_clock
-from passerelle.deployment.spec import Deployment, Revisions, Variant, environment_folder
+from passerelle.deployment.spec import Revisions, Variant, environment_folder
+from passerelle.errors import PasserelleError
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask
+from passerelle.ledger.watermarks import open_until
 from passerelle.monitoring import drift, incidents, performance, volume
 from passerelle.monitoring.alerts import Alert, Finding, settle
 from passerelle.monitoring.inputs import Counts, read_counts
 from passerelle.monitoring.looking import look
-from passerelle.monitoring.maturity import closed, floor_day, read_day
+from passerelle.monitoring.maturity import floor_day, read_day
 from passerelle.monitoring.rules import rule_of
 from passerelle.monitoring.windows import Window, has_window, keep_window, newest, oldest, read_windows
 from passerelle.project.settings import Project, Watch
 from passerelle.state.database import open_state, writing
 
 DAY = timedelta(days=1)
+#: So many days are measured at a look, at most; the next look goes on.
+MOST_DAYS = 60
 #: Windows older than this play no part in judging a day.
 _MEMORY = timedelta(days=200)
 _DRIFT_MEMORY = timedelta(days=120)
@@ -40,92 +46,147 @@ REFERENCE = "reference"
 COUNTS = "counts"
 
 
-class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call of watch works with."""
+class WatchError(PasserelleError):
+    """Some of the rules could not be held to what happened: mend what is named; the next look tries again."""
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """What one call of watch works with; what is read is read once, when it is needed."""
 
     project: Project
     environment: str
     engine: sa.Engine
     ledger: Path
     now: datetime
-    #: The version that answers most units, and what it says of itself.
+    #: The first revision's moment: no day before it is measured.
+    begun_at: datetime
+    #: The version that answers most units.
     champion: Variant
-    manifest: Manifest
-    #: What its inputs and scores looked like on the rows that its run held out.
-    reference: Profile
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """What the champion says of itself. Raises BundleError."""
+        return read_manifest(self.project.root / self.champion.bundle)[0]
+
+    @cached_property
+    def reference(self) -> Profile:
+        """What the champion's inputs and scores looked like on the rows that its run held out. Raises BundleError."""
+        return read_profile(self.project.root / self.champion.bundle / PROFILE)
+
+    @cached_property
+    def open_until(self) -> datetime | None:
+        """Up to when the ledger's open segments are known to be written; see watermarks. Raises LedgerError."""
+        return open_until(self.ledger)
 
 
 def watch(project: Project, environment: str, *, now: datetime, machine: Clock = system_clock) -> list[Alert]:
     """Measure the windows that have closed, hold the rules to them, open and close alerts; those that changed now.
 
     May be called as often as one likes, and again after a death at any point. ``machine`` is the clock by which silence
-    is measured: the machine's. Raises LedgerError or StateError if the
-    ledger or the state cannot be read.
+    is measured: the machine's. A rule that fails stops no other: what went wrong is raised when all have had their turn
+    (LedgerError, BundleError ...; WatchError for several).
     """
     engine = open_state(project.state)
     ledger = ledger_folder(project.state, environment)
-    changed = []
-    with writing(engine) as connection:
-        found = incidents.put_aside(connection)
-        changed.append(_settle(connection, project, environment, "quarantine", found, now=now))
-        found = incidents.damaged(ledger, now=now)
-        changed.append(_settle(connection, project, environment, "ledger", found, now=now))
-    changed += look(project, environment, engine, now=now, machine=machine)
-    deployment = Revisions(environment_folder(project.state, environment)).current()
-    if deployment is not None:
-        changed += watch_days(_scene(project, deployment, engine=engine, ledger=ledger, now=now))
+
+    def incident(what: Watch, find: Callable[[sa.Connection], Finding]) -> list[Alert | None]:
+        with writing(engine) as connection:
+            return [_settle(connection, project, environment, what, find(connection), now=now)]
+
+    def days(rules: Callable[[Scene], list[Alert | None]]) -> list[Alert | None]:
+        scene = _scene(project, environment, engine=engine, ledger=ledger, now=now)
+        return [] if scene is None else rules(scene)
+
+    rules: list[Callable[[], list[Alert | None]]] = [
+        lambda: incident("quarantine", incidents.put_aside),
+        lambda: incident("ledger", lambda _: incidents.damaged(ledger, now=now)),
+        lambda: look(project, environment, engine, now=now, machine=machine),
+        lambda: days(watch_events),
+        lambda: days(watch_losses),
+    ]
+    changed: list[Alert | None] = []
+    failed: list[Exception] = []
+    for rule in rules:
+        try:
+            changed += rule()
+        except Exception as error:  # noqa: BLE001  (it must not stop the other rules; it is raised below)
+            failed.append(error)
+    _raise(failed)
     return [alert for alert in changed if alert is not None]
 
 
-def _scene(project: Project, deployment: Deployment, *, engine: sa.Engine, ledger: Path, now: datetime) -> Scene:
-    champion = deployment.champion
-    bundle = project.root / champion.bundle
-    manifest, _ = read_manifest(bundle)
+def _raise(failed: list[Exception]) -> None:
+    """What nobody foresaw as it is; else what was foreseen, each sentence once."""
+    for error in failed:
+        if not isinstance(error, PasserelleError):
+            raise error
+    said = list(dict.fromkeys(str(error) for error in failed))
+    if len(said) > 1:
+        raise WatchError(" ".join(said)) from failed[0]
+    if failed:
+        raise failed[0]
+
+
+def _scene(project: Project, environment: str, *, engine: sa.Engine, ledger: Path, now: datetime) -> Scene | None:
+    """None before anything was deployed."""
+    revisions = Revisions(environment_folder(project.state, environment))
+    deployment = revisions.current()
+    if deployment is None:
+        return None
     return Scene(
         project=project,
-        environment=deployment.environment,
+        environment=environment,
         engine=engine,
         ledger=ledger,
         now=now,
-        champion=champion,
-        manifest=manifest,
-        reference=read_profile(bundle / PROFILE),
+        begun_at=revisions.get(revisions.numbers()[0]).created_at,
+        champion=deployment.champion,
     )
 
 
-def watch_days(scene: Scene) -> list[Alert | None]:
-    """The rules of event time: each day once, when it has closed."""
-    first = _first_day(scene)
-    if first is None:
-        return []
+def watch_events(scene: Scene) -> list[Alert | None]:
+    """The rules on volume, inputs and scores: each day once, when it has closed."""
     changed: list[Alert | None] = []
-    for start in _due(scene, "volume", first, horizon_hours=0):
+    for start in _due(scene, "volume", horizon_hours=0):
         counts = _read_counts(scene, start)
         if counts is None:
             break  # nothing follows this day: that no event comes is for the rule of silence to say
         changed += _watch_events(scene, start, counts)
-    _keep_reference(scene)
-    mature = _due(scene, "performance", first, horizon_hours=scene.project.task.horizon_hours)
-    changed += [_watch_performance(scene, start) for start in mature]
     return changed
 
 
+def watch_losses(scene: Scene) -> list[Alert | None]:
+    """The rule on the loss: each day once, when it is mature."""
+    due = _due(scene, "performance", horizon_hours=scene.project.task.horizon_hours)
+    if due:
+        _keep_reference(scene)
+    return [_watch_performance(scene, start) for start in due]
+
+
 def _first_day(scene: Scene) -> datetime | None:
-    """The day on which the ledger begins; None if it has no live prediction."""
+    """The day on which the ledger begins, the first revision's or a later one; None if it has no live prediction.
+
+    Earlier moments are a caller's mistake: they would be days upon days to measure.
+    """
+    begun = floor_day(scene.begun_at)
     kept = oldest(scene.engine, scene.environment, "volume")
     if kept is not None:
-        return kept
-    found = ask(scene.ledger, "SELECT min(event_at) FROM all_predictions WHERE role = 'live'").rows[0][0]
+        return max(kept, begun)
+    sql = "SELECT min(event_at) FROM all_predictions WHERE role = 'live' AND event_at >= ?"
+    found = ask(scene.ledger, sql, [begun]).rows[0][0]
     return None if found is None else floor_day(found)
 
 
-def _due(scene: Scene, series: str, first: datetime, *, horizon_hours: float) -> list[datetime]:
-    """The days that have closed and are not measured yet, in order."""
+def _due(scene: Scene, series: str, *, horizon_hours: float) -> list[datetime]:
+    """The days that have closed and are not measured yet, in order; so many that a look ends in reasonable time."""
+    first = _first_day(scene)
+    if first is None:
+        return []
     before = newest(scene.engine, scene.environment, series)
-    start = first if before is None else before.start + DAY
-    due = []
-    while start + DAY + timedelta(hours=horizon_hours) <= scene.now:
-        if not closed(scene.ledger, start, horizon_hours=horizon_hours, now=scene.now):
+    start = first if before is None else max(first, before.start + DAY)
+    due: list[datetime] = []
+    while start + DAY + timedelta(hours=horizon_hours) <= scene.now and len(due) < MOST_DAYS:
+        if scene.open_until is not None and scene.open_until < start + DAY:
             break
         due.append(start)
         start += DAY

@@ -1,4 +1,4 @@
-"""A new revision: made ready beside the old one, swapped in between two requests, refused without harm."""
+"""A new revision: made ready beside the old one, swapped in between two requests, refused without harm. And its shadows."""
 
 from __future__ import annotations
 
@@ -155,5 +155,22 @@ def test_closing_waits_for_what_is_in_flight(house: Any) -> None:
         assert len(await slow) == 1
         await closing
         assert (scorer.closed, house.memory.closed, len(house.memory.records)) == (1, True, 1)
+
+    run(work())
+
+
+def test_a_shadow_that_is_late_leaves_a_gap(house: Any) -> None:
+    def late(_: Any) -> Any:
+        raise TimeoutError
+
+    house.prepare = lambda version, scorer: setattr(scorer, "function", late) if version == 2 else None
+
+    async def work() -> None:
+        shadow = house.variant(2, weight=0.0, mode="shadow")
+        await house.service.apply(house.deployment(1, house.variant(1), shadow))
+        await house.service.predict(events(2))
+        await house.service.close()
+        assert [record.role for record in house.memory.records] == ["live", "live"]
+        assert 'passerelle_shadow_dropped_total{version="2"} 2.0' in house.service.measures.exposition().decode()
 
     run(work())

@@ -290,16 +290,25 @@ class Service:
     ) -> None:
         try:
             scored = await active.score_shadow(lane, [event.inputs for event in events], read)
+            # Late here is the haste of a busy endpoint, which must not count against the shadow.
             records = [
                 record_of(active.deployment, lane.variant, event, fact, one)
                 for event, fact, one in zip(events, facts, scored, strict=True)
+                if one.status != "timed_out"
             ]
-            await self._append(active.deployment.ledger, records)
-        except PasserelleError as error:  # the answer is given; the control plane finds the gap and fills it
-            self.measures.shadow_dropped.labels(str(lane.variant.version)).inc(len(events))
-            _log.warning("version %s: %d shadow scores were dropped: %s", lane.variant.version, len(events), error)
+            if records:
+                await self._append(active.deployment.ledger, records)
+            if len(records) < len(events):
+                self._dropped(lane, len(events) - len(records), "they came too late")
+        except PasserelleError as error:
+            self._dropped(lane, len(events), str(error))
         finally:
             active.leave()
+
+    def _dropped(self, lane: Lane, rows: int, why: str) -> None:
+        """The answers are given: the control plane finds the gaps, and fills them."""
+        self.measures.shadow_dropped.labels(str(lane.variant.version)).inc(rows)
+        _log.warning("version %s: %d shadow scores were dropped: %s", lane.variant.version, rows, why)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -238,6 +238,34 @@ def test_a_person_is_asked_once_and_answers(
     assert variants(project) == [(answers, "live", 1.0)]
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (approve, "PROMOTE, version 2 answers alone from revision 3"),
+        (refuse, "a person refused the verdict, version 1 answers alone from revision 3"),
+        (roll_back, "a person made revision 3 meanwhile"),
+    ],
+)
+def test_what_a_person_decided_is_concluded_even_if_it_was_cut(
+    project: Project, shelf: Shelf, answer: Callable[..., Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = asking(project)
+    begun(project, shelf)
+    now = live_days(project, shelf, challenger=0.2)
+    with monkeypatch.context() as patch:
+        patch.setattr(trying, "reconcile", lambda *_: 1 / 0)
+        if answer is roll_back:
+            roll_back(project, now=now)
+        else:
+            with pytest.raises(ZeroDivisionError):
+                answer(project, registry(shelf), now=now)
+    assert last(project).status == "decided"
+    advance(project, registry(shelf), now=now + A_DAY)
+    assert last(project).status == "ended"
+    assert (last(project).execution or "").startswith(said)
+    assert revisions(project, PRODUCTION).numbers() == [1, 2, 3]
+
+
 def test_a_person_stops_a_trial_and_a_verdict_that_waited_is_set_aside_by_a_newer(
     project: Project, shelf: Shelf
 ) -> None:

@@ -111,7 +111,7 @@ def advance(project: Project, registry: Registry, *, environment: str = PRODUCTI
         record = _judged(project, engine, record, now=now)
     if record.status != "decided":
         return record
-    if project.loop.approval == "human":
+    if project.loop.approval == "human" and not _is_over(project, record):
         _ask(engine, record, now=now)
         return record
     return execute(project, registry, record, now=now)
@@ -168,6 +168,13 @@ def _judged(project: Project, engine: sa.Engine, record: Record, *, now: datetim
         return record
     delta = delta_versions(ledger_folder(project.state, plan.environment))
     return trials.decide(engine, plan.id, verdict, at=now, delta=delta, digest=digest(plan, blocks))
+
+
+def _is_over(project: Project, record: Record) -> bool:
+    """Has a person decided by now, by a revision: an answer that was cut, or one of their own?"""
+    place = revisions(project, record.plan.environment)
+    current = place.current()
+    return current is None or current.trial != record.plan.id or _made(place, record.plan.id) is not None
 
 
 def _execute(project: Project, registry: Registry, record: Record, *, now: datetime) -> Record:

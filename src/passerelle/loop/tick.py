@@ -212,7 +212,8 @@ def begin_trial(project: Project, environment: str, made: Trained, *, salt: str 
     if version is None:
         return made
     try:
-        record = begin(project, registry_of(project), version, environment=environment, salt=salt, now=now)
+        registry = registry_of(project)
+        record = begin(project, registry, version, environment=environment, salt=salt, again=False, now=now)
     except PasserelleError as error:
         told = f"version {version} is not tried: {error}"
         record_once(open_state(project.state), Event(at=now, kind="trial", subject=f"version {version}", sentence=told))

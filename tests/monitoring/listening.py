@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +18,8 @@ class Listener:
         self.posts: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.status = 200
         self.headers: dict[str, str] = {}
+        #: Wait so long before each byte of the answer.
+        self.drip_s = 0.0
         self.port = 0
 
 
@@ -30,6 +33,13 @@ def listening() -> Iterator[Listener]:
             if heard.status == 200:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 heard.posts.append((headers | {"path": self.path}, json.loads(body)))
+            if heard.drip_s:
+                for byte in b"HTTP/1.1 200 OK":
+                    time.sleep(heard.drip_s)
+                    try:
+                        self.wfile.write(bytes([byte]))
+                    except OSError:
+                        return
             self.send_response(heard.status)
             for name, value in heard.headers.items():
                 self.send_header(name, value)

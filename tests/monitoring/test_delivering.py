@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from listening import listening
 from watched import make_project
 
+from passerelle.monitoring import channels
 from passerelle.monitoring.alerts import Alert, Finding, find_alerts, settle
 from passerelle.monitoring.channels import Delivered, deliver, open_channel
 from passerelle.monitoring.messages import ChannelError, Message
@@ -117,6 +119,40 @@ def test_two_processes_do_not_send_the_same(tmp_path: Path, monkeypatch: pytest.
         assert heard.posts == []
 
 
+def test_a_server_that_drips_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, and the answer never does: the other channel is served, the next message waits."""
+    project = make_project(tmp_path, ALERTS.replace('["HOOK"]', '["SLOW", "HOOK"]'))
+    _open(project)
+    _open(project, "errors")
+    monkeypatch.setattr(channels, "DEADLINE_S", 0.3)
+    with listening() as slow, listening() as heard:
+        slow.drip_s = 0.05
+        monkeypatch.setenv("SLOW", f"http://127.0.0.1:{slow.port}/")
+        monkeypatch.setenv("HOOK", f"http://127.0.0.1:{heard.port}/")
+        begun = time.monotonic()
+        done = deliver(project, now=NOW)
+        assert time.monotonic() - begun < 2
+        assert len(heard.posts) == done.sent == 2
+    assert done.failed == ("SLOW: it took longer than 0.3 seconds: the message is kept, and may come twice.",)
+    assert sorted(row.tries for row in _outbox(project)) == [0, 1, 1, 1]
+
+
+def test_messages_that_were_sent_are_forgotten_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path, ALERTS)
+    with listening() as heard:
+        monkeypatch.setenv("HOOK", f"http://127.0.0.1:{heard.port}/")
+        left = []
+        for watch, days in (("latency", 0), ("errors", 89), ("silence", 91)):
+            now = NOW + timedelta(days=days)
+            _open(project, watch, now=now)
+            deliver(project, now=now)
+            left.append([row.title for row in _outbox(project)])
+    assert left[1:] == [
+        ["production: errors", "production: latency"],
+        ["production: errors", "production: silence"],
+    ]
+
+
 def test_tickets_are_not_sent(tmp_path: Path) -> None:
     project = make_project(tmp_path, ALERTS)
     assert _open(project, "input_drift") is not None
@@ -207,6 +243,13 @@ def test_addresses_that_are_none_are_refused_without_being_shown(address: str) -
     with pytest.raises(ChannelError) as caught:
         open_channel(address)
     assert address not in str(caught.value).replace("mailto://...", "")
+
+
+@pytest.mark.parametrize("other", ["json://169.254.169.254/", "mailto://b:c@example.org"])
+def test_a_channel_is_one_address(other: str) -> None:
+    """Apprise would split it, and send to all of them."""
+    with pytest.raises(ChannelError, match="several addresses"):
+        open_channel(f"mailto://a:b@example.org, {other}")
 
 
 def test_the_verb_tries_channels_and_shows_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,6 +39,10 @@ __all__ = [
 #: A message is tried so often, each wait twice as long as the one before it: 1, 2, 4 ... minutes, a day and a half.
 TRIES = 12
 _FIRST_WAIT = timedelta(minutes=1)
+#: A channel that has not answered by then, in all, failed; nothing else bounds a slow server, or a name's look-up.
+DEADLINE_S = 30.0
+#: A message that was accepted is forgotten after so long.
+_KEPT = timedelta(days=90)
 #: Apprise's own plain webhooks, which would follow redirects and reach any address.
 _PLAIN = ("json", "jsons", "xml", "xmls", "form", "forms")
 
@@ -57,10 +62,15 @@ class Service:
         import apprise  # noqa: PLC0415  (a hundred services: loaded by whoever sends)
 
         logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its lines quote addresses
-        if address.partition("://")[0].lower() in _PLAIN:
-            raise ChannelError("write the address of a plain webhook as http(s)://, so that it is sent safely.")
         self._service = apprise.Apprise()
-        if not self._service.add(address):
+        understood = self._service.add(address)
+        if len(self._service) > 1:  # it takes a list for an address
+            raise ChannelError("this channel names several addresses: one environment variable for each.")
+        # What apprise made of the address counts, not how that begins.
+        made = [str(one.url(privacy=True)) for one in self._service]  # type: ignore[no-untyped-call]
+        if any(one.partition("://")[0].lower() in _PLAIN for one in made):
+            raise ChannelError("write the address of a plain webhook as http(s)://, so that it is sent safely.")
+        if not understood:
             raise ChannelError(
                 "apprise does not understand the address of this channel: write it as its documentation of the "
                 "service says (mailto://..., slack://...)."
@@ -115,7 +125,7 @@ def try_channels(project: Project, *, now: datetime) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for name in dict.fromkeys(project.alerts.channels):
         try:
-            channel_of(project, name).send(message)
+            _send(channel_of(project, name), message)
             found[name] = None
         except ChannelError as error:
             found[name] = str(error)
@@ -128,10 +138,15 @@ def _deliver(project: Project, engine: sa.Engine, *, now: datetime) -> Delivered
     with engine.connect() as connection:
         waiting = [row for row in connection.execute(query) if now >= _due(row.at, row.tries)]
     sent, failed = 0, []
+    stuck: set[str] = set()
     for row in waiting:
+        if row.channel in stuck:
+            continue  # its turn comes at the next look
         try:
-            channel_of(project, row.channel).send(Message(id=row.id, title=row.title, body=row.body))
+            _send(channel_of(project, row.channel), Message(id=row.id, title=row.title, body=row.body))
         except ChannelError as error:
+            if isinstance(error, _LateError):
+                stuck.add(row.channel)
             failed.append(f"{row.channel}: {error}")
             _note_failure(engine, row, str(error), now=now)
             continue
@@ -139,7 +154,31 @@ def _deliver(project: Project, engine: sa.Engine, *, now: datetime) -> Delivered
         with writing(engine) as connection:
             values = {"sent_at": now, "tries": row.tries + 1, "problem": None}
             connection.execute(table.update().where(table.c.id == row.id).values(**values))
+            connection.execute(table.delete().where(table.c.sent_at < now - _KEPT))
     return Delivered(sent=sent, failed=tuple(failed))
+
+
+class _LateError(ChannelError):
+    """The channel took too long: the message is kept. It may have arrived, and may then come twice."""
+
+
+def _send(channel: Channel, message: Message) -> None:
+    """Send, by a thread that is left alone when its time is over."""
+    raised: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            channel.send(message)
+        except BaseException as error:  # noqa: BLE001  (raised by whoever waits)
+            raised.append(error)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    thread.join(DEADLINE_S)
+    if thread.is_alive():
+        raise _LateError(f"it took longer than {DEADLINE_S:g} seconds: the message is kept, and may come twice.")
+    if raised:
+        raise raised[0]
 
 
 def _due(at: datetime, tries: int) -> datetime:

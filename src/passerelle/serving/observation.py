@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -55,14 +56,16 @@ def forget(environment: Path, *, workers: int) -> None:
             path.unlink(missing_ok=True)
 
 
-def wait_observed(environment: Path, revision: int, workers: int, timeout_s: float) -> None:
-    """Return when each of the workers w0 ... w<n-1> lives and has applied this revision, or a newer one.
+def wait_observed(environment: Path, revision: int, workers: int | Collection[str], timeout_s: float) -> None:
+    """Return when each of the workers lives and has applied this revision, or a newer one.
+
+    ``workers`` are their slots or, if all are awaited, how many: w0 ... w<n-1>.
 
     Raises DeploymentError as soon as one says that it could not, with its reason, or after ``timeout_s``, naming the
     workers that have not.
     """
     deadline = time.monotonic() + timeout_s
-    slots = [f"w{number}" for number in range(workers)]
+    slots = [f"w{number}" for number in range(workers)] if isinstance(workers, int) else list(workers)
     while True:
         seen = observed(environment)
         missing = [slot for slot in slots if not _has_applied(seen.get(slot), revision)]

@@ -1,4 +1,4 @@
-"""A new revision: made ready beside the old one, swapped in between two requests, refused without harm; and late shadows."""
+"""A new revision: made ready beside the old one, swapped in between two requests, refused without harm."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ against it. What is scored here is what the endpoint's shadow would have said of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import msgspec
 
 from passerelle.bundle.keys import trusted
 from passerelle.bundle.opening import open_scorer
+from passerelle.bundle.scorer import Scorer
 from passerelle.bundle.verify import verify
 from passerelle.deployment.spec import Variant
 from passerelle.ledger.privacy import hides
@@ -27,7 +29,7 @@ from passerelle.loop.rollout import revisions
 from passerelle.loop.score import bundle_of
 from passerelle.monitoring.maturity import DAY, closed
 from passerelle.project.settings import Project
-from passerelle.schema import RowsError, Schema, take
+from passerelle.schema import RowsError, Schema, count, take
 from passerelle.serving.batching import BATCH_ROWS, Batcher, Scored
 from passerelle.state.database import open_state
 from passerelle.trial import trials
@@ -36,6 +38,8 @@ from passerelle.trial.verdict import Plan
 
 #: The ledger slot of what is filled in.
 SLOT = "gaps"
+#: So many rows that the challenger fails on alone, each with a process of its own, are waited for in one look.
+ALONE_ROWS = 20
 
 _MISSING = """
 WITH live AS (
@@ -107,13 +111,16 @@ def _fill(project: Project, plan: Plan, folder: Path, day: datetime) -> int:
             received_at=received_at,
         )
         for (id_, unit, revision, _, event_at), sent, one in zip(rows, inputs, scored, strict=True)
+        if one is not None
     ]
     asyncio.run(record(LocalStorage(folder), predictions, slot=SLOT))
     return len(predictions)
 
 
-async def _score(project: Project, variant: Variant, schema: Schema, inputs: list[dict[str, Any]]) -> list[Scored]:
-    """What the challenger makes of these inputs: as the endpoint's shadow, row by row where a batch fails."""
+async def _score(
+    project: Project, variant: Variant, schema: Schema, inputs: list[dict[str, Any]]
+) -> list[Scored | None]:
+    """What the challenger makes of these inputs, as the endpoint's shadow; None: not known yet, the next look tells."""
     scored: list[Scored | None] = [None] * len(inputs)
     projected = [{name: row[name] for name in schema.names if name in row} for row in inputs]
     for number, row in enumerate(projected):
@@ -122,23 +129,58 @@ async def _score(project: Project, variant: Variant, schema: Schema, inputs: lis
         except RowsError as error:
             scored[number] = Scored("failed", None, str(error))
     readable = [number for number, one in enumerate(scored) if one is None]
-    scorer = open_scorer(
-        bundle_of(project, variant),
-        digest=variant.digest,
-        trusted_keys=trusted(project.state),
-        deadline_s=project.serving.deadline_ms / 1000,
+    deadline_s = project.serving.deadline_ms / 1000
+
+    def opened() -> Scorer:
+        keys = trusted(project.state)
+        return open_scorer(bundle_of(project, variant), digest=variant.digest, trusted_keys=keys, deadline_s=deadline_s)
+
+    answers = await score_surely(
+        [projected[number] for number in readable], schema=schema, opened=opened, deadline_s=deadline_s
     )
+    for number, one in zip(readable, answers, strict=True):
+        scored[number] = one
+    return scored
+
+
+async def score_surely(
+    rows: Sequence[dict[str, Any]], *, schema: Schema, opened: Callable[[], Scorer], deadline_s: float
+) -> list[Scored | None]:
+    """What a model makes of valid rows: a failure counts only where the row fails alone, in a fresh process.
+
+    In a batch it may be the neighbours', or that of a process which was being started again. Of many that fail alone
+    the first ALONE_ROWS are waited for: if none was scored before them, the model fails and the rest is believed; else
+    the rest is None, and another look goes on there. ``opened`` makes a scorer that is not started yet.
+    """
+    if not rows:
+        return []
+    found: list[Scored | None] = []
+    columns = [schema.validate(rows[first : first + BATCH_ROWS]) for first in range(0, len(rows), BATCH_ROWS)]
+    async with _started(opened, deadline_s) as batcher:
+        for part in columns:
+            found += await batcher.score(part, count(part))
+    doubtful = [number for number, one in enumerate(found) if one is not None and one.status != "scored"]
+    failed = 0
+    told: dict[int, Scored] = {}
+    while len(told) < len(doubtful) and failed < ALONE_ROWS:
+        async with _started(opened, deadline_s) as batcher:
+            for number in doubtful[len(told) :]:
+                row = take(columns[number // BATCH_ROWS], [number % BATCH_ROWS])
+                (told[number],) = await batcher.score(row, 1)
+                if told[number].status != "scored":
+                    failed += 1
+                    break
+    believed = failed == len(told)
+    for number in doubtful:
+        found[number] = told.get(number, found[number] if believed else None)
+    return found
+
+
+@asynccontextmanager
+async def _started(opened: Callable[[], Scorer], deadline_s: float) -> AsyncIterator[Batcher]:
+    scorer = opened()
     try:
         await scorer.start()
-        batcher = Batcher(scorer, turn=asyncio.Lock(), deadline_s=project.serving.deadline_ms / 1000)
-        for first in range(0, len(readable), BATCH_ROWS):
-            part = readable[first : first + BATCH_ROWS]
-            columns = schema.validate([projected[number] for number in part])
-            answers = await batcher.score(columns, len(part))
-            for place, (number, one) in enumerate(zip(part, answers, strict=True)):
-                # Late in a batch is our haste; late alone is the challenger's own.
-                alone = one.status == "timed_out" and len(part) > 1
-                scored[number] = (await batcher.score(take(columns, [place]), 1))[0] if alone else one
+        yield Batcher(scorer, turn=asyncio.Lock(), deadline_s=deadline_s)
     finally:
         await scorer.close()
-    return [one for one in scored if one is not None]

@@ -10,9 +10,14 @@ from passerelle.cli.group import AS_JSON, main, show
 
 
 @main.command()
-@click.argument("example", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("project", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
-    "-o", "--out", type=click.Path(file_okay=False, path_type=Path), default="tour-report", help="Its folder."
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="tour-report",
+    show_default=True,
+    help="Its folder.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes of the endpoint; else serving.workers.")
 @click.option("--months", type=click.IntRange(2), help="Live only the first so many deliveries; else all of them.")
@@ -21,7 +26,7 @@ from passerelle.cli.group import AS_JSON, main, show
 @click.pass_context
 def tour(
     context: click.Context,
-    example: Path,
+    project: Path,
     out: Path,
     workers: int | None,
     months: int | None,
@@ -40,7 +45,7 @@ def tour(
     from passerelle.tour.saying import Saying
 
     with Saying() as saying:
-        lived = live(context.obj / example, out, workers=workers, months=months, saying=saying)
+        lived = live(context.obj / project, out, workers=workers, months=months, saying=saying)
     show(lived, as_json=as_json, text=[*lived.lines(), f"{out / 'report.html'} shows it."])
     if stay:
         from passerelle.loop.up import up

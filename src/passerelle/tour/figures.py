@@ -61,6 +61,8 @@ class Month(msgspec.Struct, frozen=True, kw_only=True):
     #: Days of evidence when the verdict fell.
     blocks: int = 0
     verdict: str | None = None
+    #: Did the challenger become the champion? A verdict may wait for a person, or be refused by one.
+    promoted: bool = False
     reason: str = ""
     decided_at: datetime | None = None
     #: What happened on the way, and the alerts that opened: a sentence each.

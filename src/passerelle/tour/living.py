@@ -54,18 +54,21 @@ def live(source: Path, out: Path, *, workers: int | None, months: int | None, sa
     ``months``: only the first so many deliveries. Raises DataError if there are not two deliveries of the main table,
     one to learn from and one to answer, or if the project has no time column.
     """
-    project, script, goes_on = prepare(source, out)
+    project, script, goes_on = prepare(source, out, months=months)
     if goes_on:
         saying.skip(project)
     saying.say("An earlier tour was cut here: it goes on." if goes_on else f"{project.name} is lived in {out}")
-    stages = deliveries(project, out)[:months]
+    there = deliveries(project, out)
+    if months is not None and months > len(there):
+        saying.say(f"there are {len(there)} deliveries, and so many are lived")
+    stages = there[:months]
     apart = compute_apart(project, script, periods=[stage.stamp for stage in stages])
     with Memory() as memory, apart:
         with open_loop(project, key=throwaway_key(), salt=SALT, on_step=saying.step) as loop:
             attempt = _Attempt(out, memory, goes_on=goes_on)
             year = _Year(project, script, out, loop=loop, workers=workers, saying=saying, attempt=attempt)
             year.live(stages)
-        saying.say("the year is over: everything is counted and compared")
+        saying.say("everything was lived: it is counted and compared")
         report = judge(project, script, stages, out, instant=apart.instant())
     spent = attempt.spent()
     report = msgspec.structs.replace(

@@ -75,12 +75,20 @@ def _month(
         **figures,
         blocks=verdict.blocks if verdict else (len(blocks(engine, record.plan.id)) if record else 0),
         verdict=verdict.kind if verdict else None,
+        promoted=record is not None and _is_promoted(project, record),
         reason=verdict.sentence if verdict else (reasons[-1] if reasons else ""),
         decided_at=record.decided_at if record else None,
         incidents=tuple(one.sentence for one in script.of(stamp)),
         alerts=tuple(f"{one.level}, {one.watch}: {one.sentence}" for one in opened),
         refused=tuple(event.sentence for event in told if event.kind == "delivery" and "quarantine" in event.sentence),
     )
+
+
+def _is_promoted(project: Project, record: Record) -> bool:
+    """Did the revision that the trial ended with let the challenger answer?"""
+    if record.revision is None:
+        return False
+    return revisions(project, record.plan.environment).get(record.revision).champion.version == record.plan.challenger
 
 
 def _champion_at(project: Project, moment: datetime) -> int:

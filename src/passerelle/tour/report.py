@@ -161,6 +161,6 @@ def _days(report: TourReport, drawn: Sequence[tuple[datetime, float]]) -> Markup
 def _heading(report: TourReport) -> str:
     if not report.holds:
         return "Something does not hold: look at the figures in red"
-    promoted = sum(month.verdict == "PROMOTE" for month in report.months)
+    promoted = sum(month.promoted for month in report.months)
     tried = sum(month.challenger is not None for month in report.months)
     return f"Every event was answered once, as the notebook would have; {promoted} of {tried} challengers were promoted"

@@ -13,8 +13,12 @@ import tomlkit
 
 from passerelle.data.contract import load_contract
 from passerelle.data.landing import table_of
-from passerelle.errors import DataError, SettingsError
+from passerelle.deployment.spec import environment_folder
+from passerelle.errors import DataError, PasserelleError, SettingsError
+from passerelle.loop.rollout import PRODUCTION
 from passerelle.project.settings import FILE, Project, load_project
+from passerelle.serving.observation import is_alive, observed
+from passerelle.state.lease import lease
 from passerelle.tour.measured import FILE as MEASURED
 from passerelle.tour.measured import PROGRESS, REPEATED
 from passerelle.tour.script import Incident, Script, load_script
@@ -34,20 +38,60 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[Path, ...]
 
 
-def prepare(source: Path, out: Path) -> tuple[Project, Script, bool]:
-    """A copy of the project to live in, its script, and whether an earlier, cut tour left it half lived."""
-    folder = out / PROJECT
-    goes_on = (out / UNFINISHED).exists() and folder.exists()
-    if not goes_on:
-        for name in (PROJECT, DELIVERIES, "stages"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        for name in (PRISTINE, REPEATED, MEASURED, PROGRESS):
-            (out / name).unlink(missing_ok=True)
-        out.mkdir(parents=True, exist_ok=True)
-        (out / UNFINISHED).write_text("A tour is running here, or was cut: run it again to finish it.\n")
-        _copy(source, out)
-    project = load_project(folder / FILE)
-    return project, load_script(project.root), goes_on
+class Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tour was begun with: one that was cut goes on with the same, or not at all."""
+
+    source: str
+    months: int | None
+
+
+def prepare(source: Path, out: Path, *, months: int | None) -> tuple[Project, Script, bool]:
+    """A copy of the project to live in, its script, and whether an earlier, cut tour left it half lived.
+
+    Raises SettingsError or DataError, and leaves nothing behind, if the project cannot be toured; SettingsError too if
+    another tour was cut here, or something still runs on what was lived here.
+    """
+    begun = Begun(source=str(source.resolve()), months=months)
+    mark, folder = out / UNFINISHED, out / PROJECT
+    if mark.exists() and folder.exists():
+        before = msgspec.json.decode(mark.read_bytes(), type=Begun)
+        if before != begun:
+            again = f"passerelle tour {before.source}" + (f" --months {before.months}" if before.months else "")
+            raise SettingsError(
+                f"another tour was cut in {out}: finish it with `{again} -o {out}`, remove the folder, or name another "
+                "with -o."
+            )
+        project = load_project(folder / FILE)
+        return project, load_script(project.root), True
+    if load_project(source / FILE).task.time is None:
+        raise SettingsError("a tour lives by the events' own time: name the main table's time column as task.time.")
+    _refuse_living(folder)
+    for name in (PROJECT, DELIVERIES, "stages"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in (PRISTINE, REPEATED, MEASURED, PROGRESS):
+        (out / name).unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    mark.write_bytes(msgspec.json.encode(begun))
+    try:
+        project = _copy(source, out)
+    except PasserelleError:
+        mark.unlink()
+        raise
+    return project, load_script(project.root), False
+
+
+def _refuse_living(folder: Path) -> None:
+    """What was lived here before is thrown away; not while somebody runs it."""
+    if not (folder / FILE).exists():
+        return
+    state = load_project(folder / FILE).state
+    served = [one.pid for one in observed(environment_folder(state, PRODUCTION)).values() if is_alive(one.pid)]
+    if served:
+        raise SettingsError(
+            f"{folder} is being served, by process {served[0]}: end it, or name another folder with -o."
+        )
+    with lease(state, "loop"):
+        pass
 
 
 def deliveries(project: Project, out: Path) -> list[Delivery]:
@@ -106,7 +150,7 @@ def change(project: Project, out: Path, incidents: Sequence[Incident]) -> None:
     draft.replace(project.root / FILE)
 
 
-def _copy(source: Path, out: Path) -> None:
+def _copy(source: Path, out: Path) -> Project:
     draft = out / "draft"
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(source, draft, ignore=shutil.ignore_patterns(".passerelle", "__pycache__", "tour-report"))
@@ -125,4 +169,14 @@ def _copy(source: Path, out: Path) -> None:
         raise DataError(f"{source} has no deliveries in {project.data.inbox}, and its tour.toml prepares none.")
     inbox.rename(out / DELIVERIES)
     inbox.mkdir()
+    first = deliveries(project, out)[0]  # refuses what cannot be lived, before anything is
+    known = (project.data.main, project.data.outcomes)
+    if project.data.outcomes != project.data.main and not any(
+        table_of(path, known=known) == project.data.outcomes for path in first.files
+    ):
+        raise DataError(
+            f"a tour learns from the first delivery, {first.stamp}, and it holds no {project.data.outcomes}: deliver "
+            "the outcomes of each period under the stamp of its events."
+        )
     draft.rename(out / PROJECT)
+    return load_project(out / PROJECT / FILE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -171,6 +172,27 @@ def test_an_endpoint_that_began_again_counts_from_nothing() -> None:
     assert since(before, Counts(events={"scored": 7})).total == 7
     looked = look_on(Looked(last=before, at=NOW, silent_s=0.0), Counts(events={"scored": 7}), at=NOW)
     assert looked.silent_s == 0
+
+
+def test_an_endpoint_that_began_again_and_counted_more_is_another(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    environment = environment_folder(project.state, "production")
+    _count(project, 100)
+    before = read_counts(environment)
+    assert before is not None
+    _count(project, 10)
+    more = read_counts(environment)
+    assert more is not None
+    assert since(before, more).events == {"scored": 10, "failed": 0}
+    shutil.rmtree(environment / "measures")
+    _count(project, 150)
+    now = read_counts(environment)
+    assert now is not None
+    assert since(before, now) == now
+    assert now.events["scored"] == 150
+    # The buckets alone may tell: as many requests, and fewer of them quick.
+    quick, slow = Counts(seconds={"1.0": 9, "+Inf": 9}), Counts(seconds={"1.0": 5, "+Inf": 9})
+    assert since(quick, slow) == slow
 
 
 BUCKETS = ("0.001", "0.01", "0.1", "1.0", "+Inf")

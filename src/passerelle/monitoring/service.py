@@ -45,6 +45,8 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     requests: dict[str, float] = {}
     #: Upper bound in seconds (text; +Inf is the last) → requests for predictions that took no longer.
     seconds: dict[str, float] = {}
+    #: The files that its workers count in, each by name and inode: all are others once the endpoint started again.
+    files: tuple[str, ...] = ()
 
     @property
     def total(self) -> float:
@@ -107,6 +109,7 @@ def read_counts(environment: Path) -> Counts | None:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=os.fspath(folder))  # type: ignore[no-untyped-call]
         samples = [sample for family in registry.collect() for sample in family.samples]
+        files = tuple(sorted(f"{path.name}:{path.stat().st_ino}" for path in folder.glob("counter_*.db")))
     except (OSError, ValueError):  # it stops just now, or starts
         return None
     events: dict[str, float] = {}
@@ -121,7 +124,7 @@ def read_counts(environment: Path) -> Counts | None:
             requests[kind] = requests.get(kind, 0.0) + sample.value
         elif sample.name == "passerelle_request_seconds_bucket" and labels["route"] == _PREDICT:
             seconds[labels["le"]] = seconds.get(labels["le"], 0.0) + sample.value
-    return Counts(events=events, requests=requests, seconds=seconds)
+    return Counts(events=events, requests=requests, seconds=seconds, files=files)
 
 
 def since(before: Counts, now: Counts) -> Counts:
@@ -130,11 +133,9 @@ def since(before: Counts, now: Counts) -> Counts:
     >>> since(Counts(events={"scored": 5}), Counts(events={"scored": 8, "failed": 1})).events
     {'scored': 3, 'failed': 1.0}
     """
-    if any(
-        value < old.get(name, 0.0)
-        for old, new in ((before.events, now.events), (before.requests, now.requests))
-        for name, value in ((name, new.get(name, 0.0)) for name in old)
-    ):
+    pairs = ((before.events, now.events), (before.requests, now.requests), (before.seconds, now.seconds))
+    fewer = any(new.get(name, 0.0) < value for old, new in pairs for name, value in old.items())
+    if fewer or not set(before.files) <= set(now.files):  # a worker that ended leaves its file behind
         return now
     return Counts(
         events=_less(now.events, before.events),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,12 +14,14 @@ import pytest
 from living import A_DAY, FIRST, answer_day, current, make_project
 from shelf import Shelf
 
+from passerelle.deployment.spec import environment_folder
 from passerelle.errors import DeploymentError, StateError
 from passerelle.loop import trying
 from passerelle.loop.rollout import PRODUCTION, deploy, revisions, roll_back
 from passerelle.loop.trying import advance, approve, begin, execute, refuse, stop
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry
+from passerelle.serving.observation import Observation, observe
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 from passerelle.trial import trials
@@ -90,6 +94,23 @@ def test_a_challenger_is_put_beside_the_champion_once(project: Project, shelf: S
     assert shelf.aliases == {"champion": 1, "challenger": 2}
     assert begin(project, registry(shelf), 2, now=NOON) == record, "found, not begun again"
     assert revisions(project, PRODUCTION).numbers() == [1, 2]
+
+
+def test_a_trial_has_begun_whether_or_not_its_workers_are_there_yet(
+    project: Project, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trying, "_OBSERVED_S", 0.1)
+    folder = environment_folder(project.state, PRODUCTION)
+    with subprocess.Popen(["true"]) as dead:
+        pass
+    observe(folder, "w0", Observation(pid=dead.pid, revision=1, at=NOON))
+    observe(folder, "w1", Observation(pid=os.getpid(), revision=1, at=NOON))
+    assert begun(project, shelf).status == "running"
+    assert "not every worker takes part in the trial yet" in told(project, "trial")[-1]
+    assert "not applied by w1: is" in told(project, "trial")[-1]
+    observe(folder, "w1", Observation(pid=os.getpid(), revision=3, at=NOON))
+    stop(project, registry(shelf), now=NOON)
+    assert revisions(project, PRODUCTION).numbers() == [1, 2, 3], "w0, which is dead, is not waited for"
 
 
 def test_in_a_split_the_champion_stays_champion_even_if_it_is_the_newer(project: Project, shelf: Shelf) -> None:
@@ -209,9 +230,7 @@ def test_a_person_who_comes_after_a_promotion_is_told_and_the_record_says_what_w
     project: Project, shelf: Shelf, answer: Callable[..., Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_at_its_end(project, shelf, monkeypatch)
-    with pytest.raises(
-        StateError, match="executed already: revision 3 let version 2 answer alone. passerelle rollback"
-    ):
+    with pytest.raises(StateError, match="already: revision 3 let version 2 answer alone"):
         answer(project, registry(shelf), now=NOON)
     assert last(project).execution == "PROMOTE, version 2 answers alone from revision 3"
     assert variants(project) == [(2, "live", 1.0)]
@@ -276,6 +295,23 @@ def test_a_person_stops_a_trial_and_a_verdict_that_waited_is_set_aside_by_a_newe
     assert ended.verdict is not None
     assert (ended.verdict.kind, ended.revision) == ("INCONCLUSIVE", 3)
     assert variants(project) == [(1, "live", 1.0)]
+
+
+def test_the_loop_tries_no_version_again_whose_trial_a_person_has_ended(
+    project: Project, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert begin(project, registry(shelf), 1, salt="s", now=NOON) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(trying, "reconcile", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            begin(project, registry(shelf), 2, again=False, now=NOON)
+    roll_back(project, now=NOON, reason="it smells")
+    with pytest.raises(DeploymentError, match=r"revision 3 was made \(it smells\) when its trial .* had begun"):
+        begin(project, registry(shelf), 2, again=False, now=NOON)
+    assert revisions(project, PRODUCTION).numbers() == [1, 2, 3]
+    record = begin(project, registry(shelf), 2, now=NOON)
+    assert record is not None
+    assert record.plan.id == "production-2-4", "a person may"
 
 
 def test_without_any_known_loss_no_margin_can_be_set(

@@ -22,7 +22,7 @@ from passerelle.registry.versions import Registry, Version
 from passerelle.serving.observation import is_alive, observed, wait_observed
 from passerelle.state.database import open_state
 from passerelle.state.lease import lease
-from passerelle.state.timeline import Event, events
+from passerelle.state.timeline import Event, events, record_once
 from passerelle.state.timeline import record as tell
 from passerelle.trial import trials
 from passerelle.trial.evidence import close_blocks
@@ -43,13 +43,16 @@ def begin(
     *,
     environment: str = PRODUCTION,
     salt: str | None = None,
+    again: bool = True,
     now: datetime,
 ) -> Record | None:
     """Put a version beside the champion as the project's [trial] says, and begin its trial; the trial.
 
     A trial that is going on ends first, and the newer takes its place by one revision. Without a champion the version
     answers alone at once (``salt`` is the first revision's); then, and for the champion itself, there is no trial.
-    Raises DeploymentError if the version cannot be deployed, or nothing is known of the champion's loss.
+    Without ``again``, as the loop asks, a version whose trial was begun before and is over stays as it is.
+    Raises DeploymentError if the version cannot be deployed, if it may not be tried again, or if nothing is known of
+    the champion's loss.
     """
     with lease(project.state, _LEASE, wait_s=_WAIT_S):
         engine = open_state(project.state)
@@ -67,6 +70,8 @@ def begin(
         champion = current.champion
         if champion.version == version:
             return None
+        if not again:
+            _refuse_again(project, environment, version)
         begun = current.trial == f"{environment}-{version}-{current.revision}"  # by an attempt that was cut
         known = _reference(project, registry.get(champion.version), environment, now)
         plan = make_plan(
@@ -97,8 +102,25 @@ def begin(
             )
         reconcile(project, registry)
         record = trials.start(engine, plan)
-        _wait_observed(project, environment)  # last: what a worker misses meanwhile is filled in later
+        try:
+            _wait_observed(project, environment)  # last: what a worker misses meanwhile is filled in later
+        except DeploymentError as error:
+            told = f"not every worker takes part in the trial yet: {error}"
+            record_once(engine, Event(at=now, kind="trial", subject=plan.id, sentence=told))
         return record
+
+
+def _refuse_again(project: Project, environment: str, version: int) -> None:
+    """Raise DeploymentError if a trial of the version was begun by a revision, and the current one is not its own."""
+    place = revisions(project, environment)
+    made = [place.get(number) for number in place.numbers()]
+    current = made[-1]
+    trials_of_it = [one.trial for one in made if (one.trial or "").rpartition("-")[0] == f"{environment}-{version}"]
+    if trials_of_it and current.trial not in trials_of_it:
+        raise DeploymentError(
+            f"revision {current.revision} was made ({current.reason}) when its trial {trials_of_it[-1]} had begun: it "
+            f"stands. passerelle trial start {version} tries it all the same."
+        )
 
 
 def advance(project: Project, registry: Registry, *, environment: str = PRODUCTION, now: datetime) -> Record | None:
@@ -297,9 +319,9 @@ def _wait_observed(project: Project, environment: str) -> None:
     """Return when every living worker has taken the current revision; at once if no endpoint runs."""
     folder = environment_folder(project.state, environment)
     current = Revisions(folder).current()
-    workers = sum(is_alive(one.pid) for one in observed(folder).values())
-    if current is not None and workers:
-        wait_observed(folder, current.revision, workers, _OBSERVED_S)
+    living = [slot for slot, one in observed(folder).items() if is_alive(one.pid)]
+    if current is not None and living:
+        wait_observed(folder, current.revision, living, _OBSERVED_S)
 
 
 def _reference(project: Project, champion: Version, environment: str, now: datetime) -> tuple[float, str]:

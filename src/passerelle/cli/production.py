@@ -66,7 +66,9 @@ def rollback(context: click.Context, environment: str, reason: str | None, *, as
 @main.command()
 @TO
 @click.option("--host", help="Address to listen on; else serving.host.")
-@click.option("--port", type=int, help="Port to listen on, 0 for any that is free; else serving.port.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 for any that is free; else serving.port."
+)
 @click.option("--workers", type=click.IntRange(1), help="Processes behind the port; else serving.workers.")
 @click.pass_context
 def serve(context: click.Context, environment: str, host: str | None, port: int | None, workers: int | None) -> None:

@@ -6,11 +6,13 @@ import click
 
 from passerelle.cli.group import main, project_of
 
+PORT = click.IntRange(0, 65535)
+
 
 @main.command()
-@click.option("--port", type=int, help="Of the endpoint, 0 for any that is free; else serving.port.")
+@click.option("--port", type=PORT, help="Of the endpoint, 0 for any that is free; else serving.port.")
 @click.option(
-    "--dashboard-port", type=int, default=8701, show_default=True, help="Of the dashboard, 0 for any that is free."
+    "--dashboard-port", type=PORT, default=8701, show_default=True, help="Of the dashboard, 0 for any that is free."
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes behind the endpoint; else serving.workers.")
 @click.option("--no-loop", is_flag=True, help="Only answer and show: nothing is retrained, tried or watched.")

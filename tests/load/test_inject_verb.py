@@ -109,7 +109,7 @@ def test_nothing_leaves_this_machine_by_accident(tmp_path: Path) -> None:
     ("arguments", "reason"),
     [
         ((), "say how fast"),
-        (("--rate", "5", "--warp", "2"), "say how fast"),
+        (("--rate", "5", "--warp", "2"), "one of the two: --rate requests a second, or --warp"),
         (("--warp", "2", "--poisson"), "--poisson needs a --rate"),
         (("--rate", "5", "--token-from", "NO_SUCH_VARIABLE"), "NO_SUCH_VARIABLE holds no token"),
     ],

@@ -63,7 +63,9 @@ def inject(
     from passerelle.load.plan import at_rate, at_warp
     from passerelle.load.target import find_target
 
-    if (rate is None) == (warp is None):
+    if rate is not None and warp is not None:
+        raise click.UsageError("one of the two: --rate requests a second, or --warp times as fast as they happened")
+    if rate is None and warp is None:
         raise click.UsageError("say how fast: --rate requests a second, or --warp times as fast as they happened")
     if poisson and rate is None:
         raise click.UsageError("--poisson needs a --rate")

@@ -13,6 +13,7 @@ from shown import PAGES, ask
 
 from passerelle.bundle.keys import public_hex, throwaway_key, trust
 from passerelle.dashboard.guard import COOKIE
+from passerelle.dashboard.reading import Reader
 from passerelle.errors import ServingError
 from passerelle.loop.rollout import deploy, revisions
 from passerelle.loop.train import registry_of
@@ -76,6 +77,25 @@ def test_every_answer_keeps_to_itself(client: httpx.Client, path: str) -> None:
     assert headers["referrer-policy"] == "same-origin"
 
 
+@pytest.mark.parametrize("accept", ["text/html", "application/json"])
+def test_what_nobody_foresaw_keeps_to_itself_and_says_nothing(
+    bare: Project, monkeypatch: pytest.MonkeyPatch, accept: str
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("psr_secret")
+
+    with ask(bare) as client:
+        monkeypatch.setattr(Reader, "fingerprint", fail)
+        answer = client.get("/timeline", headers={"Accept": accept})
+    assert answer.status_code == 500
+    assert (answer.headers["x-content-type-options"], answer.headers["content-security-policy"][:18]) == (
+        "nosniff",
+        "default-src 'none'",
+    )
+    assert answer.headers["content-type"].startswith("application/json" if "json" in accept else "text/plain")
+    assert "psr_secret" not in answer.text
+
+
 def test_without_tokens_only_a_loopback_name_reads_and_nobody_acts(bare: Project) -> None:
     with ask(bare) as client:
         assert client.get("/").status_code == 200
@@ -116,6 +136,7 @@ def test_a_token_is_kept_where_no_script_reads_it_and_ends_at_once(bare: Project
         cookie = answer.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
+        assert secret not in cookie  # a browser sends it to every port of this machine
         assert client.get("/").status_code == 200
         assert secret not in client.get("/").text
         assert client.post("/actions/rollback", headers={"Origin": origin(client)}).status_code == 403
@@ -137,7 +158,7 @@ def test_a_token_that_has_expired_is_no_token(bare: Project) -> None:
 def test_a_form_of_another_page_does_nothing(two: Project, headers: dict[str, str]) -> None:
     secret = token(two, "admin")
     with ask(two) as client:
-        client.cookies.set(COOKIE, secret)
+        give(client, secret)
         for path in ("/token", "/leave", *(f"/actions/{name}" for name in ACTIONS)):
             data = {"revision": "2", "trial": "production-2-2", "token": secret}
             answer = client.post(path, data=data, headers=headers)
@@ -151,8 +172,12 @@ def test_leaving_forgets_the_token(bare: Project) -> None:
     with ask(bare) as client:
         give(client, secret)
         assert "You may act here." in client.get("/").text
+        session = client.cookies[COOKIE]
         client.post("/leave", headers={"Origin": origin(client)})
         assert client.get("/").status_code == 401
+        for cookie in (session, secret):  # it is over here, too; and a token is no session
+            client.cookies.set(COOKIE, cookie)
+            assert client.get("/").status_code == 401
 
 
 def test_only_who_may_act_is_shown_how(two: Project) -> None:

@@ -83,7 +83,7 @@ def make_app(
     return Starlette(
         routes=routes,
         middleware=[Middleware(_Headers), Middleware(GZipMiddleware, minimum_size=1000)],
-        exception_handlers={404: shown.missing, 405: shown.missing, PasserelleError: shown.refused},
+        exception_handlers={404: shown.missing, 405: shown.missing, PasserelleError: shown.refused, Exception: _broken},
     )
 
 
@@ -188,21 +188,23 @@ class _Dashboard:
         return self._html(request, "token.html", now=self._clock(), problem=None)
 
     async def give_token(self, request: Request) -> Response:
-        """Keep a token in a cookie, if it may read or act."""
+        """Begin a session with a token, if that may read or act."""
         self._guard.check_origin(request.headers)
         secret = (await _form(request)).get("token", "").strip()
         if not (self._guard.may(secret, "read") or self._guard.may(secret, "admin")):
             problem = "This token may not read here: it is unknown, expired, or for something else."
             return self._html(request, "token.html", now=self._clock(), problem=problem, status=403)
         answer = RedirectResponse("/", status_code=HTTPStatus.SEE_OTHER)
+        session = self._guard.begin(secret)
         answer.set_cookie(
-            COOKIE, secret, max_age=COOKIE_S, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+            COOKIE, session, max_age=COOKIE_S, httponly=True, samesite="strict", secure=request.url.scheme == "https"
         )
         return answer
 
     async def leave(self, request: Request) -> Response:
         """Forget the token."""
         self._guard.check_origin(request.headers)
+        self._guard.end(request.cookies.get(COOKIE))
         answer = RedirectResponse("/", status_code=HTTPStatus.SEE_OTHER)
         answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return answer
@@ -250,7 +252,7 @@ class _Dashboard:
         return self._html(request, template, now=now, page=page, drawn=drawn or {})
 
     def _html(self, request: Request, template: str, *, now: datetime, status: int = 200, **values: Any) -> Response:
-        cookie = request.cookies.get(COOKIE)
+        secret = self._guard.secret_of(request.cookies.get(COOKIE))
         text = render(
             template,
             **({"drawn": {}} | values),
@@ -258,8 +260,8 @@ class _Dashboard:
             environment=self._environment,
             now=now,
             here=request.url.path,
-            admin=self._guard.may(cookie, "admin"),
-            known=cookie is not None,
+            admin=self._guard.may(secret, "admin"),
+            known=secret is not None,
             most=MOST,
             plotly=_plotly_version(),
         )
@@ -281,6 +283,14 @@ class _Headers:
             await send(message)
 
         await self._app(scope, receive, with_headers)
+
+
+async def _broken(request: Request, _error: Exception) -> Response:
+    """An error that nobody foresaw: it is answered outside of _Headers, and its traceback goes to the log."""
+    told = "Something went wrong that nobody foresaw: the dashboard's log says what."
+    kind = "application/json" if _wants_json(request) else "text/plain"
+    body = msgspec.json.encode({"error": told}) if kind == "application/json" else told.encode()
+    return Response(body, HTTPStatus.INTERNAL_SERVER_ERROR, media_type=kind, headers=HEADERS)
 
 
 def _wants_json(request: Request) -> bool:

@@ -6,7 +6,9 @@ needs an admin token. A browser keeps its token in a cookie that no script and n
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,8 +16,8 @@ from passerelle.clock import system_clock
 from passerelle.serving.door import Door, RefusedError
 from passerelle.serving.tokens import Scope, allows, read_tokens, tokens_path
 
-COOKIE = "passerelle_token"
-#: How long a browser keeps a token: a working day.
+COOKIE = "passerelle_session"
+#: How long a session lasts: a working day.
 COOKIE_S = 8 * 3600
 
 #: Sent with every answer. Styles may stand in the page because plotly writes its own there; scripts may not.
@@ -46,11 +48,31 @@ class Guard:
     def __init__(self, state: Path, *, host: str) -> None:
         self._path = tokens_path(state)
         self._door = Door(self._path, host=host)
+        #: Session → the token that was given, and when it ends.
+        self._sessions: dict[str, tuple[str, datetime]] = {}
+
+    def begin(self, secret: str) -> str:
+        """A session for whoever gave this token; it ends with this process, at the latest."""
+        now = system_clock()
+        self._sessions = {id_: one for id_, one in self._sessions.items() if now < one[1]}
+        session = secrets.token_urlsafe(32)
+        self._sessions[session] = (secret, now + timedelta(seconds=COOKIE_S))
+        return session
+
+    def end(self, cookie: str | None) -> None:
+        """Forget a session."""
+        self._sessions.pop(cookie or "", None)
+
+    def secret_of(self, cookie: str | None) -> str | None:
+        """The token of a session; None if there is no such session."""
+        secret, until = self._sessions.get(cookie or "", (None, None))
+        return secret if until is not None and system_clock() < until else None
 
     def check_read(self, headers: Mapping[str, str], cookie: str | None) -> None:
         """Raise unless the pages may be read; new and revoked tokens count at once."""
         self._door.refresh()
-        bearer = headers.get("authorization") or (f"Bearer {cookie}" if cookie else None)
+        secret = self.secret_of(cookie)
+        bearer = headers.get("authorization") or (f"Bearer {secret}" if secret else None)
         self._door.check("read", authorization=bearer, host=headers.get("host"))
 
     def may(self, secret: str | None, scope: Scope) -> bool:
@@ -67,5 +89,5 @@ class Guard:
         """Raise unless an action may be done."""
         self.check_origin(headers)
         kind, _, bearer = (headers.get("authorization") or "").partition(" ")
-        if not self.may(bearer if kind.lower() == "bearer" else cookie, "admin"):
+        if not self.may(bearer if kind.lower() == "bearer" else self.secret_of(cookie), "admin"):
             raise NotAdminError

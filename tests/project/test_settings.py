@@ -52,6 +52,10 @@ def load(folder: Path, text: str) -> object:
             "the acceptance figure 'mae' of 'error' is never measured in a binary task",
         ),
         (GOOD.replace('"trips"', '"Trips!"'), "(at project.name)"),
+        (
+            GOOD + "[trial]\nmin_days = 80\n",
+            "trial.min_days is 80 and trial.max_days 60: every trial would end before its first verdict",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -73,6 +77,21 @@ def test_defaults_and_the_metric_of_the_task(tmp_path: Path) -> None:
     )
     load(tmp_path, GOOD.replace('"binary"', '"regression"'))
     assert find_project(tmp_path).metric == "rmse"
+
+
+@pytest.mark.parametrize(
+    "address", ["https://a.b/c?key=hunter2", "mailto://me:hunter2@a.b", "hunter2\\n", "2hunter2", ""]
+)
+def test_an_address_in_place_of_a_variable_is_refused_and_not_repeated(tmp_path: Path, address: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, GOOD + f'[alerts]\nchannels = ["OPERATIONS_CHANNEL", "{address}"]\n')
+    assert "alerts.channels[1] is not the name of an environment variable (letters, digits, _)" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "a.b" not in str(caught.value)
+
+
+def test_a_first_verdict_on_the_last_day_is_allowed(tmp_path: Path) -> None:
+    load(tmp_path, GOOD + "[trial]\nmin_days = 60\n")
 
 
 def test_no_project_says_how_to_make_one(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -45,6 +45,9 @@ LOSSES: dict[TaskKind, tuple[Loss, ...]] = {
     "multiclass": ("brier", "log_loss", "zero_one"),
     "regression": ("squared", "absolute"),
 }
+
+#: The name of an environment variable.
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
@@ -320,18 +323,8 @@ def _refuse_misfits(project: Project, path: Path) -> None:
                 f"{path}: the acceptance figure {acceptance.figure!r} of {acceptance.name!r} is never measured in a "
                 f"{project.task.kind} task: name one of {', '.join(figures)}."
             )
-    losses = LOSSES[project.task.kind]
-    if project.loss not in losses:
-        raise SettingsError(
-            f"{path}: trial.loss is {project.loss!r}, which a {project.task.kind} task has not: "
-            f"name one of {', '.join(losses)}."
-        )
-    bounded = project.loss in ("brier", "zero_one") or project.trial.cap is not None
-    if project.trial.independent_rows and not bounded:
-        raise SettingsError(
-            f"{path}: trial.independent_rows needs a bounded loss, and {project.loss!r} is not: say trial.cap, the "
-            "largest loss of one event that counts in full, or leave the days as the unit of evidence."
-        )
+    _refuse_untriable(project, path)
+    _refuse_addresses(project.alerts.channels, path)
     watched = [rule.watch for rule in project.rules]
     if twice := [watch for watch in watched if watched.count(watch) > 1]:
         raise SettingsError(f"{path}: [[rules]] says {twice[0]!r} twice: keep one of them.")
@@ -341,6 +334,37 @@ def _refuse_misfits(project: Project, path: Path) -> None:
             f"{path}: privacy.{private[0]} is {project.privacy[private[0]]!r}, and {private[0]} is part of task.key, "
             "which is the id that predictions are recorded under: deliver another key, or keep it."
         )
+
+
+def _refuse_untriable(project: Project, path: Path) -> None:
+    """[trial] that no trial could be held by."""
+    trial, losses = project.trial, LOSSES[project.task.kind]
+    if project.loss not in losses:
+        raise SettingsError(
+            f"{path}: trial.loss is {project.loss!r}, which a {project.task.kind} task has not: "
+            f"name one of {', '.join(losses)}."
+        )
+    bounded = project.loss in ("brier", "zero_one") or trial.cap is not None
+    if trial.independent_rows and not bounded:
+        raise SettingsError(
+            f"{path}: trial.independent_rows needs a bounded loss, and {project.loss!r} is not: say trial.cap, the "
+            "largest loss of one event that counts in full, or leave the days as the unit of evidence."
+        )
+    if trial.min_days > trial.max_days:
+        raise SettingsError(
+            f"{path}: trial.min_days is {trial.min_days} and trial.max_days {trial.max_days}: every trial would end "
+            "before its first verdict. Say fewer days before the first, or more in all."
+        )
+
+
+def _refuse_addresses(channels: Sequence[str], path: Path) -> None:
+    """An address where the name of its variable belongs. It may hold a secret: it is not repeated."""
+    for number, name in enumerate(channels):
+        if re.fullmatch(_VARIABLE, name) is None:
+            raise SettingsError(
+                f"{path}: alerts.channels[{number}] is not the name of an environment variable (letters, digits, _). "
+                "Put the address into a variable, OPERATIONS_CHANNEL say, and name that here: this file is committed."
+            )
 
 
 def _refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where: str, path: Path) -> None:

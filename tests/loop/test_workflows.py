@@ -10,16 +10,18 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from dbos import DBOS
 from living import A_DAY, CELLS, FIRST, Take, deliver, make_project, write
 
 from passerelle.bundle.keys import own_key
-from passerelle.loop import workflows
+from passerelle.errors import StateError
+from passerelle.loop import tick, workflows
 from passerelle.loop.train import registry_of
 from passerelle.loop.workflows import Ticked, open_loop
 from passerelle.project.settings import Project
-from passerelle.state import runs
-from passerelle.state.database import open_state
+from passerelle.state import runs, tables
+from passerelle.state.database import open_state, writing
 from passerelle.state.lease import LeaseError, lease
 from passerelle.state.timeline import events
 
@@ -61,10 +63,11 @@ def test_a_step_that_fails_is_told_once_and_stops_no_other(tmp_path: Path) -> No
         settings.write_text(text)
         assert loop.tick(FIRST + timedelta(hours=5)).problems == ()
     said = told(project, "loop")
-    assert len(said) == 3
+    assert len(said) == 4
     assert said[0].startswith("the step ingest failed: the table of 9.csv cannot be told")
     assert said[1] == "the step ingest works again"
     assert said[2].startswith("the step settings failed: ")
+    assert said[3] == "the step settings works again"
 
 
 def test_a_tick_is_found_and_old_ones_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,11 +77,28 @@ def test_a_tick_is_found_and_old_ones_are_forgotten(tmp_path: Path, monkeypatch:
         first = loop.tick(FIRST)
         (project.root / "deliveries" / "orders-1.csv").write_text("nothing\n")
         assert loop.tick(FIRST) == first, "as it was"
+        assert loop.tick(FIRST + timedelta(milliseconds=1)).deliveries, "another moment"
         for number in range(1, 7):
             loop.tick(FIRST + number * A_DAY)
         left = [one.workflow_id for one in DBOS.list_workflows(name="tick")]
         assert len(left) <= 6
-        assert "tick-production-20260105T000000" not in left
+        assert "tick-production-20260105T000000.000000" not in left
+
+
+def test_messages_go_out_even_if_watching_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise StateError("no look today")
+
+    monkeypatch.setattr(tick, "watch", fail)
+    project = make_project(tmp_path / "orders")
+    engine = open_state(project.state)
+    with writing(engine) as connection:
+        values = {"id": "one", "at": FIRST, "channel": "NO_SUCH_CHANNEL", "title": "", "body": "", "tries": 0}
+        connection.execute(tables.outbox.insert().values(**values))
+    with open_loop(project) as loop:
+        assert loop.tick(FIRST).problems == ("watch: no look today",)
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(tables.outbox.c.tries)).scalar_one() == 1
 
 
 def test_a_failed_training_is_told_once_and_tried_again_when_the_notebook_has_changed(take: Take) -> None:
@@ -101,6 +121,7 @@ def test_a_failed_training_is_told_once_and_tried_again_when_the_notebook_has_ch
         mended = loop.tick(now + 2 * A_DAY)
         assert mended.trained is not None
         assert (mended.trained.version, mended.trained.trial) == (2, "production-2-2")
+    assert told(project, "loop")[-1] == "the step train works again"
     assert len([one for one in told(project, "run") if "so it goes" in one]) == 1
 
 

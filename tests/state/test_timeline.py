@@ -30,3 +30,6 @@ def test_limit_keeps_the_newest(tmp_path: Path) -> None:
         record(engine, _event(minutes, "run"))
     assert events(engine, limit=2) == [_event(3, "run"), _event(4, "run")]
     assert events(engine, kind="alert", limit=2) == []
+    other = Event(at=NOW, kind="run", subject="other", sentence="elsewhere")
+    record(engine, other)
+    assert events(engine, subject="other", limit=1) == [other]

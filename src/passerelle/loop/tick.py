@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -129,14 +130,18 @@ def judge(project: Project, environment: str, *, now: datetime) -> Tried:
 
 
 def look(project: Project, environment: str, *, now: datetime) -> tuple[str, ...]:
-    """5. Measure the windows that have closed, open and close alerts, send their messages; alerts that changed."""
-    changed = watch(project, environment, now=now)
+    """5. Measure the windows that have closed, open and close alerts; those that changed."""
+    return tuple(one.id for one in watch(project, environment, now=now))
+
+
+def send(project: Project, *, now: datetime) -> dict[str, Any]:
+    """6. Send the messages that are due, whether or not watching could be done; the timeline says which failed."""
     deliver(project, now=now)
-    return tuple(one.id for one in changed)
+    return {}
 
 
 def decide(project: Project, environment: str, *, now: datetime) -> Decision:
-    """6. Retrain or not. Cheap where nothing was delivered since the newest run: no row is read then."""
+    """7. Retrain or not. Cheap where nothing was delivered since the newest run: no row is read then."""
     taken = snapshot(project)
     if not {project.data.main, project.data.outcomes} <= taken.tables.keys():
         return Decision(retrain=False, reason="nothing to learn from has been delivered yet")

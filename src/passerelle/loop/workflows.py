@@ -100,7 +100,7 @@ class Loop:
         if wait:
             _wait_for(self._under_way)
         self._under_way = [id_ for id_ in self._under_way if _status(id_) in _UNFINISHED]
-        found = _start(f"tick-{self._environment}-{now:%Y%m%dT%H%M%S}", _tick, self._environment, now.isoformat())
+        found = _start(f"tick-{self._environment}-{now:%Y%m%dT%H%M%S.%f}", _tick, self._environment, now.isoformat())
         ticked = msgspec.convert(found.get_result(), Ticked)
         if not ticked.decision.retrain:
             return ticked
@@ -177,6 +177,7 @@ def _tick(environment: str, now: str) -> dict[str, Any]:
     except PasserelleError as error:
         _tell("settings", str(error), at)
         return _json(Ticked(now=at, problems=(f"settings: {error}",)))
+    _tell_well("settings", at)
     problems: list[str] = []
 
     done: dict[str, Any] = {"now": now}
@@ -193,6 +194,7 @@ def _tick(environment: str, now: str) -> dict[str, Any]:
     take("gaps", lambda: {"filled": steps.fill(project, environment, now=at)})
     take("trial", lambda: msgspec.structs.asdict(steps.judge(project, environment, now=at)))
     take("watch", lambda: {"alerts": steps.look(project, environment, now=at)})
+    take("deliver", lambda: steps.send(project, now=at))
     take("decide", lambda: {"decision": steps.decide(project, environment, now=at)})
     return done | {"problems": problems}
 
@@ -209,18 +211,17 @@ def _training(environment: str, id_: str, reason: str, now: str, force_gate: boo
 
 
 def _make(id_: str, reason: str, at: datetime, force_gate: bool) -> dict[str, Any]:  # noqa: FBT001  (DBOS passes by place)
-    project = load_project(_hands.root / FILE)
-    return _json(
-        steps.make(
-            project,
-            id_,
-            reason=reason,
-            now=at,
-            force_gate=force_gate,
-            key=_hands.key,
-            on_step=_hands.on_step,
-        )
+    made = steps.make(
+        load_project(_hands.root / FILE),
+        id_,
+        reason=reason,
+        now=at,
+        force_gate=force_gate,
+        key=_hands.key,
+        on_step=_hands.on_step,
     )
+    _tell_well("train", at)
+    return _json(made)
 
 
 def _begin(environment: str, made: dict[str, Any], at: datetime) -> dict[str, Any]:
@@ -240,11 +241,16 @@ def _attempt(name: str, act: Callable[[], dict[str, Any]], at: datetime) -> dict
     if done.get(_PROBLEM) is not None:
         _tell(name, done[_PROBLEM], at)
         return _json(done)
-    engine = open_state(_hands.root / ".passerelle")
-    told = [event for event in events(engine, kind=KIND) if event.subject == name]
-    if told and told[-1].details.get("problem"):
-        record_once(engine, Event(at=at, kind=KIND, subject=name, sentence=f"the step {name} works again"))
+    _tell_well(name, at)
     return _json(done)
+
+
+def _tell_well(step: str, at: datetime) -> None:
+    """Say that a step works again, if the last that was said of it is that it failed."""
+    engine = open_state(_hands.root / ".passerelle")
+    told = events(engine, kind=KIND, subject=step, limit=1)
+    if told and told[-1].details.get("problem"):
+        record_once(engine, Event(at=at, kind=KIND, subject=step, sentence=f"the step {step} works again"))
 
 
 def _tell(step: str, problem: str, at: datetime) -> None:

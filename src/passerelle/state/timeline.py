@@ -53,11 +53,15 @@ def record_once(engine: sa.Engine, event: Event) -> None:
             record(connection, event)
 
 
-def events(engine: sa.Engine, *, kind: str | None = None, limit: int | None = None) -> list[Event]:
+def events(
+    engine: sa.Engine, *, kind: str | None = None, subject: str | None = None, limit: int | None = None
+) -> list[Event]:
     """The events in the order of their time, oldest first; with ``limit``, only the newest so many."""
     query = sa.select(timeline).order_by(timeline.c.at.desc(), timeline.c.id.desc()).limit(limit)
     if kind is not None:
         query = query.where(timeline.c.kind == kind)
+    if subject is not None:
+        query = query.where(timeline.c.subject == subject)
     with engine.connect() as connection:
         rows = connection.execute(query).mappings().all()
     return [Event(**{name: value for name, value in row.items() if name != "id"}) for row in reversed(rows)]

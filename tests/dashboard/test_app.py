@@ -15,8 +15,10 @@ import pytest
 from shown import ask
 
 from passerelle.data.quarantine import quarantine_path
+from passerelle.monitoring.alerts import Finding, settle
+from passerelle.monitoring.rules import rule_of
 from passerelle.project.settings import Project
-from passerelle.state.database import open_state
+from passerelle.state.database import open_state, writing
 from passerelle.state.timeline import Event, record
 
 SENTENCES = {
@@ -188,6 +190,23 @@ def test_the_fingerprint_changes_with_the_state_and_only_then(bare: Project) -> 
         assert again.status_code == 204
         assert heading(client.get("/alerts").text) == "1 alert is open, the oldest since 27 June."
         assert again.headers["etag"] != mark
+
+
+def test_an_open_alert_that_says_something_else_is_shown(bare: Project) -> None:
+    engine = open_state(bare.state)
+    rule = rule_of(bare, "silence")
+
+    def say(sentence: str) -> None:
+        with writing(engine) as connection:
+            settle(connection, "production", rule, Finding(state="firing", sentence=sentence), now=lived.NOW)
+
+    say("no event for 61 minutes.")
+    with ask(bare) as client:
+        mark = client.get("/fingerprint").headers["etag"]
+        assert "61 minutes" in client.get("/alerts").text
+        say("no event for 75 minutes.")
+        assert client.get("/fingerprint").headers["etag"] != mark
+        assert "75 minutes" in client.get("/alerts").text
 
 
 def test_plotly_is_served_whole_and_once(client: httpx.Client) -> None:

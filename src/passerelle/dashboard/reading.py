@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Sequence
@@ -100,12 +101,14 @@ class Reader:
         self._said: dict[tuple[str, int], Verdict] = {}
 
     def fingerprint(self) -> str:
-        """Another text as soon as anything that a page shows is another: a few counts, no more."""
+        """Another text as soon as anything that a page shows is another: a few counts, and what open alerts say."""
         with self._engine.connect() as connection:
             counts = [tuple(connection.execute(question).one()) for question in _QUESTIONS]
+            said = "".join(connection.execute(_OPEN).scalars())
         changed = self._registry.stat().st_mtime_ns if self._registry.exists() else 0
         newest = (revisions(self._project, self._environment).numbers() or [0])[-1]
-        return "-".join(str(value) for value in (*(one for row in counts for one in row), newest, changed))
+        said = hashlib.sha256(said.encode()).hexdigest()
+        return "-".join(str(value) for value in (*(one for row in counts for one in row), newest, changed, said))
 
     def read(self) -> Seen:
         """The state as it is now."""
@@ -191,6 +194,13 @@ _QUESTIONS = (
     ),
     _ends(tables.deliveries, sa.func.sum(sa.case((tables.deliveries.c.status == "accepted", 1), else_=0))),
     _ends(tables.runs, sa.func.count(tables.runs.c.finished_at)),
+)
+
+#: What an open alert says is written over as long as it is open; the windows that are shown are not.
+_OPEN = (
+    sa.select(sa.type_coerce(tables.alerts.c.value, sa.String))
+    .where(tables.alerts.c.closed_at.is_(None))
+    .order_by(tables.alerts.c.id)
 )
 
 

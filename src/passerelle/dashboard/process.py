@@ -18,9 +18,7 @@ from passerelle.dashboard.app import make_app
 from passerelle.errors import PasserelleError, ServingError
 from passerelle.loop.rollout import PRODUCTION
 from passerelle.project.settings import FILE, Project, load_project
-from passerelle.serving.connection import Connection
-
-_DRAIN_S = 2
+from passerelle.serving.workers import server_config
 
 
 def show(project: Project, *, environment: str, host: str, port: int, until_stdin_closes: bool = False) -> None:
@@ -31,18 +29,7 @@ def show(project: Project, *, environment: str, host: str, port: int, until_stdi
     """
     app = make_app(project, environment=environment, host=host)
     with _bound(host, port) as listener:
-        settings = uvicorn.Config(
-            app,
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=_DRAIN_S,
-        )
-        server = _Server(settings, _url(listener))
+        server = _Server(server_config(app), _url(listener))
         if until_stdin_closes:
             threading.Thread(target=_stop_at_end, args=(server,), daemon=True).start()
         server.run(sockets=[listener])

@@ -11,9 +11,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -170,7 +171,7 @@ async def work(
         await service.close()
 
 
-def server_config(app: Http) -> uvicorn.Config:
+def server_config(app: Callable[..., Any]) -> uvicorn.Config:
     """How uvicorn serves an application of ours."""
     return uvicorn.Config(
         app,

@@ -51,6 +51,22 @@ def test_nobodys_token_is_replaced_by_accident_and_a_revoked_one_is_forgotten(tm
         revoke_token(path, "ci")
 
 
+def test_a_new_token_passes_at_once_and_the_file_is_read_once_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tokens.json"
+    make_token(path, name="first", scopes=("read",), created_at=NOW)
+    door = Door(path, host="127.0.0.1")
+    secret = make_token(path, name="second", scopes=("predict",), created_at=NOW)
+    door.check("predict", authorization=f"Bearer {secret}", host=None)
+    monkeypatch.setattr("passerelle.serving.door.read_tokens", lambda _path: pytest.fail("it has not changed"))
+    for wrong in (f"Bearer {secret}x", f"Basic {secret}"):
+        with pytest.raises(RefusedError):
+            door.check("predict", authorization=wrong, host=None)
+    with pytest.raises(RefusedError):
+        door.check("label", authorization=f"Bearer {secret}", host=None)
+
+
 def test_a_damaged_file_lets_nobody_through(tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     secret = make_token(path, name="ci", scopes=("read",), created_at=NOW)

@@ -80,8 +80,12 @@ class Door:
         if not authorization:
             raise UnknownCallerError
         kind, _, secret = authorization.partition(" ")
-        if kind.lower() != "bearer" or not allows(self._tokens, secret.strip(), needed, datetime.now(UTC)):
+        if kind.lower() != "bearer":
             raise RefusedError
+        if not allows(self._tokens, secret.strip(), needed, datetime.now(UTC)):
+            self.refresh()  # it may be newer than the last look: one ``stat``, and the file is read only if it changed
+            if not allows(self._tokens, secret.strip(), needed, datetime.now(UTC)):
+                raise RefusedError
 
 
 def _has_port(host: str) -> bool:

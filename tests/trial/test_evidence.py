@@ -4,10 +4,11 @@ import math
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from trial_days import DAY, START, days, outcome, plan_of, prediction, project_in, write
 
-from passerelle.ledger.records import Record
+from passerelle.ledger.records import Prediction, Record
 from passerelle.project.settings import Project
 from passerelle.state.database import open_state
 from passerelle.trial import trials
@@ -76,6 +77,36 @@ def test_only_the_events_of_this_trial_count(tmp_path: Path) -> None:
     ]
     block = block_of(project_in(tmp_path), plan_of(), records)
     assert (block.rows, block.difference, block.values) == (1, pytest.approx(0.08), ())
+
+
+def test_a_champion_that_was_late_is_not_compared(tmp_path: Path) -> None:
+    """The shadow was scored in calm, and would win."""
+    late, shadow = pair("late", 1, None, 0.5)
+    assert isinstance(late, Prediction)
+    records = [
+        msgspec.structs.replace(late, status="timed_out"),
+        shadow,
+        *pair("failed", 2, None, 0.5),
+        *(outcome(id_, value=False, at=START + 5 * HOUR) for id_ in ("late", "failed")),
+    ]
+    block = block_of(project_in(tmp_path), plan_of(unit="row"), records)
+    assert block.values == pytest.approx((0.25 - 1,))
+    assert (block.champion_late, block.champion_failed, block.unpaired) == (1, 1, 0)
+
+
+def test_a_day_that_lacks_shadow_scores_waits_for_them(tmp_path: Path) -> None:
+    project = project_in(tmp_path)
+    record = trials.start(open_state(project.state), plan_of())
+    *paired, last = days(1)[0][:-1]
+    lost = prediction("lost", START + 5 * HOUR, [0.1])
+    write(project, [*paired, last, lost, prediction("too", START + 5 * HOUR, [0.1])])
+    ripe = START + DAY + 36 * HOUR
+    assert close_blocks(project, record, now=ripe) == [], "what is missing is what was hard for the challenger"
+    found = prediction("lost", START + 5 * HOUR, [0.9], role="shadow", version=2)
+    write(project, [found], slot="gaps")
+    assert close_blocks(project, record, now=ripe) == []
+    block, *_ = close_blocks(project, record, now=ripe + 3 * DAY)
+    assert (block.unpaired, block.rows, block.unlabelled) == (1, 39, 2)
 
 
 def test_a_split_compares_by_the_chance_of_each_arm(tmp_path: Path) -> None:

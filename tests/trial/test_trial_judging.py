@@ -69,6 +69,13 @@ def test_a_challenger_that_failed_is_said_to_have_failed() -> None:
     assert "failed" not in judge(plan, seldom).sentence
 
 
+def test_answers_that_are_missing_are_said() -> None:
+    few = [block(day, bad, unpaired=1) for day, bad in enumerate(BAD)]
+    assert "no pair" not in judge(plan_of(), few).sentence
+    many = [block(day, bad, unpaired=1, champion_late=1) for day, bad in enumerate(BAD)]
+    assert "400 mature events; 8 more events have no pair of answers" in judge(plan_of(), many).sentence
+
+
 def test_promotion_comes_before_roll_back() -> None:
     """Slightly worse, and proven to be within the margin: rule 1 before rule 2."""
     near = (0.0041, 0.0040, 0.0039, 0.0040, 0.0041, 0.0040)
@@ -119,7 +126,7 @@ def test_a_trial_that_cannot_be_decided_ends() -> None:
 
 
 def test_a_trial_whose_days_cannot_be_closed_ends_by_the_clock() -> None:
-    over = START + 11 * DAY + timedelta(hours=36)
+    over = START + 14 * DAY + timedelta(hours=36)
     assert judge(plan_of(), table(*GOOD[:2]), now=over - timedelta(seconds=1)).kind == "KEEP_GOING"
     assert judge(plan_of(), table(*GOOD[:2]), now=over).kind == "INCONCLUSIVE"
 

@@ -2,16 +2,17 @@
 
 Only events of the trial count: live answers whose ``trial`` is the plan's id, from its first whole day on; in a shadow
 the challenger's record of the same id stands beside them. A model's own failure counts as the largest loss. An event
-without an outcome by its horizon is counted as unlabelled, and as nothing else.
+without an outcome by its horizon is counted as unlabelled, and as nothing else. What is missing of a shadow's scores is
+no random sample: a day that lacks some waits for them before it closes, and then says how many it lacks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,11 +25,21 @@ from passerelle.monitoring.maturity import DAY, Day, closed, read_day, read_unit
 from passerelle.project.settings import Project, TaskKind
 from passerelle.state.database import open_state
 from passerelle.trial import trials
-from passerelle.trial.judging import first_block, loss_bound
+from passerelle.trial.judging import PATIENCE, first_block, loss_bound
 from passerelle.trial.split import pseudo_outcomes
 from passerelle.trial.verdict import Block, Plan, Record
 
 Array = NDArray[Any]
+
+
+class _Compared(NamedTuple):
+    #: The rows that the trial compares, in order; in a shadow the champion's come first.
+    events: list[dict[str, Any]]
+    #: Of each its outcome.
+    truths: list[str | None]
+    #: See Block.
+    unpaired: int = 0
+    champion_late: int = 0
 
 
 def close_blocks(project: Project, record: Record, *, now: datetime) -> list[Block]:
@@ -48,6 +59,8 @@ def close_blocks(project: Project, record: Record, *, now: datetime) -> list[Blo
         if not closed(folder, day, horizon_hours=plan.horizon_hours, now=now):
             break
         block = read_block(folder, plan, day)
+        if block.unpaired and now < day + DAY + timedelta(hours=plan.horizon_hours) + PATIENCE:
+            break
         trials.keep(engine, plan.id, block)
         kept.append(block)
     return kept
@@ -65,7 +78,7 @@ def read_block(folder: Path, plan: Plan, day: datetime, *, upto: Position | None
 
 def block_of(plan: Plan, day: Day, *, units: tuple[int, int] = (0, 0)) -> Block:
     """The block that a day's rows make. Pure."""
-    events, truths = _events(plan, day)
+    events, truths, unpaired, champion_late = _events(plan, day)
     known = [number for number, truth in enumerate(truths) if truth is not None]
     rows = [events[number] for number in known]
     losses = _losses(plan, rows, [truths[number] for number in known])
@@ -93,6 +106,8 @@ def block_of(plan: Plan, day: Day, *, units: tuple[int, int] = (0, 0)) -> Block:
         challenger_failed=int((failed & challenger).sum()),
         champion_failed=int((failed & ~challenger).sum()),
         units=units,
+        unpaired=unpaired,
+        champion_late=champion_late,
         position=day.position,
         values=tuple(values.tolist()) if plan.unit == "row" else (),
     )
@@ -108,16 +123,23 @@ def truths_of(texts: Sequence[str], task: TaskKind, classes: Sequence[Any]) -> A
     return np.array(values, dtype=np.float64) if task == "regression" else positions(values, classes)
 
 
-def _events(plan: Plan, day: Day) -> tuple[list[dict[str, Any]], list[str | None]]:
-    """The rows that the trial compares, in order, each with its outcome; in a shadow the champion's come first."""
+def _events(plan: Plan, day: Day) -> _Compared:
     rows = day.rows.to_pylist()
     mine = [row for row in rows if row["role"] == "live" and row["trial"] == plan.id]
     if plan.mode == "split":
         events = [row for row in mine if row["version"] in (plan.champion, plan.challenger)]
-        return events, [row["truth"] for row in events]
+        return _Compared(events, [row["truth"] for row in events])
     beside = {row["id"]: row for row in rows if row["role"] == "shadow" and row["version"] == plan.challenger}
-    pairs = [(row, beside[row["id"]]) for row in mine if row["version"] == plan.champion and row["id"] in beside]
-    return [row for row, _ in pairs] + [row for _, row in pairs], [row["truth"] for row, _ in pairs] * 2
+    # A shadow is scored without haste: a champion that was late under load is not compared with it.
+    answers = [row for row in mine if row["version"] == plan.champion]
+    champions = [row for row in answers if row["status"] != "timed_out"]
+    pairs = [(row, beside[row["id"]]) for row in champions if row["id"] in beside]
+    return _Compared(
+        [row for row, _ in pairs] + [row for _, row in pairs],
+        [row["truth"] for row, _ in pairs] * 2,
+        unpaired=len(champions) - len(pairs),
+        champion_late=len(answers) - len(champions),
+    )
 
 
 def _losses(plan: Plan, rows: Sequence[dict[str, Any]], truths: Sequence[str | None]) -> Array:

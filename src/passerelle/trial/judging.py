@@ -23,6 +23,10 @@ from passerelle.trial.words import Figures, sentence
 
 #: The probability that a split whose units go where they should is ever called INVALID.
 RATIO_ALPHA = 0.001
+#: So long a day of a shadow that lacks scores waits for them, when it could close.
+PATIENCE = timedelta(days=3)
+#: Fields of a block that came later: a digest is without them where they say nothing, as it was before.
+_LATER = ("unpaired", "champion_late")
 #: Fewer blocks have no autocorrelation worth a number.
 _FEW = 8
 
@@ -36,11 +40,13 @@ class _Decision(NamedTuple):
 def judge(plan: Plan, blocks: Sequence[Block], *, now: datetime | None = None) -> Verdict:
     """The verdict of a trial after these closed blocks: of the first block at which one is reached.
 
-    ``now`` matters only to a trial whose days cannot be closed: it is INCONCLUSIVE a day after the last one's horizon.
+    ``now`` matters only to a trial whose days cannot be closed: it is INCONCLUSIVE a day after the last one's horizon
+    (and after the patience that a shadow has).
     """
     blocks = blocks[: plan.max_days]
     decision = _decide(plan, blocks)
     over = first_block(plan) + (plan.max_days + 1) * DAY + timedelta(hours=plan.horizon_hours)
+    over += PATIENCE if plan.mode == "shadow" else timedelta()
     if decision is None and (len(blocks) == plan.max_days or (now is not None and now >= over)):
         decision = _Decision(len(blocks), "INCONCLUSIVE")
     if decision is None:
@@ -61,7 +67,12 @@ def set_aside(plan: Plan, blocks: Sequence[Block], *, reason: str) -> Verdict:
 
 def digest(plan: Plan, blocks: Sequence[Block]) -> str:
     """The sha256 of a plan and a block table, as JSON: what a verdict was computed from."""
-    return hashlib.sha256(msgspec.json.encode([plan, list(blocks)], order="deterministic")).hexdigest()
+    table = msgspec.to_builtins([plan, list(blocks)], order="deterministic")
+    for block in table[1]:
+        for name in _LATER:
+            if not block[name]:
+                del block[name]
+    return hashlib.sha256(msgspec.json.encode(table)).hexdigest()
 
 
 def loss_bound(plan: Plan) -> float | None:
@@ -141,6 +152,7 @@ def _verdict(plan: Plan, blocks: Sequence[Block], kind: Kind, *, reason: str | N
         rows=rows,
         closed=len(blocks),
         failed=sum(block.challenger_failed for block in counted),
+        unpaired=sum(block.unpaired + block.champion_late for block in counted),
         units=(sum(block.units[0] for block in blocks), sum(block.units[1] for block in blocks)),
         expected=_expected(plan, blocks, differences),
     )

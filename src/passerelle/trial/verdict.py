@@ -67,6 +67,10 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     champion_failed: int
     #: In a split: units that the trial saw for the first time this day, answered by (champion, challenger).
     units: tuple[int, int] = (0, 0)
+    #: In a shadow: live events that are not compared, since the challenger's score was not there (its own failure is).
+    unpaired: int = 0
+    #: In a shadow: live events that are not compared, since the champion's own answer was too late to be one.
+    champion_late: int = 0
     #: How far the ledger was read when it closed: later records are counted as late and change nothing.
     position: Position
     #: For trials of rows: each row's difference, in the order of event time and id. Empty for trials of days.

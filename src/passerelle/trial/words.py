@@ -19,7 +19,7 @@ LOSSES: dict[Loss, str] = {
     "absolute": "absolute error",
 }
 _NOTABLE = 0.4
-#: Failures of the challenger are said beyond this share of the events.
+#: Failures of the challenger, and answers that are missing, are said beyond this share of the events.
 _NOTABLE_SHARE = 0.01
 
 
@@ -38,6 +38,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     closed: int
     #: Of these events, how many the challenger failed on.
     failed: int
+    #: Events that are not compared, since one of the two answers was not there.
+    unpaired: int
     #: Units of the champion and of the challenger, in a split.
     units: tuple[int, int]
     #: When a verdict is expected; None: not before the trial's end.
@@ -123,11 +125,14 @@ def _caution(figures: Figures) -> str:
 
 
 def _failures(plan: Plan, figures: Figures) -> str:
-    """The cause of a loss, where the challenger often had no answer at all."""
-    if figures.failed <= _NOTABLE_SHARE * figures.rows:
-        return ""
-    of = f" of {figures.rows:,}" if plan.mode == "shadow" else ""
-    return f"; it failed on {figures.failed:,}{of} events"
+    """Where answers are often missing: of the challenger, the cause of its loss; of a pair, what that may hide."""
+    said = ""
+    if figures.failed > _NOTABLE_SHARE * figures.rows:
+        of = f" of {figures.rows:,}" if plan.mode == "shadow" else ""
+        said = f"; it failed on {figures.failed:,}{of} events"
+    if figures.unpaired > _NOTABLE_SHARE * figures.rows:
+        said += f"; {figures.unpaired:,} more events have no pair of answers, which may hide what was hard for one"
+    return said
 
 
 def _percent(text: str) -> str:

@@ -89,6 +89,7 @@ def test_a_token_is_taken_from_the_environment_and_shown_nowhere(land: Any) -> N
             *arguments, "--to", endpoint.url, "--token-from", "LOAD_TOKEN", cwd=land.project.root, LOAD_TOKEN=secret
         )
     assert "errors     3 status 401" in without
+    assert "Nothing was answered: there are no figures to judge." in without
     assert "3 answered" in said
     assert secret not in said
 
@@ -174,6 +175,7 @@ def test_rows_are_asked_their_lead_before_their_time(land: Any) -> None:
     with land.serve() as endpoint:
         done = run_json("inject", str(file), "--warp", "18000", "--to", endpoint.url, cwd=root)
     assert (done["answered"], done["events"], done["asked_per_s"]) == (2, 2, 4.0)
+    assert (done["judged"], done["doubts"]) == (False, [])
     assert {record.id: record.event_at.hour for record in land.records()} == {"a": 5, "b": 7}
 
 

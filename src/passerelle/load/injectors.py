@@ -24,7 +24,7 @@ import msgspec
 from passerelle.errors import PasserelleError
 from passerelle.load.connection import Connection, Sent
 from passerelle.load.plan import Plan
-from passerelle.load.report import Injected, doubts, quantiles
+from passerelle.load.report import Injected, can_judge, doubts, quantiles
 from passerelle.load.target import Target
 
 #: One process and one connection to a socket: ``select`` takes no more than about a thousand.
@@ -155,6 +155,7 @@ class _Injector:
         took = max(self._last_answer - start, 0.0 if self._stopped else plan.span_s, 1e-9)
         shares = (time.process_time() - busy) / max(end - start, 1e-9)
         latency, lag = quantiles(self._latencies), quantiles(self._lags)
+        judged = can_judge(sent=self._sent, answered=self._answered, seconds=took)
         return Injected(
             to=self._target.url,
             due=len(plan.due),
@@ -177,7 +178,8 @@ class _Injector:
             busy=shares,
             passes=plan.passes,
             cut_short=self._stopped,
-            doubts=doubts(lag_ms=lag, latency_ms=latency, busy=shares),
+            doubts=doubts(lag_ms=lag, latency_ms=latency, busy=shares) if judged else (),
+            judged=judged,
         )
 
     async def _send_all(self, start: float, plan: Plan) -> None:

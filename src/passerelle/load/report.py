@@ -11,6 +11,8 @@ import msgspec
 LAG_MS, LAG_SHARE = 2.0, 0.1
 #: Of one processor: an injector that works more than this has no time left to be punctual.
 BUSY = 0.9
+#: Fewer requests, or a shorter time, say nothing of whose figures they are: making the first connection takes a while.
+FEW_REQUESTS, SHORT_S = 100, 1.0
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,8 +63,11 @@ class Injected(msgspec.Struct, frozen=True, kw_only=True):
     passes: int
     #: Was it ended by hand?
     cut_short: bool
-    #: Why these figures say more about the injector than about the endpoint; none if they can be believed.
+    #: Why these figures say more about the injector than about the endpoint; none if they can be believed, and none
+    #: where that cannot be judged: fewer than 100 requests or than 1 s, or no answer.
     doubts: tuple[str, ...]
+    #: Is there enough to judge by?
+    judged: bool
 
     @property
     def clean(self) -> bool:
@@ -90,6 +95,15 @@ def quantiles(seconds: Sequence[float]) -> Latency:
         return round(ordered[max(0, math.ceil(round(share * len(ordered), 9)) - 1)] * 1000, 3)
 
     return Latency(p50=at(0.5), p90=at(0.9), p99=at(0.99), p99_9=at(0.999), max=at(1.0))
+
+
+def can_judge(*, sent: int, answered: int, seconds: float) -> bool:
+    """Is there enough to judge by?
+
+    >>> can_judge(sent=100, answered=1, seconds=1.0), can_judge(sent=99, answered=99, seconds=60.0)
+    (True, False)
+    """
+    return answered > 0 and sent >= FEW_REQUESTS and seconds >= SHORT_S
 
 
 def doubts(*, lag_ms: Latency, latency_ms: Latency, busy: float) -> tuple[str, ...]:
@@ -134,7 +148,14 @@ def _lines(one: Injected) -> Iterator[str]:
     yield _row("from the moment of sending", one.service_ms)
     yield _row("the injector's own lag", one.lag_ms)
     yield ""
-    if one.doubts:
+    if not one.answered:
+        yield "Nothing was answered: there are no figures to judge."
+    elif not one.judged:
+        yield (
+            f"Too short to say whose figures these are: {one.sent:,} requests in {one.seconds:,.1f} s "
+            f"({FEW_REQUESTS} and {SHORT_S:g} s are needed)."
+        )
+    elif one.doubts:
         yield f"Do not believe these figures: {'; '.join(one.doubts)}. Ask for less, or inject from another machine."
     else:
         yield f"The injector kept up ({one.busy:.0%} of a processor): these figures are the endpoint's."

@@ -111,7 +111,7 @@ def test_a_day_with_few_rows_is_not_judged() -> None:
 def test_the_sentence_names_fields_and_figures() -> None:
     judged = _judged([*_days(30), *_days(1, seed=2, x2=lambda values: values + 1)])
     found = finding(judged[-1], START, what="inputs")
-    assert found.sentence.startswith("the inputs of 2013-04-01 differ from those of the 30 days before. x2: ")
+    assert found.sentence.startswith("the inputs of 2013-04-01 differed from those of the 30 days before. x2: ")
     assert "x2: its level moved by +" in found.sentence
     assert found.details["named"][0]["field"] == "x2"
 

@@ -136,6 +136,11 @@ def test_the_days_held_out_at_the_run_are_the_first_reference(tmp_path: Path) ->
     assert found[0][1].rows == 4
 
 
+def test_one_is_not_said_as_many() -> None:
+    one = finding(Counted(events=1, usual=900.0, normal=False), FEBRUARY)
+    assert one.sentence == "2013-02-01 had only 1 event, and 900 are usual on such a day."
+
+
 def test_an_alert_on_the_volume_is_over_when_few_events_are_usual() -> None:
     """A thousand events a day, then ten for good; Sundays of ten alone are no end."""
     earlier: list[tuple[datetime, Counted]] = []

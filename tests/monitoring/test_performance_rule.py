@@ -128,6 +128,16 @@ def test_the_sentence_has_the_figures_and_the_end_has_too() -> None:
     )
 
 
+def test_a_model_that_was_never_wrong_before_has_a_sentence_too() -> None:
+    days = [*[_day(0.0, expected=0.0)] * 8, _day(0.2, expected=0.0)]
+    judged = _live(days)
+    assert judged[8].alarm
+    assert finding(judged[8], days[8], START, before=judged[7]).sentence == (
+        "the model lost 0.2 on 2013-02-01 (900 predictions), not as on the 8 ordinary days before (0); "
+        "its own scores expected 0 of that day."
+    )
+
+
 def test_an_alarm_began_with_the_first_unlikely_day_before_it() -> None:
     days = [START + timedelta(days=number) for number in range(5)]
     earlier = [(day, Judged(excess=0.0, p=p)) for day, p in zip(days, (0.01, 0.4, 0.03, 0.02), strict=False)]

@@ -245,7 +245,7 @@ def _normal_scores(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
 _WORDS = {
     "level": "its level moved by {change:+.2g} standard deviations of the reference",
-    "spread": "its spread is {ratio:.2f} times what it was",
+    "spread": "its spread became {ratio:.2f} times what it was",
     "shape": "its distance from the reference went from {before:.2f} to {now:.2f}",
     "top": "the share of its most frequent value went from {before:.1%} to {now:.1%}",
     "missing": "the share that is missing went from {before:.1%} to {now:.1%}",
@@ -281,5 +281,5 @@ def _sentence(judged: Judged, what: str, name: str) -> str:
         for one in judged.named
     ]
     return (
-        f"the {what} of {name} differ from those of the {judged.baseline_days} days before. " + "; ".join(parts) + "."
+        f"the {what} of {name} differed from those of the {judged.baseline_days} days before. " + "; ".join(parts) + "."
     )

@@ -38,7 +38,8 @@ def put_aside(connection: sa.Connection) -> Finding:
     if not waiting:
         return Finding(state="quiet", sentence="what was put aside has been delivered again and accepted.")
     first, _, names, problem = waiting[-1]
-    more = f" {len(waiting) - 1} more deliveries wait." if len(waiting) > 1 else ""
+    others = len(waiting) - 1
+    more = f" {others} more {'delivery waits' if others == 1 else 'deliveries wait'}." if others else ""
     return Finding(
         state="firing",
         sentence=f"the delivery {names} was put aside: {problem.rstrip('.')}.{more}",
@@ -68,7 +69,8 @@ def damaged(ledger: Path, *, now: datetime) -> Finding:
     if not found:
         return Finding(state="quiet", sentence="no more damage was found for a day.")
     _, name, damage = max(found)
-    more = f" {len(found) - 1} more of that day are there too." if len(found) > 1 else ""
+    others = len(found) - 1
+    more = f" {others} more of that day {'is' if others == 1 else 'are'} there too." if others else ""
     return Finding(
         state="firing",
         sentence=f"the ledger's segment {name} is damaged: {damage.rstrip('.')}. All before it was kept.{more}",

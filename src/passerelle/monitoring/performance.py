@@ -246,10 +246,10 @@ def finding(judged: Judged, day: Figures, start: datetime, *, before: Judged, si
 
 
 def _sentence(judged: Judged, day: Figures, name: str) -> str:
-    more = "" if judged.reference is None or day.loss is None else f", {day.loss / judged.reference:.1f} times as much"
     itself = "" if day.expected is None else f"; its own scores expected {_loss(day.expected)} of that day"
+    times = f", {day.loss / judged.reference:.1f} times as much as" if day.loss and judged.reference else ", not as"
     return (
-        f"the model lost {_loss(day.loss)} on {name} ({day.rows:,} predictions){more} as on the "
+        f"the model lost {_loss(day.loss)} on {name} ({day.rows:,} predictions){times} on the "
         f"{judged.reference_days} ordinary days before ({_loss(judged.reference)}){itself}."
     )
 

@@ -272,7 +272,9 @@ def judge_silence(looked: Looked, *, allowed: float) -> Finding:
 
 
 def _span(minutes: float) -> str:
-    return f"{minutes:,.0f} minutes" if minutes < 180 else f"{minutes / 60:,.1f} hours"  # noqa: PLR2004  (three hours)
+    if minutes >= 180:  # noqa: PLR2004  (three hours)
+        return f"{minutes / 60:,.1f} hours"
+    return "1 minute" if round(minutes) == 1 else f"{minutes:,.0f} minutes"
 
 
 def _kind(code: int) -> str:

@@ -55,8 +55,9 @@ def finding(counted: Counted, start: datetime) -> Finding:
         return Finding(state="unsure", day=start)
     name = f"{start:%Y-%m-%d}"
     usual = f"{counted.usual:,.0f} are usual on such a day"
+    events = f"{counted.events:,} event{'' if counted.events == 1 else 's'}"
     if counted.normal:
-        return Finding(state="quiet", sentence=f"{name} had {counted.events:,} events, and {usual}.", day=start)
+        return Finding(state="quiet", sentence=f"{name} had {events}, and {usual}.", day=start)
     few = "only " if counted.events < counted.usual else ""
-    sentence = f"{name} had {few}{counted.events:,} events, and {usual}."
+    sentence = f"{name} had {few}{events}, and {usual}."
     return Finding(state="firing", sentence=sentence, day=start, details=details)

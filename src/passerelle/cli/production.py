@@ -123,9 +123,14 @@ def ledger(
     context: click.Context, environment: str, last: int, sql: str | None, *, compact: bool, as_json: bool
 ) -> None:
     """Look at predictions and their truth."""
+    from passerelle.ledger.storage import ledger_folder
     from passerelle.loop.looking import look
+    from passerelle.loop.score import current
 
-    seen = look(project_of(context), environment, last=last, sql=sql, compact=compact, now=system_clock())
+    project = project_of(context)
+    if not ledger_folder(project.state, environment).exists():
+        current(project, environment)  # raises where nothing was ever deployed: a slip in the environment's name
+    seen = look(project, environment, last=last, sql=sql, compact=compact, now=system_clock())
     show(seen, as_json=as_json, text=seen.lines())
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import msgspec
 
+from passerelle.dashboard.ending import done
 from passerelle.dashboard.pages import champion, running, since
 from passerelle.dashboard.reading import Made, Seen
 from passerelle.dashboard.words import capital, counted, day
@@ -97,10 +98,13 @@ def _standing(seen: Seen, number: int, tried: Record | None) -> str:
     answered = any(number in {variant.version for variant in one.live} and len(one.live) == 1 for one in seen.revisions)
     if answered:
         return "former champion"
-    kinds = {"ROLL_BACK": "rolled back", "INCONCLUSIVE": "undecided", "INVALID": "not valid", "KEEP_GOING": "stopped"}
-    if tried is not None:
-        return kinds.get(tried.verdict.kind, "tried") if tried.verdict else "stopped"
-    return "never deployed"
+    if tried is None:
+        return "never deployed"
+    told = done(tried, seen.revisions)
+    if tried.status == "ended" and told.startswith(("refused", "stopped", "displaced")):
+        return told
+    kinds = {"ROLL_BACK": "rolled back", "INCONCLUSIVE": "undecided", "INVALID": "not valid"}
+    return kinds.get(tried.verdict.kind, "tried") if tried.verdict else "stopped"
 
 
 def _live(seen: Seen, record: Record) -> Live | None:

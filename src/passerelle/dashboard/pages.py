@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from passerelle.dashboard.ending import as_meant, done
 from passerelle.dashboard.reading import Made, Seen
 from passerelle.dashboard.words import capital, counted, day, listed, minute
 from passerelle.data.deliveries import Delivery
@@ -16,7 +17,8 @@ from passerelle.monitoring.alerts import Alert
 from passerelle.state.timeline import Event
 from passerelle.trial.verdict import Block, Record
 
-Standing = Literal["done", "active", "waiting", "wrong"]
+#: "over" is what ended otherwise than it said: neither good nor wrong.
+Standing = Literal["done", "active", "waiting", "over", "wrong"]
 
 _DAY = timedelta(days=1)
 
@@ -230,10 +232,12 @@ def _trial(seen: Seen, record: Record | None, *, now: datetime) -> Station:
     if not seen.trials:
         return Station(name="Trial", standing="waiting", sentence="nothing has been tried yet", link="/trial")
     last = seen.trials[-1]
-    kind = last.verdict.kind if last.verdict else "stopped"
     ended = f" {day(last.ended_at, now=now)}" if last.ended_at else ""
-    sentence = f"version {last.plan.challenger}: {kind}{ended}"
-    return Station(name="Trial", standing="done", sentence=sentence, link="/trial")
+    standing: Standing = "done" if as_meant(last, seen.revisions) else "over"
+    kinds = {"PROMOTE": "proven no worse, ", "ROLL_BACK": "proven worse, "}
+    told = "" if standing == "done" or last.verdict is None else kinds.get(last.verdict.kind, "undecided, ")
+    sentence = f"version {last.plan.challenger}: {told}{done(last, seen.revisions)}{ended}"
+    return Station(name="Trial", standing=standing, sentence=sentence, link="/trial")
 
 
 def _production(seen: Seen, *, now: datetime) -> Station:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import msgspec
 
+from passerelle.dashboard.ending import done, ending, found
 from passerelle.dashboard.pages import Waiting, path_page, progress
 from passerelle.dashboard.reading import Point, Seen
 from passerelle.dashboard.words import capital, counted, day, figure, minute, places
@@ -28,6 +29,8 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     #: The verdict; None while it runs, or if it was ended without one.
     kind: Kind | None
     status: str
+    #: What was done about it: "promoted", "refused by a person"; None until it has ended.
+    done: str | None
 
 
 class TrialPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,28 +90,16 @@ def trial_page(
 
 def _sentence(seen: Seen, record: Record, *, now: datetime) -> str:
     """Is the challenger really no worse? In one sentence."""
-    plan, verdict = record.plan, record.verdict
-    pair = f"version {plan.challenger} against version {plan.champion}"
-    days = _days(seen, record)
+    plan, days = record.plan, _days(seen, record)
     if record.status == "running":
         how_far = progress(record, seen.blocks.get(plan.id, ()))
         return f"Version {plan.challenger} is being tried against version {plan.champion}: {how_far}, undecided."
-    told = {
-        "PROMOTE": f"version {plan.challenger} is no worse than version {plan.champion}: promoted",
-        "ROLL_BACK": f"version {plan.challenger} is worse than version {plan.champion}: rolled back",
-        "INCONCLUSIVE": f"{pair} stayed undecided",
-        "INVALID": f"the trial of {pair} is not valid",
-        "KEEP_GOING": f"{pair} was ended before a verdict",
-    }
-    sentence = told[verdict.kind if verdict else "KEEP_GOING"]
-    if record.status == "decided" and verdict is not None:
-        sentence = sentence.replace(": promoted", "").replace(": rolled back", "")
-        sentence += f": {verdict.kind} waits to be " + (
-            "executed" if seen.project.loop.approval == "automatic" else "approved"
-        )
-    ended = record.ended_at or record.decided_at
-    when = f" on {day(ended, now=now)}" if ended else ""
-    return capital(f"{sentence}{when}, after {counted(days, 'day')} of evidence.")
+    if record.status == "ended":
+        return ending(record, seen.revisions, days=days, now=now)
+    waits = "is being executed" if seen.project.loop.approval == "automatic" else "waits for a person"
+    proven = "proven" if record.verdict and record.verdict.kind in ("PROMOTE", "ROLL_BACK") else "decided"
+    when = f" on {day(record.decided_at, now=now)}" if record.decided_at else ""
+    return capital(f"{found(record)}: {proven}{when} after {counted(days, 'day')} of evidence; {waits}.")
 
 
 def _days(seen: Seen, record: Record) -> int:
@@ -151,4 +142,5 @@ def _past(seen: Seen, record: Record) -> Past:
         days=_days(seen, record),
         kind=record.verdict.kind if record.verdict else None,
         status=record.status,
+        done=done(record, seen.revisions) if record.status == "ended" else None,
     )

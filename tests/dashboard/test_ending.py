@@ -1,0 +1,69 @@
+"""A trial's end: what it found is one thing, what was done about it another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lived
+import msgspec
+import pytest
+
+from passerelle.dashboard.comparing import versions_page
+from passerelle.dashboard.ending import done, ending
+from passerelle.dashboard.pages import path_page
+from passerelle.dashboard.reading import Reader, Seen
+from passerelle.dashboard.trying import trial_page
+from passerelle.project.settings import Project
+from passerelle.trial.verdict import Record
+
+
+@pytest.fixture
+def seen(project: Project) -> Seen:
+    return Reader(project, "production").read()
+
+
+def ended(seen: Seen, **changes: Any) -> Seen:
+    """The newest trial, with the verdict of the one before it, which is PROMOTE, ended."""
+    before, last = seen.trials[-2:]
+    change: dict[str, Any] = {"status": "ended", "verdict": before.verdict, "ended_at": lived.NOW} | changes
+    return msgspec.structs.replace(seen, trials=(*seen.trials[:-1], msgspec.structs.replace(last, **change)))
+
+
+def sentence(seen: Seen) -> str:
+    last: Record = seen.trials[-1]
+    return trial_page(seen, last, last.verdict, (), now=lived.NOW).sentence
+
+
+@pytest.mark.parametrize(
+    ("execution", "revision", "told"),
+    [
+        ("a person refused the verdict, version 4 answers alone from revision 7", 7, "refused by a person"),
+        ("a person stopped the trial, version 4 answers alone from revision 7", 7, "stopped by a person"),
+        ("version 6 takes its place", None, "displaced by version 6"),
+        ("a person made revision 9 meanwhile (x): it stands", None, "overtaken by a person's revision"),
+    ],
+)
+def test_what_was_not_executed_is_nowhere_called_promoted(
+    seen: Seen, execution: str, revision: int | None, told: str
+) -> None:
+    changed = ended(seen, execution=execution, revision=revision)
+    assert sentence(changed).startswith(f"Version 5 is proven no worse than version 4; {told} on 27 June, after ")
+    station = path_page(changed, now=lived.NOW).stations[3]
+    assert (station.standing, station.sentence) == ("over", f"version 5: proven no worse, {told} 27 June")
+    past = trial_page(changed, None, None, (), now=lived.NOW).past[0]
+    assert (past.kind, past.done) == ("PROMOTE", told)
+
+
+def test_what_was_executed_is_said_as_it_was(seen: Seen) -> None:
+    of = {record.plan.challenger: record for record in seen.trials}
+    assert done(of[4], seen.revisions) == "promoted"
+    assert done(of[3], seen.revisions) == "rolled back"
+    assert "is no worse than version 2: promoted on " in ending(of[4], seen.revisions, days=14, now=lived.NOW)
+    assert "is worse than version 2: rolled back on " in ending(of[3], seen.revisions, days=14, now=lived.NOW)
+
+
+def test_a_version_that_was_refused_is_not_called_tried(seen: Seen) -> None:
+    alone = msgspec.structs.replace(seen, revisions=seen.revisions[:7])
+    refused = ended(alone, execution="a person refused the verdict, version 4 answers alone", revision=7)
+    standings = {one.made.number: one.standing for one in versions_page(refused, now=lived.NOW).versions}
+    assert standings[5] == "refused by a person"

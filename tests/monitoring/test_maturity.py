@@ -178,6 +178,6 @@ def test_units_are_counted_once_for_the_version_that_answered_first(tmp_path: Pa
         answered("7", -1, "bob", 1),
     ]
     asyncio.run(record(LocalStorage(tmp_path), records, slot="worker-0"))
-    assert read_units(tmp_path, "t", MADE, MADE) == {1: 1, 2: 1}
-    assert read_units(tmp_path, "t", MADE, MADE + DAY) == {1: 1}
+    assert read_units(tmp_path, "t", MADE, MADE) == {"ann": 1, "bob": 2}
+    assert read_units(tmp_path, "t", MADE, MADE + DAY) == {"cid": 1}
     assert read_units(tmp_path, "t", MADE, MADE + DAY, upto=Position()) == {}

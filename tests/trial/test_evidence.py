@@ -122,6 +122,21 @@ def test_a_split_compares_by_the_chance_of_each_arm(tmp_path: Path) -> None:
     assert block.values == pytest.approx((-(0.01 - 0.2) / 0.75, (0.09 - 0.105) / 0.25, (1 - 0.1) / 0.25))
     assert (block.rows, block.champion_loss, block.challenger_loss) == (3, pytest.approx(0.01), pytest.approx(0.545))
     assert (block.units, block.challenger_failed) == ((1, 1), 1)
+    assert (block.unlabelled_arms, block.labelled_units) == ((0, 0), (1, 1))
+
+
+def test_a_split_counts_which_arm_lacks_outcomes(tmp_path: Path) -> None:
+    records: list[Record] = [
+        prediction("a", START + HOUR, [0.1], version=1, probability=0.75),
+        prediction("b", START + HOUR, [0.3], version=2, probability=0.25),
+        prediction("c", START + HOUR, [0.3], version=2, probability=0.25),
+        outcome("a", value=False, at=START + 5 * HOUR),
+        outcome("b", value=False, at=START + 40 * HOUR),
+    ]
+    plan = plan_of(mode="split", share=0.25, rollback_above=0.0)
+    block = block_of(project_in(tmp_path), plan, records)
+    assert (block.units, block.unlabelled) == ((1, 2), 2)
+    assert (block.unlabelled_arms, block.labelled_units) == ((0, 2), (1, 0))
 
 
 def test_many_classes(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """What blocks say: which verdict, at which block, in which words."""
 
+import hashlib
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -149,6 +151,20 @@ def test_a_split_whose_units_go_astray_is_invalid() -> None:
     assert judge(plan_of(), blocks).kind == "PROMOTE", "a shadow has no units to count"
 
 
+def test_a_split_of_which_one_arm_lacks_outcomes_is_invalid() -> None:
+    plan = plan_of(mode="split", rollback_above=0.0, min_days=4, max_days=60)
+    counts: dict[str, Any] = {"units": (500, 500), "unlabelled_arms": (0, 100)}
+    blocks = [block(day, GOOD[day % 4], labelled_units=(500, 400), **counts) for day in range(10)]
+    verdict = judge(plan, blocks)
+    assert verdict.kind == "INVALID"
+    assert verdict.sentence == (
+        "INVALID: version 2 got 44.4 % of 2,700 units whose outcomes came in time instead of 50 %, which chance does "
+        "not do: nothing is concluded and version 1 stays. Look for why one version's outcomes come late."
+    )
+    even = [block(day, GOOD[day % 4], labelled_units=(450, 450), **counts) for day in range(10)]
+    assert judge(plan, even).kind == "PROMOTE"
+
+
 def test_rows_are_judged_at_the_end_of_a_day() -> None:
     rng = np.random.default_rng(1)
     values = np.clip(rng.normal(-0.05, 0.2, 2000), -1, 1)
@@ -175,6 +191,14 @@ def test_days_that_resemble_the_days_before_are_said() -> None:
     assert judge(plan_of(min_days=20, max_days=60), table(*GOOD)).autocorrelation is None
 
 
+def test_units_that_come_back_are_said() -> None:
+    plan = plan_of(mode="split", unit="row", rollback_above=0.0)
+    blocks = [block(day, 0.0, values=(0.0,) * 100, unlabelled=20, units=(25, 25)) for day in range(4)]
+    assert " (a unit brought 2.4 events, which are not independent: " in judge(plan, blocks).sentence
+    fresh = [block(day, 0.0, values=(0.0,) * 100, unlabelled=20, units=(50, 50)) for day in range(4)]
+    assert "a unit brought" not in judge(plan, fresh).sentence
+
+
 def test_a_trial_can_be_set_aside() -> None:
     blocks = table(*GOOD[:3])
     verdict = set_aside(plan_of(), blocks, reason="version 5 takes its place")
@@ -188,6 +212,18 @@ def test_the_digest_is_of_the_plan_and_the_blocks() -> None:
     assert digest(plan_of(), blocks) == digest(plan_of(), list(blocks))
     assert digest(plan_of(), blocks) != digest(plan_of(margin=0.02), blocks)
     assert digest(plan_of(), blocks) != digest(plan_of(), blocks[:-1])
+    assert digest(plan_of(), blocks) != digest(plan_of(), [*blocks[:-1], block(3, GOOD[3], unpaired=1)])
+
+
+def test_a_digest_from_before_blocks_had_more_fields_still_holds() -> None:
+    """What a release wrote when these fields were all that a block had."""
+    old = (
+        '"start":"2013-02-01T00:00:00Z","rows":100,"difference":-0.004,"champion_loss":0.2,"challenger_loss":0.196,'
+        '"unlabelled":0,"challenger_failed":0,"champion_failed":0,"units":[0,0],"position":{"writers":{}},"values":[]'
+    )
+    text = msgspec.json.encode(plan_of()).decode()
+    expected = hashlib.sha256(f"[{text},[{{{old}}}]]".encode()).hexdigest()
+    assert digest(plan_of(), [block(0, -0.004)]) == expected
 
 
 @given(st.lists(st.none() | st.floats(-0.5, 0.5).map(lambda value: round(value, 4)), max_size=14))

@@ -84,7 +84,7 @@ def test_a_trial_begins_in_its_callers_transaction(tmp_path: Path) -> None:
 def test_a_block_is_kept_once(tmp_path: Path) -> None:
     engine = open_state(tmp_path)
     trials.start(engine, plan_of())
-    block = block_of(plan_of(), Day(start=START, rows=pa.table({}), position=Position(), late=0))
+    block = block_of(plan_of(), Day(start=START, rows=pa.table({}), position=Position(), late=0), fresh={})
     trials.keep(engine, "production-2-2", block)
     trials.keep(engine, "production-2-2", msgspec.structs.replace(block, unlabelled=3))
     assert trials.blocks(engine, "production-2-2") == [block]

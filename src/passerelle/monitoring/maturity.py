@@ -61,10 +61,9 @@ SELECT (SELECT count(*) FROM after_predictions)
 """  # noqa: S608  (constants of this file)
 
 _UNITS = f"""
-SELECT version, count(*) FROM (
-    SELECT arg_min(version, (event_at, {_FIRST})) AS version, min(event_at) AS first FROM read_predictions
-    WHERE role = 'live' AND trial = $trial AND event_at >= $since AND event_at < $end GROUP BY unit
-) WHERE first >= $start GROUP BY version
+SELECT unit, arg_min(version, (event_at, {_FIRST})) FROM read_predictions
+WHERE role = 'live' AND trial = $trial AND event_at >= $since AND event_at < $end
+GROUP BY unit HAVING min(event_at) >= $start
 """  # noqa: S608  (constants of this file)
 
 
@@ -128,10 +127,10 @@ def read_days(
 
 def read_units(
     folder: Path, trial: str, since: datetime, day: datetime, *, upto: Position | None = None
-) -> dict[int, int]:
-    """Version → how many units a trial saw, live, for the first time on ``day``; ``since`` is when it started.
+) -> dict[str, int]:
+    """The units that a trial saw, live, for the first time on ``day`` → the version that answered each first.
 
-    A unit counts for the version that answered it first. Raises LedgerError if the ledger cannot be read.
+    ``since`` is when it started. Raises LedgerError if the ledger cannot be read.
     """
     asked = {"trial": trial, "since": since, "start": day, "end": day + DAY}
     with open_views(folder) as connection:
@@ -140,7 +139,7 @@ def read_units(
             found = connection.sql(_UNITS, params=asked).fetchall()
         except duckdb.Error as error:
             raise LedgerError(f"the ledger in {folder} cannot be read: {error}. Restore what is named.") from error
-    return {int(version): int(units) for version, units in found}
+    return {str(unit): int(version) for unit, version in found}
 
 
 def _define(connection: duckdb.DuckDBPyConnection, upto: Position | None) -> None:

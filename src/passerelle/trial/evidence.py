@@ -9,7 +9,8 @@ no random sample: a day that lacks some waits for them before it closes, and the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,17 +70,20 @@ def close_blocks(project: Project, record: Record, *, now: datetime) -> list[Blo
 def read_block(folder: Path, plan: Plan, day: datetime, *, upto: Position | None = None) -> Block:
     """A day of a trial, from the ledger in ``folder``, read up to a position. Raises LedgerError."""
     read = read_day(folder, day, horizon_hours=plan.horizon_hours, upto=upto)
-    units = (0, 0)
-    if plan.mode == "split":
-        fresh = read_units(folder, plan.id, first_block(plan), day, upto=read.position)
-        units = (fresh.get(plan.champion, 0), fresh.get(plan.challenger, 0))
-    return block_of(plan, read, units=units)
+    split = plan.mode == "split"
+    fresh = read_units(folder, plan.id, first_block(plan), day, upto=read.position) if split else {}
+    return block_of(plan, read, fresh=fresh)
 
 
-def block_of(plan: Plan, day: Day, *, units: tuple[int, int] = (0, 0)) -> Block:
-    """The block that a day's rows make. Pure."""
+def block_of(plan: Plan, day: Day, *, fresh: Mapping[str, int]) -> Block:
+    """The block that a day's rows make; ``fresh`` is read_units', of a split. Pure."""
     events, truths, unpaired, champion_late = _events(plan, day)
     known = [number for number, truth in enumerate(truths) if truth is not None]
+    arms = labelled = None
+    if plan.mode == "split":
+        arms = _arms(plan, (row["version"] for row, truth in zip(events, truths, strict=True) if truth is None))
+        seen = {events[number]["unit"] for number in known}
+        labelled = _arms(plan, (version for unit, version in fresh.items() if unit in seen))
     rows = [events[number] for number in known]
     losses = _losses(plan, rows, [truths[number] for number in known])
     if np.isnan(
@@ -105,12 +109,20 @@ def block_of(plan: Plan, day: Day, *, units: tuple[int, int] = (0, 0)) -> Block:
         unlabelled=(len(events) - len(known)) // (2 if plan.mode == "shadow" else 1),
         challenger_failed=int((failed & challenger).sum()),
         champion_failed=int((failed & ~challenger).sum()),
-        units=units,
+        units=_arms(plan, fresh.values()),
+        unlabelled_arms=arms,
+        labelled_units=labelled,
         unpaired=unpaired,
         champion_late=champion_late,
         position=day.position,
         values=tuple(values.tolist()) if plan.unit == "row" else (),
     )
+
+
+def _arms(plan: Plan, versions: Iterable[int]) -> tuple[int, int]:
+    """How many of these are the champion's, and the challenger's."""
+    counts = Counter(versions)
+    return counts[plan.champion], counts[plan.challenger]
 
 
 def truths_of(texts: Sequence[str], task: TaskKind, classes: Sequence[Any]) -> Array:

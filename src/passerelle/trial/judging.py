@@ -25,8 +25,9 @@ from passerelle.trial.words import Figures, sentence
 RATIO_ALPHA = 0.001
 #: So long a day of a shadow that lacks scores waits for them, when it could close.
 PATIENCE = timedelta(days=3)
-#: Fields of a block that came later: a digest is without them where they say nothing, as it was before.
-_LATER = ("unpaired", "champion_late")
+#: Fields of a block that came later (of these None: not counted then). A digest is without them where they say nothing.
+UNCOUNTED = ("unlabelled_arms", "labelled_units")
+_LATER = ("unpaired", "champion_late", *UNCOUNTED)
 #: Fewer blocks have no autocorrelation worth a number.
 _FEW = 8
 
@@ -127,10 +128,19 @@ def _decide(plan: Plan, blocks: Sequence[Block]) -> _Decision | None:
 
 
 def _mismatch(plan: Plan, blocks: Sequence[Block]) -> int | None:
-    """After how many blocks the arms of a split do not fit its share; None if they do."""
+    """After how many blocks the arms of a split do not fit its share; None if they do.
+
+    By the units that came, and by those whose outcomes came too: outcomes that one arm lacks bias what is compared.
+    """
     if plan.mode != "split" or not blocks:
         return None
-    units = np.cumsum([block.units for block in blocks], axis=0)
+    assigned = _astray(plan, [block.units for block in blocks])
+    labelled = _astray(plan, [block.labelled_units or (0, 0) for block in blocks])
+    return min((at for at in (assigned, labelled) if at is not None), default=None)
+
+
+def _astray(plan: Plan, counts: Sequence[tuple[int, int]]) -> int | None:
+    units = np.cumsum(counts, axis=0)
     alarms = log_evidence([units[:, 0], units[:, 1]], [1 - plan.share, plan.share]) >= -math.log(RATIO_ALPHA)
     return int(alarms.argmax()) + 1 if alarms.any() else None
 
@@ -153,7 +163,10 @@ def _verdict(plan: Plan, blocks: Sequence[Block], kind: Kind, *, reason: str | N
         closed=len(blocks),
         failed=sum(block.challenger_failed for block in counted),
         unpaired=sum(block.unpaired + block.champion_late for block in counted),
-        units=(sum(block.units[0] for block in blocks), sum(block.units[1] for block in blocks)),
+        units=_total([block.units for block in blocks]),
+        labelled=_total([block.labelled_units or (0, 0) for block in blocks]),
+        assigned_fit=kind != "INVALID" or _astray(plan, [block.units for block in blocks]) is None,
+        per_unit=_per_unit(plan, blocks),
         expected=_expected(plan, blocks, differences),
     )
     return Verdict(
@@ -170,6 +183,18 @@ def _verdict(plan: Plan, blocks: Sequence[Block], kind: Kind, *, reason: str | N
         decided_by=None if kind == "KEEP_GOING" or not blocks else blocks[-1].start,
         sentence=sentence(plan, kind, figures, reason=reason),
     )
+
+
+def _total(counts: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    return sum(one for one, _ in counts), sum(other for _, other in counts)
+
+
+def _per_unit(plan: Plan, blocks: Sequence[Block]) -> float | None:
+    """Events of each unit so far, where rows are the evidence and units are counted."""
+    units = sum(_total([block.units for block in blocks]))
+    if plan.unit == "day" or not units:
+        return None
+    return sum(block.rows + block.unlabelled for block in blocks) / units
 
 
 def _last(bounds: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:

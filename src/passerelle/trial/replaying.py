@@ -13,7 +13,7 @@ from passerelle.project.settings import Project
 from passerelle.state.database import open_state
 from passerelle.trial import trials
 from passerelle.trial.evidence import read_block
-from passerelle.trial.judging import digest, judge
+from passerelle.trial.judging import UNCOUNTED, digest, judge
 from passerelle.trial.verdict import Block, Verdict
 
 #: Sums of the same numbers in another order (another machine's arithmetic) may differ by this.
@@ -83,6 +83,8 @@ def _block_differences(kept: Sequence[Block], again: Sequence[Block]) -> list[st
     for one, other in zip(kept, again, strict=True):
         for name in (field.name for field in msgspec.structs.fields(Block)):
             before, after = getattr(one, name), getattr(other, name)
+            if before is None and name in UNCOUNTED:
+                continue
             if not _same(before, after):
                 shown = "" if name in ("values", "position") else f": {before} was kept, the ledger says {after}"
                 found.append(f"{one.start:%Y-%m-%d}: {name} differs{shown}")

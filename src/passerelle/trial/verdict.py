@@ -67,6 +67,10 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     champion_failed: int
     #: In a split: units that the trial saw for the first time this day, answered by (champion, challenger).
     units: tuple[int, int] = (0, 0)
+    #: In a split: rows without an outcome, and those units of which one had an outcome on this same day, answered by
+    #: (champion, challenger). None: in a shadow, and in blocks that were kept before these were counted.
+    unlabelled_arms: tuple[int, int] | None = None
+    labelled_units: tuple[int, int] | None = None
     #: In a shadow: live events that are not compared, since the challenger's score was not there (its own failure is).
     unpaired: int = 0
     #: In a shadow: live events that are not compared, since the champion's own answer was too late to be one.

@@ -19,6 +19,7 @@ LOSSES: dict[Loss, str] = {
     "absolute": "absolute error",
 }
 _NOTABLE = 0.4
+_NOTABLE_PER_UNIT = 1.2
 #: Failures of the challenger, and answers that are missing, are said beyond this share of the events.
 _NOTABLE_SHARE = 0.01
 
@@ -42,6 +43,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     unpaired: int
     #: Units of the champion and of the challenger, in a split.
     units: tuple[int, int]
+    #: Of these, those that had an outcome on their first day; and whether it is only their shares that do not fit.
+    labelled: tuple[int, int]
+    assigned_fit: bool
+    #: Events of each unit, in a split by rows.
+    per_unit: float | None
     #: When a verdict is expected; None: not before the trial's end.
     expected: datetime | None
 
@@ -59,11 +65,18 @@ def sentence(plan: Plan, kind: Kind, figures: Figures, *, reason: str | None = N
         chance = f"a challenger no worse than {than} would be rolled back with probability {plan.alpha:.0%} at most."
         return f"ROLL BACK: {said}; {_percent(chance)}"
     if kind == "INVALID":
-        total = max(1, sum(figures.units))
-        got = f"{_percent(f'{figures.units[1] / total:.1%}')} of {total:,} units"
+        units = figures.labelled if figures.assigned_fit else figures.units
+        total = max(1, sum(units))
+        which = "units whose outcomes came in time" if figures.assigned_fit else "units"
+        got = f"{_percent(f'{units[1] / total:.1%}')} of {total:,} {which}"
+        look = (
+            "why one version's outcomes come late"
+            if figures.assigned_fit
+            else "callers that change their unit or lose answers"
+        )
         return (
             f"INVALID: {challenger} got {got} instead of {_percent(f'{plan.share:.0%}')}, which chance does not do: "
-            f"nothing is concluded and {champion} stays. Look for callers that change their unit or lose answers."
+            f"nothing is concluded and {champion} stays. Look for {look}."
         )
     if kind == "INCONCLUSIVE":
         why = reason or f"{figures.closed} days have passed without a proof in either direction"
@@ -116,6 +129,11 @@ def _missing(plan: Plan, figures: Figures) -> str:
 
 
 def _caution(figures: Figures) -> str:
+    if figures.per_unit is not None and figures.per_unit > _NOTABLE_PER_UNIT:
+        return (
+            f" (a unit brought {figures.per_unit:.1f} events, which are not independent: "
+            "they are weaker evidence than they look)"
+        )
     if figures.autocorrelation is None or figures.autocorrelation < _NOTABLE:
         return ""
     return (

@@ -67,3 +67,16 @@ def test_a_version_that_was_refused_is_not_called_tried(seen: Seen) -> None:
     refused = ended(alone, execution="a person refused the verdict, version 4 answers alone", revision=7)
     standings = {one.made.number: one.standing for one in versions_page(refused, now=lived.NOW).versions}
     assert standings[5] == "refused by a person"
+
+
+def test_a_verdict_that_waits_is_said_with_the_day_of_its_proof_not_of_an_approval(seen: Seen) -> None:
+    waiting = ended(seen, status="decided", decided_at=lived.NOW - lived.DAY, ended_at=None)
+    loop = msgspec.structs.replace(seen.project.loop, approval="human")
+    waiting = msgspec.structs.replace(waiting, project=msgspec.structs.replace(seen.project, loop=loop))
+    days = waiting.trials[-1].verdict
+    assert days is not None
+    told = f"Version 5 is no worse than version 4: proven on 26 June after {days.blocks} days of evidence"
+    assert sentence(waiting) == f"{told}; waits for a person."
+    trial, production = path_page(waiting, now=lived.NOW).stations[3:5]
+    assert trial.sentence == "version 5 in shadow, PROMOTE waits for a person"
+    assert production.sentence.startswith("version 4 answers; version 5 in shadow; revision 8, ")

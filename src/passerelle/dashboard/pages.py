@@ -168,9 +168,12 @@ def _sentence(seen: Seen, record: Record | None, still: Sequence[Alert], *, now:
 def _tried(seen: Seen, record: Record) -> str:
     version = f"version {record.plan.challenger}"
     if record.status == "decided" and record.verdict is not None:
-        waits = "is being executed" if seen.project.loop.approval == "automatic" else "waits for a person"
-        return f"the verdict on {version} is {record.verdict.kind} and {waits}"
+        return f"the verdict on {version} is {record.verdict.kind} and {_waits(seen)}"
     return f"{version} is being tried, {progress(record, seen.blocks.get(record.plan.id, ()))}"
+
+
+def _waits(seen: Seen) -> str:
+    return "is being executed" if seen.project.loop.approval == "automatic" else "waits for a person"
 
 
 def _wrong(still: Sequence[Alert]) -> str:
@@ -227,7 +230,7 @@ def _trial(seen: Seen, record: Record | None, *, now: datetime) -> Station:
         how = f"version {record.plan.challenger} in {'shadow' if record.plan.mode == 'shadow' else 'a split'}"
         told = progress(record, seen.blocks.get(record.plan.id, ()))
         if record.verdict is not None:
-            told = f"{record.verdict.kind}, to be executed"
+            told = f"{record.verdict.kind} {_waits(seen)}"
         return Station(name="Trial", standing="active", sentence=f"{how}, {told}", link="/trial")
     if not seen.trials:
         return Station(name="Trial", standing="waiting", sentence="nothing has been tried yet", link="/trial")
@@ -247,9 +250,10 @@ def _production(seen: Seen, *, now: datetime) -> Station:
         return Station(name=name, standing="waiting", sentence="nothing is deployed", link="/versions")
     others = [one for one in current.variants if one.version != answers.version]
     beside = "".join(
-        f", {one.version} {'in shadow' if one.mode == 'shadow' else f'{one.weight:.0%}'}" for one in others
+        f"; version {one.version} {'in shadow' if one.mode == 'shadow' else f'for {one.weight:.0%}'}" for one in others
     )
-    sentence = f"version {answers.version}{beside}; revision {current.revision}, {day(current.created_at, now=now)}"
+    made = f"revision {current.revision}, {day(current.created_at, now=now)}"
+    sentence = f"version {answers.version} answers{beside}; {made}"
     return Station(name=name, standing="done", sentence=sentence, link=f"/versions#v{answers.version}")
 
 

@@ -51,7 +51,13 @@ class NotebookError(PasserelleError):
     """The notebook did not run to its end: open the executed copy that is named, correct the cell, train again."""
 
 
-class KernelKilledError(NotebookError):
+class KilledError(PasserelleError):
+    """A process of ours was killed from outside, by somebody or for want of memory: free memory, and try again."""
+
+    exit_code = 1
+
+
+class KernelKilledError(KilledError, NotebookError):
     """The notebook's kernel was killed, by somebody or for want of memory: free memory, and train again."""
 
 
@@ -89,6 +95,14 @@ class DeploymentError(PasserelleError):
 
 class ScoringError(PasserelleError):
     """The model failed on these events: the prediction is recorded as failed, with the reason."""
+
+
+class ScorerKilledError(KilledError, BundleError, ScoringError):
+    """The model's process was killed, by somebody or for want of memory: free memory, and try again."""
+
+
+class ScorerRestartingError(KilledError, TimeoutError):
+    """The model's process was killed, and is not back by the deadline: try again."""
 
 
 class ServingError(PasserelleError):

@@ -21,9 +21,10 @@ import pytest
 
 from passerelle.bundle import process
 from passerelle.bundle.child import environment
+from passerelle.bundle.parity import compare
 from passerelle.bundle.process import ProcessScorer
 from passerelle.bundle.seal import Bundle
-from passerelle.errors import BundleError, ScoringError
+from passerelle.errors import BundleError, KilledError, ScorerKilledError, ScoringError
 from passerelle.notebook.submission import Answers, read_answers
 from passerelle.schema import Columns, take
 from passerelle.testing.conformance import ScorerCase, scorer_checks
@@ -259,6 +260,28 @@ def test_a_batch_whose_process_is_killed_from_outside_is_answered_all_the_same(m
 
     asyncio.run(live())
     assert seen.exists()
+
+
+def test_what_is_killed_from_outside_is_said_to_be(make: Make) -> None:
+    here = os.getpid()  # which answers the golden rows
+
+    def always(_: Any) -> None:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def late(X: Any) -> None:  # noqa: N803
+        if (X["hour"] > 99).any():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def live() -> None:
+        with pytest.raises(ScorerKilledError, match="was killed by SIGKILL"):
+            async with running(make(trap(always))):
+                pass
+        async with running(make(trap(late)), deadline_s=0.3) as scorer:
+            with pytest.raises(KilledError, match=r"started again \(.* was killed by SIGKILL"):
+                await compare(scorer, Answers(inputs=one(100), outputs=np.array([[0.5]])), task="binary")
+
+    asyncio.run(live())
 
 
 def test_circuit_opens_after_deaths_in_a_row_and_closes_again(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerelle.bundle.manifest import Label
-from passerelle.errors import BundleError, ScoringError
+from passerelle.errors import BundleError, ScorerKilledError, ScoringError
 from passerelle.notebook.environment import allowed_environment
 from passerelle.schema import Columns, Schema, encode_columns
 
@@ -164,6 +164,11 @@ def death(python: str, code: int | None, stderr: str) -> str:
     return f"the model's process {how}" + (f"; its last words: {said}" if said else "")
 
 
+def is_killed(code: int | None) -> bool:
+    """Did a child with this exit code end by a signal that is sent from outside, not by a fault of its own?"""
+    return code in (-signal.SIGKILL, -signal.SIGTERM)
+
+
 def _run_once(bundle: Path, digest: str, asked: bytes, python: str) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(  # noqa: S603  (the interpreter that the manifest or the project names)
@@ -187,10 +192,10 @@ def ask_once(
 ) -> list[Any]:
     """Start a child, ask it these requests, and let it end: its replies, the Hello before them.
 
-    One that is killed from outside is asked once more.
+    One that is killed from outside is asked once more; ScorerKilledError if that one is, too.
     """
     ended = _run_once(bundle, digest, b"".join(requests), python)
-    if ended.returncode == -signal.SIGKILL:
+    if is_killed(ended.returncode):
         ended = _run_once(bundle, digest, b"".join(requests), python)
     replies: list[Any] = []
     rest = ended.stdout
@@ -199,7 +204,9 @@ def ask_once(
         length = LENGTH.unpack_from(rest)[0] if len(rest) >= LENGTH.size else -1
         data, rest = rest[LENGTH.size : LENGTH.size + length], rest[LENGTH.size + length :]
         if len(data) != length:
-            raise BundleError(f"{bundle}: {death(python, ended.returncode, ended.stderr.decode(errors='replace'))}")
+            raise (ScorerKilledError if is_killed(ended.returncode) else BundleError)(
+                f"{bundle}: {death(python, ended.returncode, ended.stderr.decode(errors='replace'))}"
+            )
         replies.append(read_reply(data, kind, bundle))
     return replies
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerelle.bundle.scorer import Scorer
-from passerelle.errors import ParityError
+from passerelle.errors import KilledError, ParityError
 from passerelle.notebook.submission import Answers
 from passerelle.project.settings import TaskKind
 from passerelle.schema import Columns, count, take
@@ -78,7 +78,8 @@ async def compare(
 
     The largest size takes every row in order; each smaller one takes ``singles`` batches of shuffled rows.
     ``reference`` is a scorer that is known to be right: with it, a suspect is found by substituting one column at a
-    time in a row that agrees. Raises ScoringError if the model fails, ParityError if it is too slow.
+    time in a row that agrees. Raises ScoringError if the model fails, ParityError if it is too slow,
+    KilledError if its process is killed from outside.
     """
     rows = count(answers.inputs)
     comparisons = flips = 0
@@ -87,6 +88,8 @@ async def compare(
     for size, index in _batches(rows, chunks, singles, seed):
         try:
             answered = await scorer.score(take(answers.inputs, index))
+        except KilledError:
+            raise  # not the model's fault
         except TimeoutError as error:
             raise ParityError(f"{error} The model is too slow to be served: raise serving.deadline_ms.") from error
         expected = answers.outputs[index]

@@ -27,13 +27,21 @@ from passerelle.bundle.child import (
     death,
     environment,
     frame,
+    is_killed,
     missing_interpreter,
     read_outputs,
     read_reply,
 )
 from passerelle.bundle.manifest import GOLDEN, Manifest
 from passerelle.bundle.parity import differences
-from passerelle.errors import BundleError, PasserelleError, ScoringError
+from passerelle.errors import (
+    BundleError,
+    KilledError,
+    PasserelleError,
+    ScorerKilledError,
+    ScorerRestartingError,
+    ScoringError,
+)
 from passerelle.notebook.submission import Answers, read_answers
 from passerelle.schema import TOLERANCE, Columns, count, encode_columns
 
@@ -80,6 +88,11 @@ class _Child:
         await self._stdin.drain()
         return await self.read(wanted)
 
+    @property
+    def is_killed(self) -> bool:
+        """Has it ended by a signal that is sent from outside? Of one that was not ended by us."""
+        return is_killed(self._process.returncode)
+
     def kill(self) -> None:
         """Kill it, if it lives; ``end`` is still to be awaited."""
         with contextlib.suppress(ProcessLookupError):
@@ -124,11 +137,15 @@ class ProcessScorer:
         self._restart: asyncio.Task[None] | None = None
         self._deaths = 0
         self._reason = "it was not started"
+        self._killed = False
         self._retry_at = 0.0
         self._closed = False
 
     async def start(self) -> None:
-        """Start the child and reproduce the golden rows. BundleError if it cannot, saying what is not as it was."""
+        """Start the child and reproduce the golden rows. BundleError if it cannot, saying what is not as it was.
+
+        ScorerKilledError, which is one, if the child was killed from outside meanwhile.
+        """
         if self._child is not None or self._restart is not None:
             return
         if GOLDEN in self._manifest.files:
@@ -163,10 +180,10 @@ class ProcessScorer:
             raise TimeoutError(f"{reason}: its process was killed and is started again.") from None
         except (EOFError, OSError):
             reason = await child.end(patience_s=END_S)  # it is dying: to kill it now would hide how
-            self._lose(child, reason)
+            self._lose(child, reason, killed=child.is_killed)
             if again:
                 return await self._ask(request, rows, again=False)
-            raise ScoringError(reason) from None
+            raise (ScorerKilledError if child.is_killed else ScoringError)(reason) from None
         except asyncio.CancelledError:
             # An answer that nobody reads any more would be taken for the next batch's.
             self._lose(child, "its batch was given up", counts=False)
@@ -203,7 +220,9 @@ class ProcessScorer:
         except (EOFError, OSError) as error:
             reason = await child.end(patience_s=0 if isinstance(error, TimeoutError) else END_S)
             late = f"the model of {self._bundle} was not ready within {START_S:g} s"
-            raise BundleError(late if isinstance(error, TimeoutError) else f"{self._bundle}: {reason}") from error
+            if isinstance(error, TimeoutError):
+                raise BundleError(late) from error
+            raise (ScorerKilledError if child.is_killed else BundleError)(f"{self._bundle}: {reason}") from error
         except BaseException:
             await child.end()
             raise
@@ -240,13 +259,15 @@ class ProcessScorer:
         """Replace a child that dies between batches before the next one needs it."""
         await child.wait()
         if self._child is child and not self._lock.locked():
-            self._lose(child, await child.end())
+            reason = await child.end()
+            self._lose(child, reason, killed=child.is_killed)
 
-    def _lose(self, child: _Child, reason: str, *, counts: bool = True) -> None:
+    def _lose(self, child: _Child, reason: str, *, counts: bool = True, killed: bool = False) -> None:
         """A child is of no use any more: end it, and start another unless too many died in a row."""
         if self._child is not child or self._closed:
             return
         self._child = None
+        self._killed = killed
         child.kill()
         ending = asyncio.create_task(child.end())
         self._ending.add(ending)
@@ -268,6 +289,7 @@ class ProcessScorer:
             try:
                 child = await self._open()
             except PasserelleError as error:
+                self._killed = isinstance(error, KilledError)
                 self._count_death(str(error))
             else:
                 self._adopt(child)
@@ -286,10 +308,11 @@ class ProcessScorer:
         if self._restart is not None:
             done, _ = await asyncio.wait([self._restart], timeout=self._deadline_s)
             if not done:
-                raise TimeoutError(f"the model's process is being started again ({self._reason}).")
+                kind = ScorerRestartingError if self._killed else TimeoutError
+                raise kind(f"the model's process is being started again ({self._reason}).")
         revived: _Child | None = self._child
         if revived is None:
-            raise ScoringError(
+            raise (ScorerKilledError if self._killed else ScoringError)(
                 f"the model's process died {self._deaths} times in a row and is not asked now; it is tried again every "
                 f"{COOL_S:g} s. The last time: {self._reason}."
             )

@@ -16,7 +16,7 @@ from passerelle.bundle.events import event_rows
 from passerelle.bundle.keys import trusted
 from passerelle.bundle.opening import Form, open_scorer
 from passerelle.bundle.verify import verify
-from passerelle.errors import BundleError, ScoringError
+from passerelle.errors import BundleError, KilledError, ScoringError
 from passerelle.loop.gate import GateResult, judge
 from passerelle.metrics import constant_answer, evaluate, positions
 from passerelle.project.settings import Project
@@ -88,6 +88,7 @@ def pass_gate(
 
     Before there is a champion, and beside one that cannot answer these rows (a field that is not delivered any more,
     say), the candidate must not be plainly worse than a constant: the shares, or the mean, of the labels ``learnt``.
+    Raises KilledError if the champion's process is killed from outside.
     """
     champion = registry.alias("champion")
     labels = tables[project.data.main][1][project.task.target]
@@ -98,6 +99,8 @@ def pass_gate(
         try:
             value = measure_bundle(project, champion.path, champion.digest, tables).get(project.metric)
             rival = "champion"
+        except KilledError:
+            raise  # it says nothing of the champion: to take a constant in its place would weaken the gate
         except (BundleError, ScoringError, TimeoutError) as error:
             reason = str(error) or "it is too slow"
             rival = "a constant answer"

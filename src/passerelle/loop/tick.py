@@ -17,25 +17,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from passerelle.data.handout import count_mature
 from passerelle.data.landing import inbox, ingest
 from passerelle.data.table import snapshot
-from passerelle.errors import (
-    BundleError,
-    DataError,
-    GateError,
-    KernelKilledError,
-    NotebookError,
-    ParityError,
-    PasserelleError,
-    SchemaError,
-    ScoringError,
-    SettingsError,
-    SubmissionError,
-)
+from passerelle.errors import DataError, KilledError, PasserelleError, StateError
 from passerelle.ledger.compaction import compact, seal_the_living
 from passerelle.ledger.storage import LocalStorage, ledger_folder
 from passerelle.loop.decide import Decision, should_retrain
 from passerelle.loop.gaps import fill_gaps
 from passerelle.loop.provenance import code_digest, run_key
-from passerelle.loop.train import registry_of, train
+from passerelle.loop.train import is_lasting, registry_of, train
 from passerelle.loop.trying import advance, begin
 from passerelle.monitoring.alerts import find_alerts
 from passerelle.monitoring.channels import deliver
@@ -48,20 +36,8 @@ from passerelle.trial import trials
 
 #: Alerts of these say that the model may not fit the world any more.
 _STALE = ("performance", "score_drift", "input_drift")
-#: How often the kernel of one run may be killed until the loop gives it up.
-_ATTEMPTS = 3
-#: What the same data and code would come to again.
-_LASTING = (
-    BundleError,
-    DataError,
-    GateError,
-    NotebookError,
-    ParityError,
-    SchemaError,
-    ScoringError,
-    SettingsError,
-    SubmissionError,
-)
+#: How often a process of one run may be killed until the training gives up, and is begun anew after the cool-down.
+_KILLS = 3
 
 
 class Landed(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +128,7 @@ def decide(project: Project, environment: str, *, now: datetime) -> Decision:
     if newest is not None and newest.details["snapshot"] == taken.tables:
         return Decision(retrain=False, reason="nothing was delivered since the newest run")
     latest = attempts[-1] if attempts else None
-    if latest is not None and latest.status in ("failed", "refused") and _same(latest, taken.tables, project):
+    if latest is not None and latest.details.get("lasting") and _same(latest, taken.tables, project):
         reason = f"the newest run was of this very data and code, and came to nothing: {latest.details['reason']}"
         return Decision(retrain=False, reason=reason)
     alerts = [one.watch for one in find_alerts(engine, environment, open_only=True) if one.watch in _STALE]
@@ -186,29 +162,38 @@ def make(
     key: Ed25519PrivateKey | None,
     on_step: Callable[[int, int, str], None] | None,
 ) -> Trained:
-    """The run of a training: a version, or why there is none. What failed is not tried again by the same training.
+    """The run of a training: a version, or why there is none for this data and code.
 
-    Raises what may be over in a moment (another process trains, the disk is full): the training is begun anew then.
+    A run that was killed from outside is taken again, _KILLS times at most. Raises KilledError then, and whatever else
+    may be over tomorrow (another process trains, the disk is full, the code has changed since): the training has
+    failed, and is begun anew when the loop decides so again.
     """
+    if not id_.endswith(training_key(project) + ("-forced" if force_gate else "")):
+        raise StateError(
+            "the data or the code has changed since this training was decided: the next tick decides anew."
+        )
     engine = open_state(project.state)
     sentence = f"the model is trained again: {reason}"
     record_once(engine, Event(at=now, kind="decision", subject=id_, sentence=sentence))
     before = _run_of(engine, id_)
-    if before is not None and before.status in ("failed", "refused") and not _may_try(before):
+    if before is not None and before.details.get("lasting"):
         return Trained(now=now, problem=before.details["reason"])
-    try:
-        training = train(project, now=now, key=key, on_step=on_step, force_gate=force_gate, cause=id_)
-    except KernelKilledError as error:
-        ended = _run_of(engine, id_)
-        if ended is None or not _may_try(ended):
+    while True:
+        try:
+            training = train(project, now=now, key=key, on_step=on_step, force_gate=force_gate, cause=id_)
+        except KilledError:
+            ended = _run_of(engine, id_)
+            if ended is None or ended.details.get("kills", 0) >= _KILLS:
+                raise
+        except PasserelleError as error:
+            if not is_lasting(error):
+                raise
+            if _run_of(engine, id_) is None:  # train says it of a run that had begun
+                told = f"no version was made: {error}"
+                record_once(engine, Event(at=now, kind="run", subject=id_, sentence=told))
             return Trained(now=now, problem=str(error))
-        return make(project, id_, reason=reason, now=now, force_gate=force_gate, key=key, on_step=on_step)
-    except _LASTING as error:
-        if _run_of(engine, id_) is None:  # train says it of a run that had begun
-            told = f"no version was made: {error}"
-            record_once(engine, Event(at=now, kind="run", subject=id_, sentence=told))
-        return Trained(now=now, problem=str(error))
-    return Trained(now=now, version=training.version)
+        else:
+            return Trained(now=now, version=training.version)
 
 
 def begin_trial(project: Project, environment: str, made: Trained, *, salt: str | None, now: datetime) -> Trained:
@@ -224,11 +209,6 @@ def begin_trial(project: Project, environment: str, made: Trained, *, salt: str 
         record_once(open_state(project.state), Event(at=now, kind="trial", subject=f"version {version}", sentence=told))
         return msgspec.structs.replace(made, problem=told)
     return msgspec.structs.replace(made, trial=None if record is None else record.plan.id)
-
-
-def _may_try(run: runs.Run) -> bool:
-    """Is a run that came to nothing tried again? Only if somebody killed its kernel, and not for ever."""
-    return bool(run.details.get("killed")) and run.attempt < _ATTEMPTS
 
 
 def _run_of(engine: sa.Engine, training: str) -> runs.Run | None:

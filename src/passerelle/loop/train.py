@@ -24,7 +24,19 @@ from passerelle.bundle.profile import profile
 from passerelle.bundle.seal import Bundle, seal
 from passerelle.data.handout import count_mature, write_handout
 from passerelle.data.table import snapshot
-from passerelle.errors import GateError, KernelKilledError, PasserelleError, SubmissionError
+from passerelle.errors import (
+    BundleError,
+    DataError,
+    GateError,
+    KilledError,
+    NotebookError,
+    ParityError,
+    PasserelleError,
+    SchemaError,
+    ScoringError,
+    SettingsError,
+    SubmissionError,
+)
 from passerelle.loop.checking import refuse_unknown_columns
 from passerelle.loop.forms import write_form
 from passerelle.loop.gate import GateResult
@@ -53,6 +65,20 @@ from passerelle.state.timeline import Event, record_once
 
 #: The exit code of what a check refused.
 REFUSED = GateError.exit_code
+
+
+#: What the same data and code would come to again, unless a process was killed from outside.
+_LASTING = (
+    BundleError,
+    DataError,
+    GateError,
+    NotebookError,
+    ParityError,
+    SchemaError,
+    ScoringError,
+    SettingsError,
+    SubmissionError,
+)
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +114,11 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
         return lines
 
 
+def is_lasting(error: BaseException) -> bool:
+    """Would the same data and code fail by this again? Not by a process that was killed, or a disk that is full."""
+    return isinstance(error, _LASTING) and not isinstance(error, KilledError)
+
+
 def registry_of(project: Project) -> Registry:
     """The project's registry: its own SQLite file, or the MLflow server that PASSERELLE_REGISTRY_URI names."""
     uri = os.environ.get("PASSERELLE_REGISTRY_URI") or f"sqlite:///{project.state / 'registry.db'}"
@@ -110,8 +141,9 @@ def train(
     the run: which training of the loop it is of.
 
     Raises NotebookError if a cell fails, SubmissionError if what it submitted cannot be served, ParityError if serving
-    does not reproduce it, GateError if it is plainly worse than the champion; no version is made then, and the run's
-    folder keeps the executed notebook and a report.
+    does not reproduce it, GateError if it is plainly worse than the champion, KilledError if a process of the run is
+    killed from outside; no version is made then, and the run's folder keeps the executed notebook and a report. The
+    run's details say whether the failure is ``lasting``, and how often the run was killed (``kills``).
     """
     registry = registry_of(project)
     engine = open_state(project.state)
@@ -141,6 +173,8 @@ def train(
         shutil.rmtree(folder, ignore_errors=True)  # what an earlier, killed attempt left
         draft.rename(folder)
         holdout_path(project, draft.name).replace(holdout_path(project, run))
+        before = runs.get(engine, run)
+        kills = 0 if before is None else before.details.get("kills", 0)
         runs.begin(engine, run, at=now)
         begun = f"the notebook runs on {_shown(taken.tables)}"
         record_once(engine, Event(at=now, kind="run", subject=run, sentence=begun))
@@ -158,7 +192,8 @@ def train(
         except BaseException as error:
             refused = isinstance(error, PasserelleError) and error.exit_code == REFUSED
             status: runs.Status = "refused" if refused else "failed"
-            reason = {"reason": str(error) or repr(error), "killed": isinstance(error, KernelKilledError)}
+            kills += isinstance(error, KilledError)
+            reason = {"reason": str(error) or repr(error), "lasting": is_lasting(error), "kills": kills}
             runs.finish(engine, run, at=now, status=status, details=details | reason)
             sentence = f"no version was made: {error or type(error).__name__}"
             record_once(engine, Event(at=now, kind="run", subject=run, sentence=sentence))

@@ -27,7 +27,7 @@ from passerelle.trial.verdict import Record
 
 SCORED = """
 SELECT p.id, p.role, p.version, p.trial, p.output, t.value FROM predictions p JOIN truths t USING (id)
-WHERE p.status = 'scored' AND p.event_at >= ? AND p.event_at < ?
+WHERE p.status = 'scored' AND p.event_at >= ? AND p.event_at < ? ORDER BY p.event_at, p.id
 """
 
 #: Version → id → (its output, the truth).

@@ -17,6 +17,9 @@ import psutil
 import pytest
 from steps import PASSERELLE, run, run_json
 
+#: Before each line.
+MOMENT = "2026-11-22 12:00:00  "
+
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -56,7 +59,7 @@ def test_a_new_project_is_brought_up_and_stays_up(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    listening = threading.Thread(target=lambda: said.extend(up.stdout or ()))
+    listening = threading.Thread(target=lambda: said.extend(line[len(MOMENT) :] for line in up.stdout or ()))
     listening.start()
 
     def address(name: str) -> str:
@@ -84,7 +87,7 @@ def test_a_new_project_is_brought_up_and_stays_up(tmp_path: Path) -> None:
         after = parts(up.pid)
         everything += [one for process in after.values() for one in (process, *process.children(recursive=True))]
         for name in ("endpoint", "loop", "dashboard"):
-            assert any(line.startswith(f"{name} was ended by signal 9; it is started again") for line in said), said
+            assert any(line.startswith(f"{name} was ended by signal 9 (SIGKILL") for line in said), said
         up.kill()
     finally:
         if up.poll() is None:

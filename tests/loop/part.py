@@ -1,6 +1,6 @@
 """A part of `passerelle up` in these tests: it listens, notes what becomes of it, and does what its folder says.
 
-In its folder: `NAME.log` is what it did; `NAME.fails` makes it end at once with code 3.
+In its folder: `NAME.log` is what it did; `NAME.fails` makes it end at once with code 3, for the reason that it holds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def main() -> None:
             file.write(f"{time.monotonic():.4f} {what} {os.getpid()}\n")
 
     note("started")
-    if (given.root / f"{given.name}.fails").exists():
+    if (fails := given.root / f"{given.name}.fails").exists():
+        sys.stderr.write(fails.read_text())
         sys.exit(3)
     with socket.socket() as listener:
         if given.port is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ class Up:
     def __init__(self, folder: Path, *more: str) -> None:
         self.folder = folder
         self.lines: list[str] = []
+        self.untimed: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "upping.py"), str(folder), *more],
             stdout=subprocess.PIPE,
@@ -36,7 +38,9 @@ class Up:
 
     def _hear(self) -> None:
         for line in self.process.stdout or ():
-            self.lines.append(line.strip())
+            timed = re.fullmatch(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)  (.*)", line.strip())
+            self.untimed += [] if timed else [line.strip()]
+            self.lines.append(timed[2] if timed else line.strip())
 
     def notes(self, name: str) -> list[tuple[float, str, int]]:
         """What a part noted: when, what, which process."""
@@ -98,6 +102,7 @@ def test_addresses_are_said_and_the_parts_end_in_order(start: Start, tmp_path: P
     assert [[what for _, what, _ in notes] for notes in parts] == [["started", "told", "ended"]] * 3
     ends = [notes[-1][0] for notes in parts]
     told = [notes[1][0] for notes in parts]
+    assert up.untimed == []
     assert ends[0] < told[1]
     assert ends[1] < told[2]
 
@@ -120,7 +125,8 @@ def test_a_part_that_dies_is_started_again_at_its_address(start: Start, tmp_path
     for name in ("endpoint", "loop", "dashboard"):
         os.kill(up.pids(name)[0], signal.SIGKILL)
         wait(lambda name=name: len(up.pids(name)) == 2)
-        assert up.said(name)[-1] == f"{name} was ended by signal 9; it is started again in 0.2 s"
+        killed = "signal 9 (SIGKILL: by hand, or because memory ran out)"
+        assert up.said(name)[-1] == f"{name} was ended by {killed}; it is started again in 0.2 s"
     time.sleep(0.3)
     assert len(up.said("endpoint   http")) == 1, "the same address is not said twice"
     up.process.terminate()
@@ -144,11 +150,15 @@ def test_a_part_that_dies_again_and_again_is_given_longer_pauses(start: Start, t
 
 def test_what_cannot_start_at_all_ends_everything_with_the_reason(start: Start, tmp_path: Path) -> None:
     (tmp_path / "revision").touch()
-    (tmp_path / "endpoint.fails").touch()
+    (tmp_path / "endpoint.fails").write_text("the ledger is full: remove something\n\n")
     up = start("loop")
     assert up.process.wait(10) == 1
     up.hearing.join(5)
-    assert up.lines[-1] == "passerelle: endpoint ended with code 3 before it was ready: what it said is above."
+    assert "the ledger is full: remove something" in up.lines
+    assert up.lines[-1] == (
+        "passerelle: endpoint ended with code 3 (its last line: the ledger is full: remove something) before it was "
+        "ready: correct that, and run the command again."
+    )
     assert all(is_gone(pid) for name in ("endpoint", "loop", "dashboard") for pid in up.pids(name))
 
 

@@ -7,9 +7,11 @@ process ends, kill -9 included, and the child ends. The endpoint answers whether
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,9 +21,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 from urllib.parse import urlsplit
 
+from passerelle.clock import Clock, system_clock
 from passerelle.errors import PasserelleError
 from passerelle.loop.rollout import PRODUCTION, revisions
 from passerelle.project.settings import Project
+from passerelle.serving.door import Door
+from passerelle.serving.tokens import tokens_path
 
 DASHBOARD_PORT = 8701
 #: How often the children are looked at.
@@ -46,8 +51,9 @@ class Child:
     def __init__(self, name: str, module: str, arguments: Sequence[str], *, port: int | None = None) -> None:
         self.name = name
         self.url: str | None = None
-        #: What else it printed, until somebody takes it away.
+        #: What else it printed, errors too, until somebody takes it away.
         self.lines: deque[str] = deque(maxlen=1000)
+        self._last = ""
         self._command = [sys.executable, "-m", module, *arguments, "--until-stdin-closes"]
         self._port = port
         self._process: subprocess.Popen[str] | None = None
@@ -72,12 +78,14 @@ class Child:
         if code is None:
             return None
         self._gone()
+        last, self._last = self._last, ""
         if now - self._started >= _LONG_LIFE_S:
             self._backoff_s = _BACKOFF_S
         pause, self._backoff_s = self._backoff_s, min(2 * self._backoff_s, _MOST_BACKOFF_S)
         self._again_at = now + pause
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-        return f"{self.name} {how}"
+        if code < 0:
+            return f"{self.name} was ended by {_signal(-code)}"
+        return f"{self.name} ended with code {code}" + (f" (its last line: {last})" if last and code else "")
 
     @property
     def again_in_s(self) -> float:
@@ -103,29 +111,43 @@ class Child:
             [*self._command, *port],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         )
         self._started = now
         self._listening = threading.Thread(target=self._hear, args=(self._process.stdout,), daemon=True)
         self._listening.start()
 
-    def _hear(self, stream: IO[str] | None) -> None:
-        for line in stream or ():
-            if line.startswith(_READY):
-                self.url = line.removeprefix(_READY).strip()
-                # Port 0 took one that was free: whoever looks at it finds it there again.
-                self._port = urlsplit(self.url).port or self._port
-            else:
-                self.lines.append(line.rstrip())
+    def _hear(self, stream: IO[str]) -> None:
+        # Closed here: what a part started may outlive it for a moment, and hold the other end.
+        with stream:
+            for line in stream:
+                if line.startswith(_READY):
+                    self.url = line.removeprefix(_READY).strip()
+                    # Port 0 took one that was free: whoever looks at it finds it there again.
+                    self._port = urlsplit(self.url).port or self._port
+                elif said := line.rstrip():
+                    self.lines.append(said)
+                    self._last = said
 
     def _gone(self) -> None:
         process, self._process = self._process, None
         if self._listening is not None:
             self._listening.join(1)
-        for stream in (process.stdin, process.stdout) if process else ():
-            if stream is not None:
-                stream.close()
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+
+
+def _signal(number: int) -> str:
+    """A signal by its number and, where there is one, its name."""
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    why = ": by hand, or because memory ran out" if name == "SIGKILL" else ""
+    return f"signal {number} ({name}{why})"
 
 
 def parts(
@@ -155,14 +177,38 @@ def up(
     """Run the parts until SIGTERM or SIGINT, then end them: loop, dashboard, and the endpoint last.
 
     The endpoint is started as soon as there is a revision to answer with. ``say`` hears a line for each address, for
-    each part that died, and for what the loop does. Raises UpError if the endpoint or the dashboard cannot be started
-    at all.
+    each part that died, and for what the parts print, each with its time. Raises UpError if a port is taken, or if the
+    endpoint or the dashboard cannot be started at all; ServingError if other machines could reach the endpoint and it
+    has no tokens.
     """
+    # Before a first version is trained: the endpoint is started after that, and what stops it can be known now.
+    port = project.serving.port if port is None else port
+    if port == dashboard_port != 0:
+        raise UpError(f"endpoint and dashboard cannot share port {port}: give another with --dashboard-port.")
+    _refuse_taken(project.serving.host, port, "--port")
+    _refuse_taken("127.0.0.1", dashboard_port, "--dashboard-port")
+    Door(tokens_path(project.state), host=project.serving.host)
     endpoint, looper, dashboard = parts(project, port=port, dashboard_port=dashboard_port, workers=workers, loop=loop)
     place = revisions(project, PRODUCTION)
     if looper is None:
-        say("loop       none: nothing is retrained, tried or watched")
+        _timed(say, system_clock)("loop       none: nothing is retrained, tried or watched")
     run(endpoint, looper, dashboard, can_answer=lambda: bool(place.numbers()), say=say)
+
+
+def _refuse_taken(host: str, port: int, option: str) -> None:
+    """Raise UpError if nobody could listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
+        reason = "is in use: stop what uses it, or" if taken else f"cannot be used ({error.strerror}):"
+        raise UpError(f"port {port} on {host} {reason} give another with {option}. Nothing was started.") from error
+
+
+def _timed(say: Callable[[str], None], clock: Clock) -> Callable[[str], None]:
+    """Say each line with its time (UTC)."""
+    return lambda line: say(f"{clock():%Y-%m-%d %H:%M:%S}  {line}")
 
 
 def run(
@@ -172,8 +218,10 @@ def run(
     *,
     can_answer: Callable[[], bool],
     say: Callable[[str], None],
+    clock: Clock = system_clock,
 ) -> None:
     """Run the parts until SIGTERM or SIGINT; the endpoint from when ``can_answer`` says that there is a revision."""
+    say = _timed(say, clock)
     # The loop ends first, for it changes what the others show and answer with.
     crew = _Crew([one for one in (looper, dashboard) if one is not None], say)
     with _signals() as asked, contextlib.closing(crew):
@@ -206,11 +254,10 @@ class _Crew:
         """Start what does not run, and say what is new."""
         for child in self.children:
             ended = child.tend()
-            while child.lines:
-                self._say(child.lines.popleft())
+            self._pass_on(child)
             if ended is not None:
                 if child in self.starting:
-                    raise UpError(f"{ended} before it was ready: what it said is above.")
+                    raise UpError(f"{ended} before it was ready: correct that, and run the command again.")
                 self._say(f"{ended}; it is started again in {child.again_in_s:.1f} s")
             if child.url is not None and self._told.get(child.name) != child.url:
                 self._told[child.name] = child.url
@@ -221,6 +268,11 @@ class _Crew:
         """End them."""
         for child in self.children:
             child.stop()
+            self._pass_on(child)
+
+    def _pass_on(self, child: Child) -> None:
+        while child.lines:
+            self._say(child.lines.popleft())
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ EMPTY = {
     "/timeline": ("Nothing has happened yet: put a delivery into the inbox and run passerelle ingest.", ""),
     "/versions": ("There is no version yet: passerelle train makes the first", ""),
     "/trial": ("Nothing has been tried yet", "passerelle trial start VERSION"),
-    "/alerts": ("Nothing is wrong, and nothing has been: no alert has opened.", "passerelle up"),
+    "/alerts": ("No alert has opened, but no version answers yet, so nothing is watched.", "passerelle up"),
     "/data": ("Nothing has been delivered yet: put files into deliveries/ and run passerelle ingest.", ""),
 }
 

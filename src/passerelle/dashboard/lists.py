@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime
 from itertools import groupby
+from statistics import median
 from typing import Any
 
 import msgspec
@@ -19,6 +20,11 @@ from passerelle.monitoring.alerts import Alert
 
 #: Entries of the timeline on one page.
 MOST = 150
+#: What monitoring needs of a day before it judges its loss, in mature events; and its inputs, in events.
+LOSS_ROWS = 20
+INPUT_ROWS = 50
+#: What is judged now is seen on the newest of these days.
+_RECENT = 7
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +138,7 @@ def alerts_page(seen: Seen, *, now: datetime) -> AlertsPage:
     past = tuple(alert for alert in newest if alert.closed_at is not None)
     drift_day, drift = _drift(seen)
     return AlertsPage(
-        sentence=_alerts_sentence(still, past, now=now),
+        sentence=_alerts_sentence(still, past, _unjudged(seen), now=now),
         open=still,
         past=past,
         losses=losses(seen),
@@ -142,7 +148,7 @@ def alerts_page(seen: Seen, *, now: datetime) -> AlertsPage:
 
 
 def losses(seen: Seen) -> tuple[DayLoss, ...]:
-    """The champion's mature loss, day by day."""
+    """The champion's mature loss, day by day; a day without outcomes is left out."""
     spans = [
         (alert.first_day, alert.last_day or alert.first_day)
         for alert in seen.alerts
@@ -158,6 +164,7 @@ def losses(seen: Seen) -> tuple[DayLoss, ...]:
             alerting=any(first <= window.start <= last for first, last in spans if last is not None),
         )
         for window in seen.windows.get("performance", ())
+        if _number(window.value.get("loss")) is not None
     )
 
 
@@ -186,12 +193,39 @@ def quarantine_page(report: Report) -> QuarantinePage:
     return QuarantinePage(sentence=sentence, report=report)
 
 
-def _alerts_sentence(still: Sequence[Alert], past: Sequence[Alert], *, now: datetime) -> str:
+def _unjudged(seen: Seen) -> str | None:
+    """Why the quiet says nothing, if it does not: no version answers, or the newest days could not be judged."""
+    if seen.current is None:
+        return "no version answers yet, so nothing is watched"
+    newest = seen.windows.get("performance", ())[-_RECENT:]
+    rows = [count for one in newest if (count := int(one.value.get("rows") or 0))]
+    if not rows:
+        return (
+            "the loss is not judged: no outcomes yet"
+            if not losses(seen)
+            else "the loss is not judged: no outcomes of late"
+        )
+    if any(one.value.get("in_control", True) is not None for one in newest):
+        return None
+    usual = int(median(rows))
+    if usual >= LOSS_ROWS:
+        return "the loss is not judged yet: too few days came before to compare with"
+    reason = f"the loss is not judged: {counted(usual, 'event')} a day, {LOSS_ROWS} are needed"
+    seen_inputs = [int(one.value.get("rows") or 0) for one in seen.windows.get("input_drift", ())[-_RECENT:]]
+    if seen_inputs and median(seen_inputs) < INPUT_ROWS:
+        reason += f" ({INPUT_ROWS} for the inputs)"
+    return reason
+
+
+def _alerts_sentence(still: Sequence[Alert], past: Sequence[Alert], unjudged: str | None, *, now: datetime) -> str:
     if still:
         first = min(still, key=lambda alert: alert.opened_at)
         are = "alert is" if len(still) == 1 else "alerts are"
         sentence = f"{len(still)} {are} open, the oldest since {day(first.opened_at, now=now)}"
         return sentence + (f"; {counted(len(past), 'other has', 'others have')} closed." if past else ".")
+    if unjudged is not None:
+        opened = f"{counted(len(past), 'alert')} opened and closed" if past else "no alert has opened"
+        return capital(f"{opened}, but {unjudged}.")
     if past:
         last = max(alert.closed_at for alert in past if alert.closed_at is not None)
         have = "alert has" if len(past) == 1 else "alerts have"

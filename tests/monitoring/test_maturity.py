@@ -164,6 +164,16 @@ def test_a_day_closes_when_its_horizon_has_passed_and_no_writer_is_behind(tmp_pa
     assert open_until(tmp_path) is None, "a sealed segment holds nothing up"
 
 
+def test_what_is_looked_at_is_near(tmp_path: Path) -> None:
+    """A repeat within 31 days is the same event, a later one is another: else each day would read the whole ledger."""
+    later = [asked(id_, days * 24 + 1, received_at=NOW) for id_, days in (("near", 30), ("far", 33))]
+    records = [asked("near", 1), asked("far", 1), *later, known("far", 33 * 24 + 2, value=True)]
+    asyncio.run(record(LocalStorage(tmp_path), records, slot="worker-0"))
+    assert read_day(tmp_path, MADE + 30 * DAY, horizon_hours=36).rows.num_rows == 0
+    (row,) = read_day(tmp_path, MADE + 33 * DAY, horizon_hours=36).rows.to_pylist()
+    assert (row["id"], row["truth"]) == ("far", "true")
+
+
 def test_units_are_counted_once_for_the_version_that_answered_first(tmp_path: Path) -> None:
     def answered(id: str, hours: float, unit: str, version: int, trial: str | None = "t") -> Prediction:  # noqa: A002
         return asked(id, hours, unit=unit, version=version, trial=trial)

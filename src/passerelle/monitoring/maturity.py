@@ -28,18 +28,24 @@ _FIRST = "received_at, writer, sequence, position"
 _LAST = "known_at DESC, received_at DESC, writer DESC, sequence DESC, position DESC"
 _FIELDS = "id, unit, event_at, role, version, revision, trial, probability, status, output"
 
-#: Of the ids of these days all records are looked at, wherever they are, and of no others: a repeat is found.
+#: So far around its days, in event time, a repeat of an id is looked for, and an outcome that was known before them:
+#: what a day costs does not grow with the ledger.
+REPEATS = timedelta(days=31)
+
+#: Of the ids of these days all records around them are looked at, and of no others: a repeat is found.
 _DAYS = f"""
 WITH ids AS MATERIALIZED (SELECT DISTINCT id FROM read_predictions WHERE event_at >= $start AND event_at < $end),
 first AS (
     SELECT {_FIELDS} FROM read_predictions SEMI JOIN ids USING (id)
+    WHERE event_at >= $from AND event_at < $to
     QUALIFY row_number() OVER (PARTITION BY {_SAME} ORDER BY {_FIRST}) = 1
 ),
 mine AS MATERIALIZED (SELECT * FROM first WHERE event_at >= $start AND event_at < $end),
 truths AS (
     SELECT id, event_at, value AS truth, known_at
     FROM read_outcomes JOIN (SELECT DISTINCT id, event_at FROM mine) USING (id)
-    WHERE known_at <= event_at + to_seconds($horizon_s)
+    WHERE known_at >= $from AND known_at <= $end::TIMESTAMPTZ + to_seconds($horizon_s)
+    AND known_at <= event_at + to_seconds($horizon_s)
     QUALIFY row_number() OVER (PARTITION BY id, event_at ORDER BY {_LAST}) = 1
 )
 SELECT {_FIELDS}, truth, known_at FROM mine LEFT JOIN truths USING (id, event_at)
@@ -109,14 +115,16 @@ def read_days(
 ) -> Day:
     """The predictions with ``start`` <= event_at < ``end``, with their outcomes, read up to a position.
 
-    Without one: as far as the ledger can be read now. A record that repeats an id of other days counts where the first
-    one is. Raises LedgerError if the ledger cannot be read.
+    Without one: as far as the ledger can be read now. A record that repeats an id of the 31 days around them counts
+    where the first one is; an outcome counts if it was known at most 31 days before them. Raises LedgerError if the
+    ledger cannot be read.
     """
     asked = {"start": start, "end": end, "horizon_s": horizon_hours * 3600}
+    around = {"from": start - REPEATS, "to": end + REPEATS}
     with open_views(folder) as connection:
         try:
             _define(connection, upto)
-            rows = connection.sql(_DAYS, params=asked).to_arrow_table()
+            rows = connection.sql(_DAYS, params=asked | around).to_arrow_table()
             late = 0
             if upto is not None:
                 late = int(connection.sql(_LATE, params=asked).to_arrow_table().column(0)[0].as_py())

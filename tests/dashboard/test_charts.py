@@ -9,6 +9,7 @@ from typing import Any
 
 import lived
 import plotly.graph_objects as go
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,6 +116,27 @@ def test_days_of_an_alert_are_marked() -> None:
     assert marks.x == ("2013-06-09T12:00",)
     assert marks.y[0] == days[3].loss
     assert len(figure.data[0].x) == 4
+
+
+def lost(number: int, loss: float | None = 0.2) -> DayLoss:
+    return DayLoss(
+        start=START + timedelta(days=number), loss=loss, expected=None, reference=None, rows=9, alerting=False
+    )
+
+
+def test_the_axis_of_losses_is_the_days_that_have_one_with_ticks_of_whole_days() -> None:
+    figure = known(loss_chart([lost(0, None), lost(1), lost(2), *(lost(n, None) for n in range(3, 90))]))
+    assert figure.layout.xaxis.range == ("2013-06-07T00:00", "2013-06-09T00:00")
+    assert figure.layout.xaxis.dtick == 86_400_000
+    assert figure.layout.xaxis.tick0 == figure.data[0].x[0] == "2013-06-07T12:00"
+    assert figure.data[0].mode == "lines+markers"
+    assert known(loss_chart([lost(n) for n in range(22)])).layout.xaxis.dtick == 5 * 86_400_000
+    assert known(loss_chart([lost(n) for n in range(90)])).layout.xaxis.dtick == "M1"
+
+
+def test_without_outcomes_there_is_nothing_to_draw() -> None:
+    with pytest.raises(ValueError, match="no day has a loss"):
+        loss_chart([lost(0, None)])
 
 
 _FIGURES = st.one_of(st.none(), st.floats(-1e6, 1e6))

@@ -9,7 +9,8 @@ import lived
 import msgspec
 import pytest
 
-from passerelle.dashboard.lists import INPUT_ROWS, LOSS_ROWS, alerts_page
+from passerelle.dashboard.lists import INPUT_ROWS, LOSS_ROWS, alerts_page, losses
+from passerelle.dashboard.pages import path_page
 from passerelle.dashboard.reading import Reader, Seen
 from passerelle.monitoring import drift, performance
 from passerelle.monitoring.windows import Window
@@ -64,3 +65,12 @@ def test_quiet_that_says_nothing_is_not_called_well(seen: Seen, days: tuple[dict
 def test_nothing_is_watched_before_something_answers(seen: Seen) -> None:
     waiting = msgspec.structs.replace(seen, revisions=())
     assert first_line(waiting) == "No alert has opened, but no version answers yet, so nothing is watched."
+
+
+def test_days_without_outcomes_are_neither_drawn_nor_listed(seen: Seen) -> None:
+    some = measured(seen, "performance", day(0), day(12), day(0))
+    assert [one.rows for one in losses(some)] == [12]
+    assert alerts_page(some, now=lived.NOW).losses == losses(some)
+    none = measured(seen, "performance", day(0))
+    watch = path_page(none, now=lived.NOW).stations[-1]
+    assert (watch.standing, watch.sentence) == ("waiting", "no alert so far; no outcomes yet")

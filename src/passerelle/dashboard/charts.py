@@ -16,8 +16,12 @@ from passerelle.trial.verdict import Plan, Verdict
 
 Figure = dict[str, Any]
 
-#: From so many days on, months stand under the chart.
+#: From so many days on, months stand under the chart; below, this many days at most.
 _MONTHS = 75
+_TICKS = 5
+#: Fewer points than this are marked: of one alone there is no line.
+_MARKED = 15
+_DAY_MS = 86_400_000
 _HALF_DAY = timedelta(hours=12)
 #: The most evidence that is drawn: beyond, the axis would hide where it was decided.
 _MOST_EVIDENCE = 1e6
@@ -60,7 +64,7 @@ def estimate_chart(plan: Plan, points: Sequence[Point], verdict: Verdict | None)
         notes.append(_mark(due, "first possible verdict"))
     layout = _layout("challenger − champion", shapes=shapes, notes=notes)  # noqa: RUF001  (a true minus)
     layout["yaxis"] |= {"range": [low, high], "tickformat": "+.4~g"}
-    layout["xaxis"]["range"] = _span(plan, days)
+    layout["xaxis"] |= _axis(*_span(plan, days))
     return {"data": traces, "layout": layout}
 
 
@@ -80,7 +84,7 @@ def evidence_chart(plan: Plan, points: Sequence[Point], verdict: Verdict | None)
     ticks = [10.0**power for power in range(-2, top + 1)]
     layout["yaxis"] |= {"type": "log", "range": [-2.25, math.log10(most) + 0.4], "tickvals": ticks}
     layout["yaxis"]["ticktext"] = [f"{tick:,.10g}" for tick in ticks]
-    layout["xaxis"]["range"] = _span(plan, days)
+    layout["xaxis"] |= _axis(*_span(plan, days))
     return {
         "data": [
             _line(days, for_it, "--good", width=3, name="for promotion"),
@@ -91,22 +95,27 @@ def evidence_chart(plan: Plan, points: Sequence[Point], verdict: Verdict | None)
 
 
 def loss_chart(days: Sequence[DayLoss]) -> Figure:
-    """The champion's loss by day, what is expected of it, and the days that are part of an alert."""
+    """The champion's loss by day, what is expected of it, and the days that are part of an alert.
+
+    Only over days with a loss. Raises ValueError without any: there is nothing to draw.
+    """
     known = [day for day in days if day.loss is not None]
+    if not known:
+        raise ValueError("no day has a loss: say so instead of a chart")
     alerting = [day for day in known if day.alerting]
     traces = [
         _line([_day(day.start) for day in known], [day.loss for day in known], "--accent", width=2, name="loss"),
         _line(
-            [_day(day.start) for day in days],
-            [day.expected for day in days],
+            [_day(day.start) for day in known],
+            [day.expected for day in known],
             "--soft",
             width=1,
             name="expected by its own scores",
             dash="dot",
         ),
         _line(
-            [_day(day.start) for day in days],
-            [day.reference for day in days],
+            [_day(day.start) for day in known],
+            [day.reference for day in known],
             "--soft",
             width=2,
             name="usual",
@@ -124,8 +133,9 @@ def loss_chart(days: Sequence[DayLoss]) -> Figure:
     ]
     layout = _layout("mean loss of the day", shapes=[], notes=[])
     layout["yaxis"] |= {"rangemode": "tozero"}
-    if len(days) > _MONTHS:
-        layout["xaxis"] |= {"dtick": "M1", "tickformat": "%b"}
+    layout["xaxis"] |= _axis(known[0].start, known[-1].start)
+    if len(known) < _MARKED:
+        traces[0] |= {"mode": "lines+markers"}
     return {"data": traces, "layout": layout}
 
 
@@ -197,11 +207,20 @@ def _day(start: datetime) -> str:
     return (start + _HALF_DAY).strftime("%Y-%m-%dT%H:%M")
 
 
-def _span(plan: Plan, days: Sequence[str]) -> list[str]:
+def _axis(first: datetime, last: datetime) -> dict[str, Any]:
+    """From the first day to the last, whole, with ticks that stand on whole days, or on months."""
+    ends = [f"{first:%Y-%m-%dT00:00}", f"{last + timedelta(days=1):%Y-%m-%dT00:00}"]
+    days = (last - first).days + 1
+    if days > _MONTHS:
+        return {"range": ends, "dtick": "M1", "tickformat": "%b"}
+    return {"range": ends, "tick0": _day(first), "dtick": math.ceil(days / _TICKS) * _DAY_MS}
+
+
+def _span(plan: Plan, days: Sequence[str]) -> tuple[datetime, datetime]:
     """From the first day to the last, or to the day of the first possible verdict: how far it still is shows."""
-    first = datetime.fromisoformat(days[0])
-    last = max(datetime.fromisoformat(days[-1]), first + timedelta(days=plan.min_days - 1))
-    return [f"{first - _HALF_DAY:%Y-%m-%dT%H:%M}", f"{last + _HALF_DAY:%Y-%m-%dT%H:%M}"]
+    first = datetime.fromisoformat(days[0]) - _HALF_DAY
+    last = max(datetime.fromisoformat(days[-1]) - _HALF_DAY, first + timedelta(days=plan.min_days - 1))
+    return first, last
 
 
 def _range(plan: Plan, points: Sequence[Point]) -> tuple[float, float]:

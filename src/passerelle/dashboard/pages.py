@@ -261,8 +261,9 @@ def _watch(seen: Seen, still: Sequence[Alert], *, now: datetime) -> Station:
     if still:
         return Station(name="Watch", standing="wrong", sentence=_wrong(still), link="/alerts")
     if not seen.alerts:
-        standing: Standing = "done" if any(seen.windows.values()) else "waiting"
-        return Station(name="Watch", standing=standing, sentence="no alert so far", link="/alerts")
+        measured = any(one.value.get("loss") is not None for one in seen.windows.get("performance", ()))
+        sentence = "no alert so far" if measured or seen.current is None else "no alert so far; no outcomes yet"
+        return Station(name="Watch", standing="done" if measured else "waiting", sentence=sentence, link="/alerts")
     closed = max(alert.closed_at or alert.opened_at for alert in seen.alerts)
     return Station(name="Watch", standing="done", sentence=f"quiet since {day(closed, now=now)}", link="/alerts")
 

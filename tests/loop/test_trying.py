@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from living import A_DAY, FIRST, answer_day, current, make_project
 from shelf import Shelf
 
@@ -19,9 +20,10 @@ from passerelle.errors import DeploymentError, StateError
 from passerelle.loop import trying
 from passerelle.loop.rollout import PRODUCTION, deploy, revisions, roll_back
 from passerelle.loop.trying import advance, approve, begin, execute, refuse, stop
-from passerelle.project.settings import Project
+from passerelle.project.settings import Alerts, Project
 from passerelle.registry.versions import Registry
 from passerelle.serving.observation import Observation, observe
+from passerelle.state import tables
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 from passerelle.trial import trials
@@ -208,7 +210,9 @@ def test_cut_before_a_step_and_done_again_makes_one_revision(
 
 
 def asking(project: Project) -> Project:
-    return msgspec.structs.replace(project, loop=msgspec.structs.replace(project.loop, approval="human"))
+    return msgspec.structs.replace(
+        project, loop=msgspec.structs.replace(project.loop, approval="human"), alerts=Alerts(channels=("DUTY",))
+    )
 
 
 def cut_at_its_end(project: Project, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +254,10 @@ def test_a_person_is_asked_once_and_answers(
     assert revisions(project, PRODUCTION).numbers() == [1, 2], "nothing is done before the answer"
     assert len(told(project, "approval")) == 1
     assert "passerelle trial approve" in told(project, "approval")[0]
+    with open_state(project.state).connect() as connection:
+        (message,) = connection.execute(sa.select(tables.outbox)).all()
+    assert (message.id, message.channel) == ("production-2-2-approval-DUTY", "DUTY")
+    assert "passerelle trial approve" in message.body
     record = answer(project, registry(shelf), now=now + A_DAY)
     assert (record.status, record.revision) == ("ended", 3)
     assert record.execution is not None

@@ -29,7 +29,7 @@ def trial() -> None:
 def start(context: click.Context, version: int, environment: str, *, as_json: bool) -> None:
     """Try VERSION against the champion, as [trial] in passerelle.toml says.
 
-    A trial that is going on ends first, without a verdict. Without a champion VERSION answers alone at once.
+    A trial that is going on ends first: as INCONCLUSIVE, or its verdict is not executed. Without a champion VERSION answers alone at once.
     """
     from passerelle.loop.train import registry_of
     from passerelle.loop.trying import begin
@@ -80,7 +80,7 @@ def status(context: click.Context, id_: str | None, environment: str, *, as_json
 @AS_JSON
 @click.pass_context
 def stop(context: click.Context, environment: str, *, as_json: bool) -> None:
-    """End the trial without a verdict; the champion answers alone."""
+    """End the trial that is going on, as INCONCLUSIVE; the champion answers alone."""
     from passerelle.loop.train import registry_of
     from passerelle.loop.trying import stop as end
 

@@ -8,6 +8,7 @@ anywhere and done again. A revision that a person made in the meantime stands: t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -20,7 +21,8 @@ from passerelle.loop.rollout import PRODUCTION, deploy, reconcile, revisions
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry, Version
 from passerelle.serving.observation import is_alive, observed, wait_observed
-from passerelle.state.database import open_state
+from passerelle.state import tables
+from passerelle.state.database import open_state, writing
 from passerelle.state.lease import lease
 from passerelle.state.timeline import Event, events, record_once
 from passerelle.state.timeline import record as tell
@@ -134,7 +136,7 @@ def advance(project: Project, registry: Registry, *, environment: str = PRODUCTI
     if record.status != "decided":
         return record
     if project.loop.approval == "human" and not _is_over(project, record):
-        _ask(engine, record, now=now)
+        _ask(engine, record, project.alerts.channels, now=now)
         return record
     return execute(project, registry, record, now=now)
 
@@ -302,17 +304,22 @@ def _waiting(project: Project, environment: str) -> Record:
     return record
 
 
-def _ask(engine: sa.Engine, record: Record, *, now: datetime) -> None:
-    """Say once that a person is asked."""
+def _ask(engine: sa.Engine, record: Record, channels: Sequence[str], *, now: datetime) -> None:
+    """Ask a person once: on the timeline, and by a message to each channel, which goes out with those of alerts."""
     plan, verdict = record.plan, record.verdict
-    if verdict is None or any(event.subject == plan.id for event in events(engine, kind=_ASKED)):
+    if verdict is None or events(engine, kind=_ASKED, subject=plan.id, limit=1):
         return
     sentence = (
         f"the verdict on version {plan.challenger} is {verdict.kind}, and waits for a person: "
         "passerelle trial approve, or passerelle trial refuse"
     )
     details = {"trial": plan.id, "kind": verdict.kind}
-    tell(engine, Event(at=now, kind=_ASKED, subject=plan.id, sentence=sentence, details=details))
+    title = f"{plan.environment}: a verdict waits"
+    with writing(engine) as connection:
+        tell(connection, Event(at=now, kind=_ASKED, subject=plan.id, sentence=sentence, details=details))
+        for channel in dict.fromkeys(channels):
+            message = {"id": f"{plan.id}-{_ASKED}-{channel}", "at": now, "channel": channel, "title": title, "tries": 0}
+            connection.execute(tables.outbox.insert().values(body=f"{sentence}\n{verdict.sentence}", **message))
 
 
 def _wait_observed(project: Project, environment: str) -> None:

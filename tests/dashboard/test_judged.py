@@ -74,3 +74,12 @@ def test_days_without_outcomes_are_neither_drawn_nor_listed(seen: Seen) -> None:
     none = measured(seen, "performance", day(0))
     watch = path_page(none, now=lived.NOW).stations[-1]
     assert (watch.standing, watch.sentence) == ("waiting", "no alert so far; no outcomes yet")
+
+
+def test_a_stability_index_of_few_events_is_not_shown(seen: Seen) -> None:
+    few, many = {"rows": 12, "stability": {"temp": 7.9}}, {"rows": 400, "stability": {"temp": 0.1}}
+    page = alerts_page(measured(seen, "input_drift", many, few), now=lived.NOW)
+    assert (page.drift_rows, page.drift[0].last, page.drift[0].most) == (12, None, 0.1)
+    page = alerts_page(measured(seen, "input_drift", few, many), now=lived.NOW)
+    assert (page.drift_rows, page.drift[0].last, page.drift[0].most) == (400, 0.1, 0.1)
+    assert alerts_page(measured(seen, "input_drift", few), now=lived.NOW).drift[0].most is None

@@ -17,12 +17,15 @@ from passerelle.dashboard.words import capital, counted, day, listed
 from passerelle.data.deliveries import Delivery
 from passerelle.data.quarantine import Report
 from passerelle.monitoring.alerts import Alert
+from passerelle.monitoring.windows import Window
 
 #: Entries of the timeline on one page.
 MOST = 150
 #: What monitoring needs of a day before it judges its loss, in mature events; and its inputs, in events.
 LOSS_ROWS = 20
 INPUT_ROWS = 50
+#: With fewer events the stability index says how few they are, not how far the inputs have moved.
+STABILITY_ROWS = 200
 #: What is judged now is seen on the newest of these days.
 _RECENT = 7
 
@@ -69,11 +72,14 @@ class DayLoss(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
-    """The population stability index of one input, on the last day measured and over the last 28."""
+    """The population stability index of one input, on the last day measured and over the last 28.
+
+    None where the days had too few events to tell.
+    """
 
     name: str
-    last: float
-    most: float
+    last: float | None
+    most: float | None
 
 
 class AlertsPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +93,8 @@ class AlertsPage(msgspec.Struct, frozen=True, kw_only=True):
     drift: tuple[Drift, ...]
     #: The last day that drift was measured on.
     drift_day: datetime | None
+    #: Its events.
+    drift_rows: int
 
 
 class DataPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +144,7 @@ def alerts_page(seen: Seen, *, now: datetime) -> AlertsPage:
     newest = sorted(seen.alerts, key=lambda alert: alert.opened_at, reverse=True)
     still = tuple(alert for alert in newest if alert.closed_at is None)
     past = tuple(alert for alert in newest if alert.closed_at is not None)
-    drift_day, drift = _drift(seen)
+    drift_day, drift_rows, drift = _drift(seen)
     return AlertsPage(
         sentence=_alerts_sentence(still, past, _unjudged(seen), now=now),
         open=still,
@@ -144,6 +152,7 @@ def alerts_page(seen: Seen, *, now: datetime) -> AlertsPage:
         losses=losses(seen),
         drift=drift,
         drift_day=drift_day,
+        drift_rows=drift_rows,
     )
 
 
@@ -160,7 +169,7 @@ def losses(seen: Seen) -> tuple[DayLoss, ...]:
             loss=_number(window.value.get("loss")),
             expected=_number(window.value.get("expected")),
             reference=_number(window.value.get("reference")),
-            rows=int(window.value.get("rows") or 0),
+            rows=_rows(window),
             alerting=any(first <= window.start <= last for first, last in spans if last is not None),
         )
         for window in seen.windows.get("performance", ())
@@ -198,7 +207,7 @@ def _unjudged(seen: Seen) -> str | None:
     if seen.current is None:
         return "no version answers yet, so nothing is watched"
     newest = seen.windows.get("performance", ())[-_RECENT:]
-    rows = [count for one in newest if (count := int(one.value.get("rows") or 0))]
+    rows = [count for one in newest if (count := _rows(one))]
     if not rows:
         return (
             "the loss is not judged: no outcomes yet"
@@ -211,7 +220,7 @@ def _unjudged(seen: Seen) -> str | None:
     if usual >= LOSS_ROWS:
         return "the loss is not judged yet: too few days came before to compare with"
     reason = f"the loss is not judged: {counted(usual, 'event')} a day, {LOSS_ROWS} are needed"
-    seen_inputs = [int(one.value.get("rows") or 0) for one in seen.windows.get("input_drift", ())[-_RECENT:]]
+    seen_inputs = [_rows(one) for one in seen.windows.get("input_drift", ())[-_RECENT:]]
     if seen_inputs and median(seen_inputs) < INPUT_ROWS:
         reason += f" ({INPUT_ROWS} for the inputs)"
     return reason
@@ -233,19 +242,29 @@ def _alerts_sentence(still: Sequence[Alert], past: Sequence[Alert], unjudged: st
     return "Nothing is wrong, and nothing has been: no alert has opened."
 
 
-def _drift(seen: Seen) -> tuple[datetime | None, tuple[Drift, ...]]:
-    """The index of each input, largest first, where it was measured."""
+def _drift(seen: Seen) -> tuple[datetime | None, int, tuple[Drift, ...]]:
+    """The last day measured, its events, and the index of each input, largest first."""
     windows = [one for one in seen.windows.get("input_drift", ()) if isinstance(one.value.get("stability"), dict)]
     if not windows:
-        return None, ()
-    recent: list[dict[str, Any]] = [window.value["stability"] for window in windows[-28:]]
-    last = recent[-1]
+        return None, 0, ()
+    last = windows[-1]
+    told: list[dict[str, Any]] = [one.value["stability"] for one in windows[-28:] if _rows(one) >= STABILITY_ROWS]
+    now: dict[str, Any] = last.value["stability"] if _rows(last) >= STABILITY_ROWS else {}
     found = [
-        Drift(name=name, last=float(value), most=max(float(one[name]) for one in recent if name in one))
-        for name, value in last.items()
+        Drift(
+            name=name,
+            last=_number(now.get(name)),
+            most=max((float(one[name]) for one in told if _number(one.get(name)) is not None), default=None),
+        )
+        for name, value in last.value["stability"].items()
         if _number(value) is not None
     ]
-    return windows[-1].start, tuple(sorted(found, key=lambda one: (-one.last, one.name)))
+    found.sort(key=lambda one: (-(one.last or 0.0), -(one.most or 0.0), one.name))
+    return last.start, _rows(last), tuple(found)
+
+
+def _rows(window: Window) -> int:
+    return int(window.value.get("rows") or 0)
 
 
 def _number(value: object) -> float | None:

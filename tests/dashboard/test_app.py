@@ -34,7 +34,7 @@ SENTENCES = {
     "/data": "5 deliveries accepted, the last on 5 June; 2 put aside, the last on 25 May.",
 }
 EMPTY = {
-    "/": ("Nothing answers in production yet.", "passerelle ingest"),
+    "/": ("Nothing answers in production yet: there is no version.", "passerelle ingest"),
     "/timeline": ("Nothing has happened yet: put a delivery into the inbox and run passerelle ingest.", ""),
     "/versions": ("There is no version yet: passerelle train makes the first", ""),
     "/trial": ("Nothing has been tried yet", "passerelle trial start VERSION"),

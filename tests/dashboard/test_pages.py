@@ -15,6 +15,7 @@ from passerelle.dashboard.lists import alerts_page, losses
 from passerelle.dashboard.pages import first_verdict, path_page, since
 from passerelle.dashboard.reading import Reader, Seen
 from passerelle.project.settings import Project
+from passerelle.state.timeline import Event
 from passerelle.trial.verdict import Block
 
 
@@ -57,6 +58,27 @@ def test_the_first_verdict_is_due_when_its_day_is_mature(seen: Seen) -> None:
     assert first_verdict(record, blocks) == blocks[-1].start + timedelta(days=2, hours=36)
     empty: Block = msgspec.structs.replace(blocks[4], rows=0, difference=None)
     assert first_verdict(record, (*blocks[:4], empty)) == midnight + timedelta(days=16, hours=36)
+
+
+def test_what_the_loop_failed_at_is_wrong_until_it_works_again(seen: Seen) -> None:
+    failed = Event(
+        at=lived.NOW, kind="loop", subject="settings", sentence="the step settings failed: x", details={"problem": True}
+    )
+    page = path_page(with_(quiet(seen), events=(*seen.events, failed)), now=lived.NOW)
+    assert page.sentence.endswith("; the loop does not get on (settings).")
+    assert [one.sentence for one in page.problems] == ["The step settings failed: x"]
+    assert "step settings failed" in page.next.sentence
+    well = Event(at=lived.NOW, kind="loop", subject="settings", sentence="the step settings works again")
+    page = path_page(with_(quiet(seen), events=(*seen.events, failed, well)), now=lived.NOW)
+    assert page.sentence.endswith("; nothing is wrong.")
+    assert page.problems == ()
+
+
+def test_before_anything_answers_the_first_line_says_how_far_it_is(seen: Seen) -> None:
+    trained = with_(quiet(seen), revisions=(), trials=())
+    assert path_page(trained, now=lived.NOW).sentence == "Nothing answers in production yet: version 5 is made."
+    new = with_(trained, versions=())
+    assert path_page(new, now=lived.NOW).sentence == "Nothing answers in production yet: there is no version."
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from passerelle.trial.verdict import Block, Record
 Standing = Literal["done", "active", "waiting", "over", "wrong"]
 
 _DAY = timedelta(days=1)
+_NOTHING = "nothing is wrong"
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +68,8 @@ class PathPage(msgspec.Struct, frozen=True, kw_only=True):
     stations: tuple[Station, ...]
     next: Step
     open: tuple[Alert, ...]
+    #: What the loop last said of each of its steps that does not work.
+    problems: tuple[Entry, ...]
     latest: tuple[Entry, ...]
     waiting: Waiting
     #: The trial that is running or decided; None.
@@ -93,6 +96,12 @@ def since(revisions: Sequence[Deployment]) -> datetime | None:
 def running(seen: Seen) -> Record | None:
     """The trial that is running, or decided and not executed yet."""
     return next((one for one in reversed(seen.trials) if one.status != "ended"), None)
+
+
+def problems(seen: Seen) -> tuple[Event, ...]:
+    """The loop's steps that failed and have not worked again since, each by its newest event."""
+    newest = {event.subject: event for event in seen.events if event.kind == "loop"}
+    return tuple(event for event in newest.values() if event.details.get("problem"))
 
 
 def entry(event: Event, *, seen: Seen) -> Entry:
@@ -134,6 +143,7 @@ def path_page(seen: Seen, *, now: datetime) -> PathPage:
         stations=_stations(seen, record, still, now=now),
         next=_next(seen, record, still, now=now),
         open=still,
+        problems=tuple(entry(event, seen=seen) for event in problems(seen)),
         latest=tuple(entry(event, seen=seen) for event in reversed(seen.events[-6:])),
         waiting=Waiting(
             decided=record.plan.id if record and record.status == "decided" and not automatic else None,
@@ -153,7 +163,8 @@ def _versions(deployment: Deployment) -> tuple[tuple[int, str, float], ...]:
 def _sentence(seen: Seen, record: Record | None, still: Sequence[Alert], *, now: datetime) -> str:
     answers = champion(seen.current)
     if answers is None:
-        parts = [f"nothing answers in {seen.environment} yet"]
+        there = f"version {seen.versions[-1].number} is made" if seen.versions else "there is no version"
+        parts = [f"nothing answers in {seen.environment} yet: {there}"]
     else:
         began = since(seen.revisions)
         when = f" since {day(began, now=now)}" if began else ""
@@ -162,6 +173,10 @@ def _sentence(seen: Seen, record: Record | None, still: Sequence[Alert], *, now:
         parts.append(_tried(seen, record))
     if answers is not None or still:
         parts.append(_wrong(still))
+    if failing := problems(seen):
+        steps = listed(sorted(event.subject for event in failing))
+        parts = [part for part in parts if part != _NOTHING]
+        parts.append(f"the loop does not get on ({steps})")
     return capital("; ".join(parts)) + "."
 
 
@@ -178,7 +193,7 @@ def _waits(seen: Seen) -> str:
 
 def _wrong(still: Sequence[Alert]) -> str:
     if not still:
-        return "nothing is wrong"
+        return _NOTHING
     names = sorted({alert.watch.replace("_", " ") for alert in still})
     is_are = "is" if len(still) == 1 else "are"
     return f"{counted(len(still), 'alert')} {is_are} open ({listed(names)})"
@@ -282,8 +297,10 @@ def _next(seen: Seen, record: Record | None, still: Sequence[Alert], *, now: dat
         return Step(sentence=f"Let version {number} answer.", command=f"passerelle deploy {number}")
     if waits:
         return Step(sentence="A person approves or refuses the verdict.", command="passerelle trial approve")
-    if pages:
-        return Step(sentence=f"See to the alert on {pages[0]}: it says below what to do.")
+    failing = problems(seen)
+    if failing or pages:
+        what = f"loop, whose step {failing[-1].subject} failed" if failing else f"alert on {pages[0]}"
+        return Step(sentence=f"See to the {what}: it says below {'why' if failing else 'what to do'}.")
     return Step(sentence=_coming(seen, record, now=now))
 
 
@@ -291,9 +308,9 @@ def _coming(seen: Seen, record: Record | None, *, now: datetime) -> str:
     """What comes by itself."""
     if record is None:
         share = f"{seen.project.loop.retrain_share:.0%}"
-        return f"The next delivery. The loop retrains when mature outcomes have grown by {share}."
+        return f"The next delivery. While the loop runs, it retrains when mature outcomes have grown by {share}."
     if record.status == "decided":
-        return "The loop executes the verdict at its next look."
+        return "While the loop runs, it executes the verdict at its next look."
     blocks = seen.blocks.get(record.plan.id, ())
     when = minute(first_verdict(record, blocks), now=now)
     if sum(1 for block in blocks if block.rows) >= record.plan.min_days:

@@ -26,6 +26,8 @@ from passerelle.project.settings import Project
 from passerelle.schema import encode_columns
 from passerelle.state import tables
 from passerelle.state.database import open_state, writing
+from passerelle.state.timeline import Event
+from passerelle.state.timeline import record as tell_timeline
 
 NOW = datetime(2013, 5, 2, 12, tzinfo=UTC)
 
@@ -81,6 +83,28 @@ def _counts(events: list[int], *, factor: float = 2.0) -> list[Counted]:
         start = FEBRUARY + number * DAY
         earlier.append((start, judge(earlier, start, one, factor=factor)))
     return [counted for _, counted in earlier]
+
+
+def test_a_step_of_the_loop_that_keeps_failing_is_a_ticket(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    engine = open_state(project.state)
+
+    def tell(minutes: int, step: str, *, problem: bool) -> list[str]:
+        at = NOW + timedelta(minutes=minutes)
+        sentence = f"the step {step} failed: no space." if problem else f"the step {step} works again"
+        event = Event(at=at, kind="loop", subject=step, sentence=sentence, details={"problem": True} if problem else {})
+        tell_timeline(engine, event)
+        return [f"{'-' if one.closed_at else '+'}{one.watch}" for one in watch(project, "production", now=at)]
+
+    assert tell(0, "look", problem=True) == []
+    assert tell(10, "ingest", problem=True) == []
+    assert tell(50, "ingest", problem=False) == []
+    assert tell(60, "look", problem=True) == ["+loop"]
+    [alert] = find_alerts(engine, "production")
+    assert (alert.level, alert.details) == ("ticket", {"steps": ["look"]})
+    assert alert.sentence == "the step look failed: no space. It has failed since 2013-05-02 12:00."
+    assert tell(70, "look", problem=False) == ["-loop"]
+    assert tell(80, "look", problem=True) == []  # it begins anew
 
 
 def test_weekends_are_compared_with_weekends() -> None:

@@ -14,6 +14,8 @@ from passerelle.state import tables
 
 #: An alert on damage closes after so long without more.
 QUIET = timedelta(days=1)
+#: A step of the loop that has failed for so long keeps failing.
+FAILING = timedelta(hours=1)
 
 
 def put_aside(connection: sa.Connection) -> Finding:
@@ -44,6 +46,31 @@ def put_aside(connection: sa.Connection) -> Finding:
         state="firing",
         sentence=f"the delivery {names} was put aside: {problem.rstrip('.')}.{more}",
         details={"deliveries": [one[0] for one in waiting], "newest": first},
+    )
+
+
+def failing(connection: sa.Connection, *, now: datetime) -> Finding:
+    """Has a step of the loop failed for an hour, without having worked in between? By what stands on the timeline."""
+    table = tables.timeline
+    query = sa.select(table.c.at, table.c.subject, table.c.sentence, table.c.details).where(table.c.kind == "loop")
+    since: dict[str, datetime] = {}
+    told: dict[str, str] = {}
+    for row in connection.execute(query.order_by(table.c.id)):
+        if row.details.get("problem"):
+            since.setdefault(row.subject, row.at)
+            told[row.subject] = row.sentence
+        else:
+            since.pop(row.subject, None)
+    found = sorted((at, step) for step, at in since.items() if now - at >= FAILING)
+    if not found:
+        return Finding(state="quiet", sentence="every step of the loop works again.")
+    at, step = found[0]
+    others = len(found) - 1
+    more = f" So does {others} other step." if others == 1 else f" So do {others} other steps." if others else ""
+    return Finding(
+        state="firing",
+        sentence=f"{told[step].rstrip('.')}. It has failed since {at:%Y-%m-%d %H:%M}.{more}",
+        details={"steps": [one for _, one in found]},
     )
 
 

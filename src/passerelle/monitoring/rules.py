@@ -99,6 +99,13 @@ DEFAULTS: dict[Watch, WatchRule] = {
             action="Read the note beside the file that is named, in the ledger's folder damaged/. A writer that was "
             "killed leaves an unfinished last frame, which held nothing acknowledged; anything else is a failing disk.",
         ),
+        WatchRule(
+            watch="loop",
+            level="ticket",
+            threshold=None,
+            unit="",
+            action="Mend what the sentence names; the step is taken again at every tick.",
+        ),
     )
 }
 

@@ -100,6 +100,7 @@ def watch(project: Project, environment: str, *, now: datetime, machine: Clock =
     rules: list[Callable[[], list[Alert | None]]] = [
         lambda: incident("quarantine", incidents.put_aside),
         lambda: incident("ledger", lambda _: incidents.damaged(ledger, now=now)),
+        lambda: incident("loop", lambda connection: incidents.failing(connection, now=now)),
         lambda: look(project, environment, engine, now=now, machine=machine),
         lambda: days(watch_events),
         lambda: days(watch_losses),

@@ -23,7 +23,16 @@ LedgerMode = Literal["durable", "async", "off"]
 Stage = Literal["scoped", "data", "trained", "deployed", "served", "judged"]
 Loss = Literal["brier", "log_loss", "zero_one", "squared", "absolute"]
 Watch = Literal[
-    "performance", "score_drift", "input_drift", "volume", "latency", "errors", "silence", "quarantine", "ledger"
+    "performance",
+    "score_drift",
+    "input_drift",
+    "volume",
+    "latency",
+    "errors",
+    "silence",
+    "quarantine",
+    "ledger",
+    "loop",
 ]
 
 #: What the gate can compare, by kind of task; the first is the default.

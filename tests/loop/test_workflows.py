@@ -16,7 +16,8 @@ from living import A_DAY, CELLS, FIRST, Take, deliver, make_project, write
 
 from passerelle.bundle.keys import own_key
 from passerelle.errors import StateError
-from passerelle.loop import tick, workflows
+from passerelle.loop import tick, train, workflows
+from passerelle.loop.rollout import PRODUCTION
 from passerelle.loop.train import registry_of
 from passerelle.loop.workflows import Ticked, open_loop
 from passerelle.project.settings import Project
@@ -24,6 +25,7 @@ from passerelle.state import runs, tables
 from passerelle.state.database import open_state, writing
 from passerelle.state.lease import LeaseError, lease
 from passerelle.state.timeline import events
+from passerelle.trial import trials
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -71,7 +73,7 @@ def test_a_step_that_fails_is_told_once_and_stops_no_other(tmp_path: Path) -> No
 
 
 def test_a_tick_is_found_and_old_ones_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflows, "_KEPT_TICKS", 3)
+    monkeypatch.setattr(workflows, "_KEPT", 3)
     project = make_project(tmp_path / "orders")
     with open_loop(project) as loop:
         first = loop.tick(FIRST)
@@ -101,7 +103,12 @@ def test_messages_go_out_even_if_watching_fails(tmp_path: Path, monkeypatch: pyt
         assert connection.execute(sa.select(tables.outbox.c.tries)).scalar_one() == 1
 
 
-def test_a_failed_training_is_told_once_and_tried_again_when_the_notebook_has_changed(take: Take) -> None:
+def test_a_failed_training_is_told_once_and_tried_again_when_the_notebook_has_changed(
+    take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object, **__: object) -> None:
+        raise StateError("locked")
+
     project, now = take("delivered")
     write(project.root, [*CELLS[:2], "raise ValueError('so it goes')"])
     with open_loop(project, key=own_key()) as loop:
@@ -117,10 +124,23 @@ def test_a_failed_training_is_told_once_and_tried_again_when_the_notebook_has_ch
         write(project.root, CELLS)
         with lease(project.state, "train"):
             busy = loop.tick(now + 2 * A_DAY - timedelta(hours=1))
-        assert busy.trained is None or busy.trained.version is None
-        mended = loop.tick(now + 2 * A_DAY)
-        assert mended.trained is not None
-        assert (mended.trained.version, mended.trained.trial) == (2, "production-2-2")
+        assert busy.trained is None
+        assert busy.decision.reason.endswith("another process trains")
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "snapshot", locked)
+            for _ in range(2):
+                unlucky = loop.tick(now + 2 * A_DAY - timedelta(minutes=2))
+                assert unlucky.problems == ("train: locked",)
+        with monkeypatch.context() as patch:
+            patch.setattr(tick, "begin", locked)
+            made = loop.tick(now + 2 * A_DAY - timedelta(minutes=1))
+            assert made.problems == ("train: locked",)
+        assert trials.current(open_state(project.state), PRODUCTION) is None
+        loop.tick(now + 2 * A_DAY)
+        trial = trials.current(open_state(project.state), PRODUCTION)
+        assert trial is not None
+        assert trial.plan.id == "production-2-2"
+        assert len(DBOS.list_workflows(name="training")) == 3, "what is begun anew is no other"
     assert told(project, "loop")[-1] == "the step train works again"
     assert len([one for one in told(project, "run") if "so it goes" in one]) == 1
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,7 +18,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from passerelle.data.handout import count_mature
 from passerelle.data.landing import inbox, ingest
 from passerelle.data.table import snapshot
-from passerelle.errors import DataError, KilledError, PasserelleError, StateError
+from passerelle.errors import (
+    BundleError,
+    DataError,
+    DeploymentError,
+    KilledError,
+    PasserelleError,
+    RegistryError,
+    SettingsError,
+    StateError,
+)
 from passerelle.ledger.compaction import compact, seal_the_living
 from passerelle.ledger.storage import LocalStorage, ledger_folder
 from passerelle.loop.decide import Decision, should_retrain
@@ -197,18 +207,27 @@ def make(
 
 
 def begin_trial(project: Project, environment: str, made: Trained, *, salt: str | None, now: datetime) -> Trained:
-    """The trial of a version that was just made, or why there is none: a person may start it then."""
+    """The trial of a version that was just made, or why there is none: a person may start it then.
+
+    Raises what may be over in a moment, as a lease that somebody holds: it is to be begun again then.
+    """
     version = made.version
     if version is None:
         return made
     try:
         registry = registry_of(project)
         record = begin(project, registry, version, environment=environment, salt=salt, again=False, now=now)
-    except PasserelleError as error:
+    except (BundleError, DeploymentError, RegistryError, SettingsError) as error:
         told = f"version {version} is not tried: {error}"
         record_once(open_state(project.state), Event(at=now, kind="trial", subject=f"version {version}", sentence=told))
         return msgspec.structs.replace(made, problem=told)
     return msgspec.structs.replace(made, trial=None if record is None else record.plan.id)
+
+
+def is_made(root: Path, training: str) -> bool:
+    """Has a training made its version?"""
+    run = _run_of(open_state(root / ".passerelle"), training)
+    return run is not None and run.status == "sealed"
 
 
 def _run_of(engine: sa.Engine, training: str) -> runs.Run | None:

@@ -28,7 +28,7 @@ from passerelle.loop.decide import Decision
 from passerelle.loop.rollout import PRODUCTION
 from passerelle.project.settings import FILE, Project, load_project
 from passerelle.state.database import open_state
-from passerelle.state.lease import lease
+from passerelle.state.lease import LeaseError, lease
 from passerelle.state.timeline import Event, events, record_once
 
 DATABASE = "loop.db"
@@ -38,8 +38,8 @@ KIND = "loop"
 _UNFINISHED = ["PENDING", "ENQUEUED"]
 _FAILED = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _LOOK_AGAIN_S = 0.1
-#: So many of the newest ticks can be found again; older ones are forgotten, or the file would grow for ever.
-_KEPT_TICKS = 500
+#: So many of the newest ticks, and trainings, can be found again; older are forgotten, or the file would grow for ever.
+_KEPT = 500
 #: Under which a step answers why it failed, or what of it did.
 _PROBLEM = "problem"
 
@@ -94,12 +94,12 @@ class Loop:
         it is answered; without, it goes on in a thread of its own, and no other begins before it has ended.
         ``force_gate`` is a switch of tests; see train.
         """
-        if self._ticks % _KEPT_TICKS == 0:
+        if self._ticks % _KEPT == 0:
             _forget_old()
         self._ticks += 1
+        self._under_way = [id_ for id_ in self._under_way if self._is_under_way(id_)]
         if wait:
             _wait_for(self._under_way)
-        self._under_way = [id_ for id_ in self._under_way if _status(id_) in _UNFINISHED]
         found = _start(f"tick-{self._environment}-{now:%Y%m%dT%H%M%S.%f}", _tick, self._environment, now.isoformat())
         ticked = msgspec.convert(found.get_result(), Ticked)
         if not ticked.decision.retrain:
@@ -110,18 +110,32 @@ class Loop:
             _tell("train", str(error), now)
             return msgspec.structs.replace(ticked, problems=(*ticked.problems, f"train: {error}"))
 
+    def _is_under_way(self, id_: str) -> bool:
+        """Does a training still go on? One that has made its version, and failed to begin the trial, does so again."""
+        found = DBOS.get_workflow_status(id_)
+        if found is not None and found.status in _FAILED and found.input and steps.is_made(_hands.root, id_):
+            _start(id_, _training, *found.input["args"])
+            return True
+        return found is not None and found.status in _UNFINISHED
+
     def _train(self, ticked: Ticked, now: datetime, *, force_gate: bool, wait: bool) -> Ticked:
         reason = ticked.decision.reason
-        if self._under_way:
+        if any(_status(id_) in _UNFINISHED for id_ in self._under_way):
             return _not(ticked, f"{reason}; a training is under way")
-        key = steps.training_key(load_project(_hands.root / FILE)) + ("-forced" if force_gate else "")
+        project = load_project(_hands.root / FILE)
+        try:
+            with lease(project.state, "train"):
+                pass
+        except LeaseError:
+            return _not(ticked, f"{reason}; another process trains")
+        key = steps.training_key(project) + ("-forced" if force_gate else "")
         id_ = f"train-{self._environment}-{key}"
         made = DBOS.get_workflow_status(id_)
         if made is not None and made.status == "SUCCESS" and _trained(made.output).now != now:
             return _not(ticked, f"{reason}; this data and code were tried before: {_trained(made.output).problem}")
         handle = _start(id_, _training, self._environment, id_, reason, now.isoformat(), force_gate)
+        self._under_way.append(id_)
         if not wait:
-            self._under_way.append(handle.get_workflow_id())
             return ticked
         return msgspec.structs.replace(ticked, trained=_trained(handle.get_result()))
 
@@ -273,13 +287,10 @@ def _not(ticked: Ticked, reason: str) -> Ticked:
 
 
 def _start(id_: str, workflow: Callable[..., Any], *arguments: Any) -> Any:
-    """Start a workflow, or find it; one that failed, by an error that nobody foresaw, is begun anew."""
-    attempt = id_
-    number = 1
-    while _status(attempt) in _FAILED:
-        number += 1
-        attempt = f"{id_}-{number}"
-    with SetWorkflowID(attempt):
+    """Start a workflow, or find it; one that failed, by an error that may be over, is begun anew."""
+    if _status(id_) in _FAILED:
+        DBOS.delete_workflows([id_])
+    with SetWorkflowID(id_):
         return DBOS.start_workflow(workflow, *arguments)
 
 
@@ -294,10 +305,11 @@ def _unfinished(name: str) -> list[str]:
 
 def _forget_old() -> None:
     ended = ["SUCCESS", *_FAILED]
-    old = DBOS.list_workflows(
-        name="tick", status=ended, sort_desc=True, offset=_KEPT_TICKS, load_input=False, load_output=False
-    )
-    DBOS.delete_workflows([one.workflow_id for one in old])
+    for name in ("tick", "training"):
+        old = DBOS.list_workflows(
+            name=name, status=ended, sort_desc=True, offset=_KEPT, load_input=False, load_output=False
+        )
+        DBOS.delete_workflows([one.workflow_id for one in old])
 
 
 def _wait_for(ids: list[str]) -> None:

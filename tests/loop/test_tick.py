@@ -69,6 +69,26 @@ def test_only_what_would_fail_again_is_remembered_as_the_notebooks_failure(
     assert again or "came to nothing: worse" in decided.reason
 
 
+def test_rows_are_counted_once_a_day_and_snapshot(delivered: Delivered, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, now = delivered
+    counts: list[datetime] = []
+    count = tick.count_mature
+
+    def counted(*arguments: Any, now: datetime) -> int:
+        counts.append(now)
+        return count(*arguments, now=now)
+
+    monkeypatch.setattr(tick, "count_mature", counted)
+    first = tick.decide(project, PRODUCTION, now=now)
+    assert tick.decide(project, PRODUCTION, now=now + A_DAY / 1440) == first
+    assert counts == [now]
+    tick.decide(project, PRODUCTION, now=now + A_DAY)
+    deliver(project, 1)
+    tick.land(project, now=now + A_DAY)
+    tick.decide(project, PRODUCTION, now=now + A_DAY)
+    assert counts == [now, now + A_DAY, now + A_DAY]
+
+
 def make(project: Project, now: datetime, *, of: str | None = None) -> tick.Trained:
     id_ = of or f"train-production-{tick.training_key(project)}"
     return tick.make(project, id_, reason="why not", now=now, force_gate=False, key=throwaway_key(), on_step=None)

@@ -29,7 +29,8 @@ def trial() -> None:
 def start(context: click.Context, version: int, environment: str, *, as_json: bool) -> None:
     """Try VERSION against the champion, as [trial] in passerelle.toml says.
 
-    A trial that is going on ends first: as INCONCLUSIVE, or its verdict is not executed. Without a champion VERSION answers alone at once.
+    A trial that is going on ends first: as INCONCLUSIVE, or with its verdict set aside. Without a champion VERSION
+    answers alone at once.
     """
     from passerelle.loop.train import registry_of
     from passerelle.loop.trying import begin

@@ -15,9 +15,10 @@ import msgspec
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from passerelle.data.contract import contract_path
 from passerelle.data.handout import count_mature
 from passerelle.data.landing import inbox, ingest
-from passerelle.data.table import snapshot
+from passerelle.data.table import Snapshot, snapshot
 from passerelle.errors import (
     BundleError,
     DataError,
@@ -48,6 +49,9 @@ from passerelle.trial import trials
 _STALE = ("performance", "score_drift", "input_drift")
 #: How often a process of one run may be killed until the training gives up, and is begun anew after the cool-down.
 _KILLS = 3
+
+#: What was counted last, of what; see _count_once.
+_counted: dict[str, Any] = {}
 
 
 class Landed(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,13 +148,23 @@ def decide(project: Project, environment: str, *, now: datetime) -> Decision:
     alerts = [one.watch for one in find_alerts(engine, environment, open_only=True) if one.watch in _STALE]
     return should_retrain(
         learnt=None if newest is None else int(newest.details["outcomes"]),
-        mature=count_mature(project, taken, now=now),
+        mature=_count_once(project, taken, now=now),
         share=project.loop.retrain_share,
         last_attempt=None if latest is None else latest.started_at,
         cooldown_hours=project.loop.cooldown_hours,
         alerts=alerts,
         now=now,
     )
+
+
+def _count_once(project: Project, taken: Snapshot, *, now: datetime) -> int:
+    """count_mature, once for a snapshot and a day of ``now``: it joins all rows, and a tick comes every minute."""
+    contract = contract_path(project)
+    text = contract.read_bytes() if contract.exists() else None
+    key = (project.state, taken.tables, project.task, project.data, text, now.date())
+    if _counted.get("key") != key:
+        _counted.update(key=key, mature=count_mature(project, taken, now=now))
+    return int(_counted["mature"])
 
 
 def training_key(project: Project) -> str:

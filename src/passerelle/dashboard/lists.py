@@ -127,8 +127,9 @@ def timeline_page(seen: Seen, *, kind: str | None, skip: int, now: datetime) -> 
         named = "thing" if kind is None else f"thing of the kind {kind!r}"
         many = named.replace("thing", "things", 1)
         have = "has" if len(wanted) == 1 else "have"
-        happened = f"{counted(len(wanted), named, many)} {have} happened since {day(wanted[-1].at, now=now)}"
-        sentence = f"{happened}, the last on {day(wanted[0].at, now=now)}."
+        first, last = (day(wanted[place].at, now=now) for place in (-1, 0))
+        happened = f"{counted(len(wanted), named, many)} {have} happened"
+        sentence = f"{happened} on {last}." if first == last else f"{happened} since {first}, the last on {last}."
     return TimelinePage(
         sentence=sentence,
         kinds=tuple(Kind(name=name, count=count) for name, count in sorted(counts.items())),
@@ -230,7 +231,8 @@ def _alerts_sentence(still: Sequence[Alert], past: Sequence[Alert], unjudged: st
     if still:
         first = min(still, key=lambda alert: alert.opened_at)
         are = "alert is" if len(still) == 1 else "alerts are"
-        sentence = f"{len(still)} {are} open, the oldest since {day(first.opened_at, now=now)}"
+        oldest = "" if len(still) == 1 else "the oldest "
+        sentence = f"{len(still)} {are} open, {oldest}since {day(first.opened_at, now=now)}"
         return sentence + (f"; {counted(len(past), 'other has', 'others have')} closed." if past else ".")
     if unjudged is not None:
         opened = f"{counted(len(past), 'alert')} opened and closed" if past else "no alert has opened"

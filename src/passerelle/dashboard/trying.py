@@ -44,6 +44,8 @@ class TrialPage(msgspec.Struct, frozen=True, kw_only=True):
     record: Record | None
     #: The plan, for people: name → value.
     plan: dict[str, str]
+    #: What a rolled back challenger is proven not to be: "worse by at most 0.0042 (Brier per event)".
+    worsening: str
     #: Decimal places of differences: two digits of the margin.
     decimals: int
     #: What the trial said after each block.
@@ -66,6 +68,7 @@ def trial_page(
             kind=None,
             record=None,
             plan={},
+            worsening="",
             decimals=4,
             points=(),
             blocks=(),
@@ -80,6 +83,9 @@ def trial_page(
         kind=None if said is None else said.kind,
         record=record,
         plan=_plan(record.plan, now=now),
+        worsening=f"worse by at most {_loss(record.plan, record.plan.rollback_above)}"
+        if record.plan.rollback_above
+        else "no worse",
         decimals=places(record.plan.margin),
         points=tuple(points),
         blocks=blocks,
@@ -113,18 +119,24 @@ def _how(plan: Plan) -> str:
     return "shadow, on the same events" if plan.mode == "shadow" else f"a split of {plan.share:.0%} of the units"
 
 
+def _loss(plan: Plan, value: float) -> str:
+    """A loss with what it is counted in."""
+    return f"{figure(value)} ({LOSSES[plan.loss]} per event)"
+
+
 def _plan(plan: Plan, *, now: datetime) -> dict[str, str]:
     unit = "a day's mean" if plan.unit == "day" else "a row"
     return {
         "Tried by": _how(plan),
         "Compared": f"{LOSSES[plan.loss]} per event" + (f", capped at {figure(plan.cap)}" if plan.cap else ""),
-        "Accepted worsening": f"{figure(plan.margin)} (the margin)",
-        "Champion's loss": f"{figure(plan.reference)}, {plan.reference_source}",
+        "Accepted worsening": f"{_loss(plan, plan.margin)}, the margin",
+        "Champion's loss": f"{_loss(plan, plan.reference)}, {plan.reference_source}",
         "Unit of evidence": unit,
         "First verdict": f"after {counted(plan.min_days, 'day')}",
         "Given up": f"after {counted(plan.max_days, 'day')}",
         "Chance of a wrong promotion": f"{plan.alpha:.0%} at most",
-        "Rolled back": f"if proven worse than {figure(plan.rollback_above)}",
+        "Rolled back": "if proven worse"
+        + (f" by more than {_loss(plan, plan.rollback_above)}" if plan.rollback_above else ""),
         "Truth": f"the outcome in force {figure(plan.horizon_hours)} h after the event",
         "Started": minute(plan.started_at, now=now),
         "Trial": plan.id,

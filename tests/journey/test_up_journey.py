@@ -72,7 +72,7 @@ def test_a_new_project_is_brought_up_and_stays_up(tmp_path: Path) -> None:
         assert said[0].startswith("endpoint   none yet")
         endpoint, dashboard = address("endpoint"), address("dashboard")
         wait(lambda: answers(f"{dashboard}/"), "the dashboard does not answer")
-        sample = folder / "deliveries" / "events-sample.csv"
+        sample = folder / "deliveries" / "events-1.csv"
         done = run_json("inject", str(sample), "--rate", "100", "--seconds", "2", "--to", endpoint, cwd=folder)
         assert (done["answered"], done["errors"], done["failed_events"]) == (200, {}, 0)
 

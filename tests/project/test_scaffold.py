@@ -43,8 +43,10 @@ def test_the_settings_say_what_was_asked(tmp_path: Path) -> None:
         ".gitlab-ci.yml",
         "README.md",
         "cadrage.md",
-        "deliveries/events-sample.csv",
-        "deliveries/outcomes-sample.csv",
+        "deliveries/events-1.csv",
+        "deliveries/events-2.csv",
+        "deliveries/outcomes-1.csv",
+        "deliveries/outcomes-2.csv",
         "notebooks/model.ipynb",
         "passerelle.toml",
         "requirements.txt",
@@ -66,7 +68,7 @@ def test_without_time_there_is_no_time(tmp_path: Path) -> None:
     assert (project.task.time, project.task.target) == (None, "transit_hours")
     notebook = (project.root / "notebooks/model.ipynb").read_text(encoding="utf-8")
     assert "shipped_at" not in notebook
-    assert "shipped_at" not in (project.root / "deliveries/events-sample.csv").read_text(encoding="utf-8")
+    assert "shipped_at" not in (project.root / "deliveries/events-1.csv").read_text(encoding="utf-8")
 
 
 def _uncommented(text: str) -> str:
@@ -143,7 +145,10 @@ def test_the_projects_own_tests_pass_and_can_fail(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", get_args(TaskKind))
 def test_the_sample_is_the_same_every_time_and_whole(task: TaskKind) -> None:
     assert sample(task, time=True) == sample(task, time=True)
-    events, outcomes = (list(csv.DictReader(io.StringIO(text))) for text in sample(task, time=True))
+    files = {name: list(csv.DictReader(io.StringIO(text))) for name, text in sample(task, time=True).items()}
+    events, outcomes = ([*files[f"{table}-1.csv"], *files[f"{table}-2.csv"]] for table in ("events", "outcomes"))
+    assert max(row["shipped_at"] for row in files["events-1.csv"]) < "2025-02-17T00:00:00Z"
+    assert min(row["shipped_at"] for row in files["events-2.csv"]) >= "2025-02-17T00:00:00Z"
     assert len(events) == len({row["parcel"] for row in events}) == 900
     assert [row["parcel"] for row in events] == [row["parcel"] for row in outcomes]
     assert all(row["known_at"] > event["shipped_at"] for event, row in zip(events, outcomes, strict=True))
@@ -202,13 +207,13 @@ def test_a_project_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 def test_git_keeps_the_trusted_keys_and_nothing_else_of_the_state(tmp_path: Path) -> None:
     create(tmp_path / "churn", "churn", task="binary", language="en", time=True, today=TODAY)
-    for name in ("trust/a.pub", "registry.db", "runs/1/executed.ipynb"):
+    for name in ("trust/a.pub", "registry.db", "runs/1/executed.ipynb", "../tour-report/report.html"):
         path = tmp_path / "churn/.passerelle" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x")
     subprocess.run(["git", "init", "-q"], cwd=tmp_path / "churn", check=True)
     subprocess.run(["git", "add", "."], cwd=tmp_path / "churn", check=True)
     listed = subprocess.run(["git", "ls-files"], cwd=tmp_path / "churn", check=True, capture_output=True, text=True)
-    assert [line for line in listed.stdout.splitlines() if line.startswith(".passerelle")] == [
+    assert [line for line in listed.stdout.splitlines() if line.startswith((".passerelle", "tour-report"))] == [
         ".passerelle/trust/a.pub"
     ]

@@ -12,28 +12,32 @@ from passerelle.project.settings import TaskKind
 ROWS = 900
 FIRST = datetime(2025, 1, 6, tzinfo=UTC)
 DAYS = 70
+#: The first delivery holds so many days, the second the rest: something to learn from, and something to answer.
+FIRST_DAYS = 42
 #: Hours that a parcel may travel before it is late; under the first, it is early.
 PROMISED = (32.0, 68.0)
 
 #: Task → the column that holds the truth.
 TARGETS: dict[TaskKind, str] = {"binary": "late", "multiclass": "arrival", "regression": "transit_hours"}
 
+_TABLES = ("events", "outcomes")
 _CARRIERS = {"ambleside": 0.0, "bergamot": 8.0, "corvid": 18.0}
 _MISSING_WEIGHT = 0.05
 
 
-def sample(task: TaskKind, *, time: bool) -> tuple[str, str]:
-    """The events and their outcomes, as the text of two CSV files.
+def sample(task: TaskKind, *, time: bool) -> dict[str, str]:
+    """Two deliveries, one after the other: file name to text, the events and the outcomes of each.
 
-    >>> events, outcomes = sample("binary", time=True)
-    >>> events.splitlines()[1]
+    >>> files = sample("binary", time=True)
+    >>> list(files)
+    ['events-1.csv', 'outcomes-1.csv', 'events-2.csv', 'outcomes-2.csv']
+    >>> files["events-1.csv"].splitlines()[1]
     'P00001,2025-01-06T04:00:00Z,corvid,832,0.78,false'
-    >>> outcomes.splitlines()[0]
+    >>> files["outcomes-2.csv"].splitlines()[0]
     'parcel,late,known_at'
     """
     draw = random.Random(20250106)  # noqa: S311  (a sample, not a secret)
-    events: list[list[object]] = []
-    outcomes: list[list[object]] = []
+    rows: dict[str, list[list[object]]] = {f"{table}-{number}.csv": [] for number in (1, 2) for table in _TABLES}
     for number in range(ROWS):
         shipped = FIRST + timedelta(hours=int(number * DAYS * 24 / ROWS) + draw.randrange(8))
         carrier = draw.choice(sorted(_CARRIERS))
@@ -46,11 +50,15 @@ def sample(task: TaskKind, *, time: bool) -> tuple[str, str]:
         key = f"P{number + 1:05}"
         shown_weight = "" if draw.random() < _MISSING_WEIGHT else weight
         moment = [f"{shipped:%Y-%m-%dT%H:%M:%SZ}"] if time else []
-        events.append([key, *moment, carrier, distance, shown_weight, str(express).lower()])
         known = shipped + timedelta(seconds=round(hours * 3600))
-        outcomes.append([key, _truth(task, hours), f"{known:%Y-%m-%dT%H:%M:%SZ}"])
+        delivery = 1 if shipped < FIRST + timedelta(days=FIRST_DAYS) else 2
+        event = [key, *moment, carrier, distance, shown_weight, str(express).lower()]
+        rows[f"events-{delivery}.csv"].append(event)
+        truth = [key, _truth(task, hours), f"{known:%Y-%m-%dT%H:%M:%SZ}"]
+        rows[f"outcomes-{delivery}.csv"].append(truth)
     fields = ["parcel", *(["shipped_at"] if time else []), "carrier", "distance_km", "weight_kg", "express"]
-    return _csv(fields, events), _csv(["parcel", TARGETS[task], "known_at"], outcomes)
+    truths = ["parcel", TARGETS[task], "known_at"]
+    return {name: _csv(fields if name.startswith("events") else truths, rows[name]) for name in rows}
 
 
 def _truth(task: TaskKind, hours: float) -> str | float:

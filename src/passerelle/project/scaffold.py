@@ -128,10 +128,7 @@ def _contents(name: str, *, task: TaskKind, language: Language, time: bool, toda
         for path, template in _FILES.items()
     }
     files["notebooks/model.ipynb"] = _notebook(environment.get_template("model.py.j2").render(values))
-    events, outcomes = sample(task, time=time)
-    files["deliveries/events-sample.csv"] = events
-    files["deliveries/outcomes-sample.csv"] = outcomes
-    return files
+    return files | {f"deliveries/{name}": text for name, text in sample(task, time=time).items()}
 
 
 def _in_language(language: Language, english: str, french: str) -> str:

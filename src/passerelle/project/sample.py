@@ -52,9 +52,9 @@ def sample(task: TaskKind, *, time: bool) -> dict[str, str]:
         moment = [f"{shipped:%Y-%m-%dT%H:%M:%SZ}"] if time else []
         known = shipped + timedelta(seconds=round(hours * 3600))
         delivery = 1 if shipped < FIRST + timedelta(days=FIRST_DAYS) else 2
-        event = [key, *moment, carrier, distance, shown_weight, str(express).lower()]
+        event: list[object] = [key, *moment, carrier, distance, shown_weight, str(express).lower()]
         rows[f"events-{delivery}.csv"].append(event)
-        truth = [key, _truth(task, hours), f"{known:%Y-%m-%dT%H:%M:%SZ}"]
+        truth: list[object] = [key, _truth(task, hours), f"{known:%Y-%m-%dT%H:%M:%SZ}"]
         rows[f"outcomes-{delivery}.csv"].append(truth)
     fields = ["parcel", *(["shipped_at"] if time else []), "carrier", "distance_km", "weight_kg", "express"]
     truths = ["parcel", TARGETS[task], "known_at"]

@@ -25,7 +25,7 @@ from passerelle.trial import trials
 
 #: Where a function is looked up when it is called.
 PLACES: dict[str, Any] = {
-    **dict.fromkeys(("land", "gather", "fill", "judge", "look", "decide", "make", "begin_trial"), tick),
+    **dict.fromkeys(("land", "gather", "fill", "judge", "look", "send", "decide", "make", "begin_trial"), tick),
     "run_notebook": train,
     "register": versions.Registry,
     "finish": runs,

@@ -30,7 +30,7 @@ Tick = Callable[[Project, datetime, str | None], int]
 #: The tick that trains, from its first step to the trial's beginning.
 DELIVERED = ("land", "make", "run_notebook", "register", "finish", "deploy", "reconcile", "start", "begin_trial")
 #: The tick that fills the last gap, decides, and promotes.
-TRIED = ("gather", "fill", "verdict", "put", "wait_observed", "reconcile", "end", "judge", "look", "decide")
+TRIED = ("gather", "fill", "verdict", "put", "wait_observed", "reconcile", "end", "judge", "look", "send", "decide")
 SOAK = bool(os.environ.get("PASSERELLE_SOAK"))
 
 

@@ -19,6 +19,13 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: make test-system installs it"),
 ]
 
+#: Charts that do not cut what is wider than they are; and is nothing wider than its card, but what scrolls in it?
+_CUT = (
+    "[...document.querySelectorAll('.chart')].filter((one) => getComputedStyle(one).overflowX !== 'hidden').map(String)"
+)
+_NARROW = """() => ![...document.querySelectorAll('.card')].some((card) =>
+  [...card.querySelectorAll('*')].some((one) => !one.closest('.wide *, .hidden')
+    && one.getBoundingClientRect().right > card.getBoundingClientRect().right + 1))"""
 _HEADINGS = "[...document.querySelectorAll('h1,h2,h3,h4')].map((one) => Number(one.tagName[1]))"
 _SCROLL = "[document.documentElement.scrollWidth, window.innerWidth]"
 
@@ -92,6 +99,19 @@ def test_charts_follow_the_window_and_the_scheme(browser: Browser, url: str) -> 
     page.close()
 
 
+def test_nothing_is_wider_than_its_card_on_a_telephone(browser: Browser, url: str) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 844})
+    for path in ("/", "/trial", "/alerts"):
+        page.set_viewport_size({"width": 1280, "height": 844})
+        page.goto(f"{url}{path}")
+        drawn(page)
+        page.set_viewport_size({"width": 390, "height": 844})
+        # At once, before the charts have followed: what is wider than its card is cut.
+        assert page.evaluate(_CUT) == [], path
+        page.wait_for_function(_NARROW)
+    page.close()
+
+
 def test_the_keyboard_reaches_the_page_and_is_seen(browser: Browser, url: str) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.goto(f"{url}/timeline")
@@ -110,7 +130,9 @@ def test_a_page_follows_what_happens_without_a_reload(browser: Browser, bare: Pr
         page = browser.new_page()
         page.clock.install()
         page.goto(f"{url}/alerts")
-        assert page.locator("h1").inner_text() == "Nothing is wrong, and nothing has been: no alert has opened."
+        assert (
+            page.locator("h1").inner_text() == "No alert has opened, but no version answers yet, so nothing is watched."
+        )
         page.evaluate("window.stays = true")
         page.wait_for_load_state("networkidle")
         lived.alert(bare, "quarantine", opened=lived.NOW, closed=None, day=None, sentence="a delivery was put aside")

@@ -26,7 +26,7 @@ def test_it_answers_and_ends_when_its_input_does(bare: Project) -> None:
         line = started.stdout.readline()
         found = re.fullmatch(r"ready (http://127\.0\.0\.1:\d+)\n", line)
         assert found is not None
-        assert "Nothing answers in production yet." in httpx.get(found[1], timeout=20).text
+        assert "there is no version." in httpx.get(found[1], timeout=20).text
         started.stdin.close()
         assert started.wait(20) == 0
 

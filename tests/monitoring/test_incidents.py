@@ -62,6 +62,17 @@ def test_a_delivery_that_was_put_aside_waits_for_one_of_its_table(tmp_path: Path
     assert _watch(project, 3) == ["-quarantine"]
 
 
+def test_another_delivery_that_is_put_aside_is_another_alert(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    _deliver(project, "stray", "quarantined", table="readme")
+    assert _watch(project, 0) == ["+quarantine"]
+    _deliver(project, "weather-2", "quarantined", day=1)
+    assert _watch(project, 1) == ["+quarantine"]
+    first, second = find_alerts(open_state(project.state), "production")
+    assert (first.closed_at is None, second.closed_at is None) == (False, True)
+    assert second.details["newest"] == "weather-2"
+
+
 def test_a_damaged_segment_is_a_ticket_for_a_day(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     folder = ledger_folder(project.state, "production")

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from sqlalchemy.exc import SQLAlchemyError
 
 from passerelle.clock import Clock
 from passerelle.errors import PasserelleError
@@ -250,7 +251,7 @@ def _attempt(name: str, act: Callable[[], dict[str, Any]], at: datetime) -> dict
     """A step, as JSON; an error that was foreseen is told once, and so is that the step works again."""
     try:
         done = act()
-    except PasserelleError as error:
+    except (PasserelleError, OSError, SQLAlchemyError) as error:  # a full disk, a file that may not be written
         done = {_PROBLEM: str(error)}
     if done.get(_PROBLEM) is not None:
         _tell(name, done[_PROBLEM], at)

@@ -95,7 +95,10 @@ def settle(
     """
     alert = find_open(connection, environment, rule.watch)
     if finding.state == "firing" and rule.level != "off":
-        if alert is None:
+        another = alert is not None and alert.details.get("newest") != finding.details.get("newest")
+        if alert is not None and another:  # another delivery was put aside: whoever knew of the first must hear of it
+            _close(connection, alert, "another was put aside since.", now=now, channels=channels)
+        if alert is None or another:
             return _open(connection, environment, rule, finding, now=now, channels=channels)
         more = msgspec.structs.replace(
             alert, last_day=finding.day or alert.last_day, sentence=finding.sentence, details=finding.details

@@ -91,4 +91,4 @@ def note_repeat(out: Path, ids: list[str]) -> None:
 
 def repeated_ids(out: Path) -> set[str]:
     """The ids that were sent again."""
-    return set((out / REPEATED).read_text(encoding="utf-8").split("\n")) if (out / REPEATED).exists() else set()
+    return set((out / REPEATED).read_text(encoding="utf-8").splitlines()) if (out / REPEATED).exists() else set()

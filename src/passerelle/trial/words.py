@@ -80,7 +80,8 @@ def sentence(plan: Plan, kind: Kind, figures: Figures, *, reason: str | None = N
         )
     if kind == "INCONCLUSIVE":
         why = reason or f"{figures.closed} days have passed without a proof in either direction"
-        return f"INCONCLUSIVE: {why}; {said}; {champion} stays."
+        stays = "" if "a person made revision" in why else f"; {champion} stays"  # what a person made stands
+        return f"INCONCLUSIVE: {why}; {said}{stays}."
     return f"KEEP GOING: {said}; {_missing(plan, figures)}."
 
 

@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: tour test check bench soak test-system lock
 
-tour: .venv/tour.stamp  ## the main job, on real data: a month of events through a model made from a notebook
+tour: .venv/tour.stamp  ## the main job, on real data: a year of production, retrained, tried, promoted, watched
 	$(BIN)/passerelle tour examples/flights
 
 test: .venv/test.stamp  ## every test that this machine can run
@@ -23,9 +23,12 @@ bench: .venv/test.stamp  ## how fast it is here: the endpoint with each kind of 
 	$(BIN)/python tests/ledger/measuring.py
 	$(BIN)/python tests/load/measure.py
 
-soak: .venv/test.stamp  ## the long tests at full size: every month's rolling origin, compaction and the loop killed at each step
+soak: .venv/test.stamp  ## the long tests at full size: kill -9 at every step and many moments, a whole year audited
 	$(BIN)/python examples/flights/analysis/rolling_origin.py
-	PASSERELLE_SOAK=1 $(BIN)/pytest tests/ledger/test_compaction.py tests/loop/test_walk.py
+	PASSERELLE_SOAK=1 $(BIN)/pytest tests/ledger/test_compaction.py tests/loop/test_walk.py tests/journey/test_tour.py
+	$(BIN)/passerelle tour examples/flights
+	$(BIN)/python examples/flights/analysis/value.py --compare tour-report/report.json
+	$(BIN)/python examples/flights/analysis/recompute_verdicts.py tour-report/project
 
 test-system:  ## the system parts that some tests need (root, Debian)
 	sh tests/system/install.sh

@@ -95,7 +95,7 @@ def test_the_timeline_says_what_is_tried(tmp_path: Path) -> None:
     trials.start(engine, plan_of())
     [event] = events(engine, kind="trial")
     assert event.sentence == (
-        "version 2 is tried against version 1 in shadow: it may be worse by 0.01 (brier) at most, 5.0% of 0.2 "
+        "version 2 is tried against version 1 in shadow: it may be worse by 0.01 (Brier) at most, 5.0% of 0.2 "
         "(its holdout)"
     )
 

@@ -197,7 +197,7 @@ def make(
             "the data or the code has changed since this training was decided: the next tick decides anew."
         )
     engine = open_state(project.state)
-    sentence = f"the model is trained again: {reason}"
+    sentence = f"the model is trained: {reason}"
     record_once(engine, Event(at=now, kind="decision", subject=id_, sentence=sentence))
     before = _run_of(engine, id_)
     if before is not None and before.details.get("lasting"):

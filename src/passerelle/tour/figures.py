@@ -27,6 +27,7 @@ class ServedParity(msgspec.Struct, frozen=True, kw_only=True):
     """What was served against what the notebook's functions say about the same rows in one piece."""
 
     rows: int
+    #: Of numbers beyond 1, as a share of what was expected: see bundle.parity.differences.
     max_abs_diff: float
     flips: int
 
@@ -169,6 +170,6 @@ def _count(number: int, thing: str) -> str:
 
 def _line(month: Month) -> str:
     tried = "nothing was tried" if month.challenger is None else f"{month.challenger} {month.mode or ''}"
-    verdict = month.verdict or "-"
+    verdict = month.verdict or ("-" if month.challenger is None else "not yet")
     alerts = _count(len(month.alerts), "alert")
     return f"{month.month}  champion {month.champion:<3} tried: {tried:<18} {verdict:<13} {alerts}"

@@ -22,6 +22,7 @@ from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 from passerelle.tour.figures import Month
 from passerelle.tour.script import Script
+from passerelle.trial.judging import judge
 from passerelle.trial.trials import blocks, history
 from passerelle.trial.verdict import Record
 
@@ -64,7 +65,9 @@ def _month(
     figures = _figures(project, champion, record, answers)
     told = [event for event in events(engine) if since <= event.at < until]
     opened = [one for one in find_alerts(engine, PRODUCTION) if since <= one.opened_at < until]
+    known = blocks(engine, record.plan.id) if record else []
     verdict = record.verdict if record else None
+    said = verdict or (judge(record.plan, known) if record else None)  # of a trial that goes on, where it stands
     reasons = [event.sentence for event in told if event.kind == "decision" or "no version was made" in event.sentence]
     return Month(
         month=stamp,
@@ -73,10 +76,10 @@ def _month(
         mode=record.plan.mode if record else None,
         events=events_answered,
         **figures,
-        blocks=verdict.blocks if verdict else (len(blocks(engine, record.plan.id)) if record else 0),
+        blocks=said.blocks if said else 0,
         verdict=verdict.kind if verdict else None,
         promoted=record is not None and _is_promoted(project, record),
-        reason=verdict.sentence if verdict else (reasons[-1] if reasons else ""),
+        reason=said.sentence if said else (reasons[-1] if reasons else ""),
         decided_at=record.decided_at if record else None,
         incidents=tuple(one.sentence for one in script.of(stamp)),
         alerts=tuple(f"{one.level}, {one.watch}: {one.sentence}" for one in opened),

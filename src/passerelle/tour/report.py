@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from passerelle.bundle.parity import differences
 from passerelle.clock import system_clock
 from passerelle.ledger.compaction import compact
 from passerelle.ledger.storage import ledger_folder
@@ -32,6 +33,7 @@ from passerelle.tour.script import Script
 from passerelle.tour.setting import Delivery
 from passerelle.tour.stages import Stage, join, read_stage, stage_path
 from passerelle.trial.trials import history
+from passerelle.trial.words import LOSSES
 
 _DOUBLED = "SELECT id, count(*) - 1 FROM all_predictions WHERE role = 'live' GROUP BY id HAVING count(*) > 1"
 
@@ -50,7 +52,8 @@ def judge(
     begins = [first_moment(project, stage.files) for stage in stages[1:]]
     counted = totals(folder)
     answered = ~np.isnan(year.served).any(axis=1)
-    different = np.abs(year.served - year.expected)[answered]
+    different = differences(year.served[answered], year.expected[answered])
+    numbers = project.task.kind == "regression"
     value = _worth(project, script, stages, lived, instant=instant)
     sent_again = repeated_ids(out)
     found = find_alerts(open_state(project.state), PRODUCTION)
@@ -67,8 +70,8 @@ def judge(
         ),
         parity=ServedParity(
             rows=int(answered.sum()),
-            max_abs_diff=float(different.max()),
-            flips=int((_decision(year.served) != _decision(year.expected))[answered].sum()),
+            max_abs_diff=float(different.max(initial=0.0)),
+            flips=0 if numbers else int((_decision(year.served) != _decision(year.expected))[answered].sum()),
         ),
         service=summed(out),
         model=_model(project, year),
@@ -81,7 +84,7 @@ def judge(
 
 
 def _decision(outputs: NDArray[Any]) -> NDArray[Any]:
-    """What one would do with the answers: the more probable class; for numbers, nothing flips."""
+    """What one would do with the answers: the more probable class."""
     return outputs[:, 0] > 0.5 if outputs.shape[1] == 1 else outputs.argmax(axis=1)  # noqa: PLR2004  (the even chance)
 
 
@@ -141,6 +144,7 @@ def write_report(report: TourReport, project: Project, out: Path) -> None:
         project=project.name,
         report=report,
         days=_days(report, drawn) if drawn else None,
+        loss=LOSSES[project.loss],
         trials=history(engine, PRODUCTION),
         timeline=events(engine),
         folder=out / "project",

@@ -70,5 +70,6 @@ class Saying:
         happened = events(open_state(project.state))
         fresh, self._heard = happened[self._heard :], len(happened)
         for event in fresh:
-            if event.kind in _TOLD and event.at <= now:
+            refused = event.kind == "run" and "no version was made" in event.sentence
+            if (event.kind in _TOLD or refused) and event.at <= now:
                 self.say(f"{event.at:%d %B}  {event.kind}: {event.sentence}")

@@ -15,6 +15,7 @@ from passerelle.state.database import writing
 from passerelle.state.timeline import Event
 from passerelle.state.timeline import record as tell
 from passerelle.trial.verdict import Block, Plan, Record, Verdict
+from passerelle.trial.words import LOSSES
 
 _NOT_ENDED = ("running", "decided")
 
@@ -78,7 +79,7 @@ def start(target: sa.Engine | sa.Connection, plan: Plan) -> Record:
     how = "in shadow" if plan.mode == "shadow" else f"on {plan.share:.0%} of the units"
     sentence = (
         f"version {plan.challenger} is tried against version {plan.champion} {how}: it may be worse by "
-        f"{plan.margin:.4g} ({plan.loss}) at most, {plan.margin / plan.reference:.1%} of {plan.reference:.4g} "
+        f"{plan.margin:.4g} ({LOSSES[plan.loss]}) at most, {plan.margin / plan.reference:.1%} of {plan.reference:.4g} "
         f"({plan.reference_source})"
     )
     details = {"trial": plan.id, "champion": plan.champion, "challenger": plan.challenger, "mode": plan.mode}

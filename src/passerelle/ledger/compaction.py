@@ -98,7 +98,7 @@ def seal_the_dead(storage: Storage) -> None:
 def seal_the_living(storage: LocalStorage, *, wait_s: float = 1.0) -> bool:
     """Have every open segment sealed: the dead writers' by us, the living ones' by themselves; did all of them?
 
-    Living writers look ten times a second whether they are asked; one that does not answer within ``wait_s`` seconds
+    Living writers look twenty times a second whether they are asked; one that does not answer within ``wait_s`` seconds
     is left alone: it seals by age. What they record meanwhile goes into new segments, which are not waited for.
     """
     seal_the_dead(storage)

@@ -22,7 +22,7 @@ from passerelle.ledger.segments import HEADER_BYTES, read_frame
 from passerelle.ledger.storage import LocalStorage
 from passerelle.ledger.tables import DAMAGED, alone, files_below, files_of, open_table, sync_files
 
-#: How long living writers have to seal what they hold: they look ten times a second.
+#: How long living writers have to seal what they hold: they look twenty times a second.
 _SEAL_S = 5.0
 _DELETE_ROWS = 1000
 

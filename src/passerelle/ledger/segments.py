@@ -43,7 +43,7 @@ _HEADER = struct.Struct("<8sII")
 HEADER_BYTES = _HEADER.size
 _FRAME = struct.Struct("<II")
 _FRAME_RECORDS = 1000
-_TICK_S = 0.1
+_TICK_S = 0.05
 _CLAIM_S = 2.0
 
 T = TypeVar("T")

@@ -112,4 +112,6 @@ def test_the_report_speaks_of_numbers(lived: Path) -> None:
     assert "root of the mean squared error, champion / challenger" in page
     assert "Mean loss (squared error) of what was answered" in page
     assert "Brier" not in page
+    assert "1 of 1 challengers promoted" in page or "0 of 1 challengers promoted" in page
+    assert "no day's loss could be judged" in page  # one event a day: its silence is not called quiet
     assert f"{ANSWERED} recorded events of chicago" in page

@@ -64,7 +64,7 @@ def judge(
             predictions_in_ledger=counted.live,
             outcomes_in_ledger=counted.outcomes,
             lost=int((~answered).sum()),
-            duplicated=sum(more for id_, more in ask(folder, _DOUBLED).rows if id_ not in sent_again),
+            duplicated=doubled(folder, sent_again),
             shadow_scores=counted.shadow,
             sent_again=len(sent_again),
         ),
@@ -81,6 +81,11 @@ def judge(
         alerts=tuple(Page(**{name: getattr(one, name) for name in fields}) for one in found),
         seconds=0.0,
     )
+
+
+def doubled(ledger: Path, sent_again: set[str]) -> int:
+    """How many live records are there beside the first of their id, of events that were sent once."""
+    return sum(more for id_, more in ask(ledger, _DOUBLED).rows if id_ not in sent_again)
 
 
 def _decision(outputs: NDArray[Any]) -> NDArray[Any]:
@@ -145,6 +150,7 @@ def write_report(report: TourReport, project: Project, out: Path) -> None:
         report=report,
         days=_days(report, drawn) if drawn else None,
         loss=LOSSES[project.loss],
+        judged=any(window.value.get("in_control") is not None for window in days),
         trials=history(engine, PRODUCTION),
         timeline=events(engine),
         folder=out / "project",
@@ -167,4 +173,5 @@ def _heading(report: TourReport) -> str:
         return "Something does not hold: look at the figures in red"
     promoted = sum(month.promoted for month in report.months)
     tried = sum(month.challenger is not None for month in report.months)
-    return f"Every event was answered once, as the notebook would have; {promoted} of {tried} challengers were promoted"
+    worth = f"{promoted} of {tried} challengers promoted" if tried else "no challenger was tried"
+    return f"Every event was answered once, as the notebook would have; {worth}"

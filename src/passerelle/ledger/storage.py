@@ -70,7 +70,7 @@ class Slot(Protocol):
         """
 
     def asked(self) -> bool:
-        """Does somebody wait for the open segment to be sealed (to erase a unit)? Called about twenty times a second."""
+        """Does somebody wait for the open segment to be sealed? Called about twenty times a second."""
 
     def release(self) -> None:
         """Give the slot back: another process may claim it. Called once, last. Death releases it too."""

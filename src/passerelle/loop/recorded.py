@@ -100,7 +100,20 @@ def read_period(project: Project, version: Version, files: Sequence[Path]) -> Pe
         Told(known_at=at, id=id_, value=value)
         for at, id_, value in zip(known, row_ids(truths, project.task.key), values, strict=True)
     ]
+    refuse_early(asked, told)
     return Period(main=main, manifest=manifest, inputs=inputs, ids=ids, asked=asked, told=told)
+
+
+def refuse_early(asked: Sequence[Asked], told: Sequence[Told]) -> None:
+    """Raise DataError if a truth is dated before its event is asked: nobody could have predicted it any more."""
+    moments = {one.id: one.at for one in asked}
+    early = [one for one in told if one.id in moments and one.known_at <= moments[one.id]]
+    if early:
+        raise DataError(
+            f"{len(early):,} outcomes were known before their event is asked (the first: {early[0].id}, known at "
+            f"{early[0].known_at:%Y-%m-%dT%H:%M:%SZ}, asked at {moments[early[0].id]:%Y-%m-%dT%H:%M:%SZ}): correct "
+            "known_at, or raise task.lead_hours."
+        )
 
 
 def _joined(before: Columns, rows: Columns) -> Columns:

@@ -37,7 +37,7 @@ def should_retrain(
     >>> noon = datetime(2013, 3, 1, 12, tzinfo=UTC)
     >>> month = dict(share=0.05, last_attempt=noon - timedelta(days=28), cooldown_hours=12, now=noon)
     >>> should_retrain(learnt=27_000, mature=51_000, **month).reason
-    '24,000 new mature outcomes, 89 % of the 27,000 that the newest run learned from (5 % are enough)'
+    '24,000 new mature outcomes, 88.9 % of the 27,000 that the newest run learned from (5 % are enough)'
     >>> should_retrain(learnt=27_000, mature=27_100, **month).retrain
     False
     >>> should_retrain(learnt=27_000, mature=27_100, alerts=["performance"], **month).reason

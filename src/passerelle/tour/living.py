@@ -87,6 +87,7 @@ class _Attempt:
     """What this attempt and those that were cut before it have cost."""
 
     def __init__(self, out: Path, memory: Memory, *, goes_on: bool) -> None:
+        self.goes_on = goes_on
         self._started = time.monotonic()
         self._memory = memory
         self._before = read_progress(out)
@@ -156,6 +157,8 @@ class _Year:
     def _land(self, stage: Delivery, now: datetime, incidents: Sequence[Incident]) -> None:
         """A delivery lands, with what else happens then; the clock stops until the loop has dealt with it."""
         if self._is_done(now):
+            if self.attempt.ticked == now:  # cut just after it: what it changed is put back
+                change(self.project, self.out, ())
             return
         for incident in incidents:
             self.saying.say(f"{now:%d %B %Y}: {incident.sentence}")
@@ -175,7 +178,7 @@ class _Year:
         if self._endpoint is None and until is not None and self._is_done(until) and kept.exists():
             self._waiting = [told for told in self._waiting if told.known_at >= until]
             return
-        if self.attempt.ticked is not None:
+        if self.attempt.goes_on:  # else nothing of this period can have been recorded
             asked, self._waiting = self._unrecorded(asked, self._waiting)
         last = until or ends + timedelta(hours=self.project.task.horizon_hours + 48)
         first = 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import select
 import signal
 import socket
@@ -17,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import IO
 from urllib.parse import urlsplit
 
@@ -26,6 +25,7 @@ from passerelle.errors import PasserelleError
 from passerelle.loop.rollout import PRODUCTION, revisions
 from passerelle.project.settings import Project
 from passerelle.serving.door import Door
+from passerelle.serving.supervisor import ending_signals
 from passerelle.serving.tokens import tokens_path
 
 DASHBOARD_PORT = 8701
@@ -224,7 +224,7 @@ def run(
     say = _timed(say, clock)
     # The loop ends first, for it changes what the others show and answer with.
     crew = _Crew([one for one in (looper, dashboard) if one is not None], say)
-    with _signals() as asked, contextlib.closing(crew):
+    with ending_signals() as asked, contextlib.closing(crew):
         if can_answer():
             crew.add(endpoint)
         else:
@@ -273,22 +273,6 @@ class _Crew:
     def _pass_on(self, child: Child) -> None:
         while child.lines:
             self._say(child.lines.popleft())
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[int]:
-    """A file that becomes readable when SIGTERM or SIGINT has come."""
-    asked, ask = os.pipe()
-    os.set_blocking(ask, False)
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda _number, _frame: os.write(ask, b".")) for number in numbers}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(asked)
-        os.close(ask)
 
 
 def _asked_to_end(asked: int) -> bool:

@@ -39,7 +39,7 @@ from passerelle.serving.measures import FOLDER_VARIABLE
 from passerelle.serving.observation import forget, is_alive, observed
 from passerelle.serving.tokens import tokens_path
 
-__all__ = ["Endpoint", "serve", "start_endpoint", "url_of"]
+__all__ = ["Endpoint", "ending_signals", "serve", "start_endpoint", "url_of"]
 
 WORKER = (sys.executable, "-m", "passerelle.serving.workers")
 #: How often the supervisor looks at its workers.
@@ -167,7 +167,7 @@ class _Worker:
 def _run(crew: Sequence[_Worker], folder: Path, url: str, until_closed: int | None) -> None:
     announced = False
     try:
-        with _signals() as asked:
+        with ending_signals() as asked:
             while not _ends(asked, until_closed):
                 for worker in crew:
                     if (code := worker.tend()) is not None:
@@ -186,7 +186,7 @@ def _run(crew: Sequence[_Worker], folder: Path, url: str, until_closed: int | No
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[int]:
+def ending_signals() -> Iterator[int]:
     """A file that becomes readable when SIGTERM or SIGINT has come."""
     asked, ask = os.pipe()
     os.set_blocking(ask, False)

@@ -14,13 +14,16 @@ from passerelle.clock import system_clock
 @main.command()
 @FILES
 @click.option("--table", help="The table that the files belong to; else their names say it.")
+@click.option("--new-table", is_flag=True, help="The project does not have this table yet: make it.")
 @AS_JSON
 @click.pass_context
-def ingest(context: click.Context, files: tuple[Path, ...], table: str | None, *, as_json: bool) -> None:
+def ingest(
+    context: click.Context, files: tuple[Path, ...], table: str | None, *, new_table: bool, as_json: bool
+) -> None:
     """Accept or quarantine deliveries.
 
-    FILES, of which a folder is one batch; without any, what is new in the inbox. A file's name says its table. Exit
-    code 3 if one was quarantined.
+    FILES, of which a folder is one batch; without any, what is new in the inbox. A file's name says its table; once a
+    project has tables, a name that says none of them is put aside. Exit code 3 if one was quarantined.
     """
     from passerelle.data.landing import inbox
     from passerelle.data.landing import ingest as land
@@ -29,7 +32,7 @@ def ingest(context: click.Context, files: tuple[Path, ...], table: str | None, *
     # By hand, in a kernel of another environment, training_data asks this interpreter for the data.
     project.state.mkdir(parents=True, exist_ok=True)
     (project.state / "python").write_text(f"{sys.executable}\n")
-    deliveries = land(project, list(files) or inbox(project), now=system_clock(), table=table)
+    deliveries = land(project, list(files) or inbox(project), now=system_clock(), table=table, new_table=new_table)
     hint = "Nothing new in the inbox. What was put aside before is tried again if you name it: passerelle ingest FILE"
     lines = [f"{one.status:12} {one.sentence}" for one in deliveries] or [hint]
     show(deliveries, as_json=as_json, text=lines)

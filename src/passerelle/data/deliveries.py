@@ -113,10 +113,43 @@ def keep(connection: sa.Connection, delivery: Delivery, files: Sequence[File]) -
         )
 
 
-def seen(connection: sa.Connection) -> set[str]:
-    """The digests of all files that were accepted or quarantined."""
-    query = sa.select(tables.files.c.sha256).join(tables.deliveries, tables.deliveries.c.id == tables.files.c.delivery)
-    return set(connection.execute(query.where(tables.deliveries.c.status != "landing")).scalars())
+def seen(connection: sa.Connection) -> dict[str, set[str] | None]:
+    """The digest of each file that came → the tables that it was put aside for; None once it was accepted."""
+    query = sa.select(tables.files.c.sha256, tables.files.c.table, tables.deliveries.c.status).join(
+        tables.deliveries, tables.deliveries.c.id == tables.files.c.delivery
+    )
+    found: dict[str, set[str] | None] = {}
+    for digest, table, status in connection.execute(query.where(tables.deliveries.c.status != "landing")):
+        aside = found.setdefault(digest, set())
+        if status == "accepted":
+            found[digest] = None
+        elif aside is not None:
+            aside.add(table)
+    return found
+
+
+def accepted_rows(connection: sa.Connection) -> list[tuple[datetime, dict[str, int]]]:
+    """When each accepted delivery came, and its rows by table."""
+    query = sa.select(tables.deliveries.c.at, tables.deliveries.c.rows).where(tables.deliveries.c.status == "accepted")
+    return [(row.at, row.rows) for row in connection.execute(query)]
+
+
+def settle(connection: sa.Connection) -> list[str]:
+    """Forget the quarantined deliveries whose every file was accepted since, for another table; their ids.
+
+    A file that was put aside for its name alone waits no more once it is accepted under the right one.
+    """
+    accepted = {digest for digest, aside in seen(connection).items() if aside is None}
+    query = sa.select(tables.files.c.delivery, tables.files.c.sha256).join(
+        tables.deliveries, tables.deliveries.c.id == tables.files.c.delivery
+    )
+    held: dict[str, set[str]] = {}
+    for delivery, digest in connection.execute(query.where(tables.deliveries.c.status == "quarantined")):
+        held.setdefault(delivery, set()).add(digest)
+    done = [delivery for delivery, digests in held.items() if digests <= accepted]
+    for table, column in ((tables.files, tables.files.c.delivery), (tables.deliveries, tables.deliveries.c.id)):
+        connection.execute(table.delete().where(column.in_(done)))
+    return done
 
 
 def landing(connection: sa.Connection) -> list[str]:

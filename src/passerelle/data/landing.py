@@ -4,14 +4,18 @@ The order of steps makes a crash harmless at any point: the files are copied to 
 there; the state says "landing"; each table is appended to, with the delivery's id, unless it holds it already; then one
 transaction says "accepted", which versions snapshots read, and the sentence of the timeline. Whoever ingests next
 finishes what was left at "landing".
+
+The deliveries of one moment may set up a project with any tables; from then on a name that says no table of it is put
+aside (``_unknown``): a letter out of place must not make a table.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -21,12 +25,12 @@ import sqlalchemy as sa
 
 from passerelle.data import deliveries
 from passerelle.data.checking import Problem, check
-from passerelle.data.contract import TableContract, load_contract
+from passerelle.data.contract import TableContract, load_contract, near
 from passerelle.data.deliveries import Delivery, File
 from passerelle.data.inference import infer, write_contract
 from passerelle.data.quarantine import Report, quarantine, quarantine_path
 from passerelle.data.reading import Raw, read_file, stem
-from passerelle.data.table import append, identities, set_landed
+from passerelle.data.table import append, identities, set_landed, snapshot
 from passerelle.errors import DataError, SettingsError
 from passerelle.project.settings import Project
 from passerelle.state import tables
@@ -49,12 +53,16 @@ class _Batch(msgspec.Struct, frozen=True, kw_only=True):
     new: dict[str, TableContract]
 
 
-def ingest(project: Project, paths: Sequence[Path], *, now: datetime, table: str | None = None) -> list[Delivery]:
+def ingest(
+    project: Project, paths: Sequence[Path], *, now: datetime, table: str | None = None, new_table: bool = False
+) -> list[Delivery]:
     """Land deliveries, in order: a file is one batch, a folder is one batch of all files in it.
 
-    ``table`` is the table of every file; else their names say it. A batch that does not fit the contract is
-    quarantined and the next one goes on. Raises DataError for a path that is not there or whose table cannot be told
-    (before anything is done), SettingsError if contract.toml cannot be used, LeaseError if another process ingests.
+    ``table`` is the table of every file; else their names say it. A table that the project does not have is made only
+    by ``new_table``, or by the deliveries of the moment that sets the project up. A batch that does not fit the
+    contract is quarantined and the next one goes on. Raises DataError for a path that is not there or whose table
+    cannot be told (before anything is done), SettingsError if contract.toml cannot be used, LeaseError if another
+    process ingests.
     """
     for path in paths:
         if not _files_of(path):
@@ -66,23 +74,38 @@ def ingest(project: Project, paths: Sequence[Path], *, now: datetime, table: str
         for file in (one for path in paths for one in _files_of(path)):
             table_of(file, known=known, table=table)  # before anything is done
         try:
-            return [_deliver(project, engine, path, now=now, table=table, finished=finished) for path in paths]
+            return [
+                _deliver(project, engine, path, now=now, table=table, new_table=new_table, finished=finished)
+                for path in paths
+            ]
         finally:
             shutil.rmtree(_draft(project), ignore_errors=True)
 
 
 def inbox(project: Project) -> list[Path]:
-    """What stands in the inbox and was neither accepted nor quarantined yet, sorted: files, and folders as batches."""
+    """What stands in the inbox and was neither accepted nor quarantined yet, sorted: files, and folders as batches.
+
+    A file that was put aside is back if its name says another table now.
+    """
     folder = project.root / project.data.inbox
     if not folder.is_dir():
         return []
     with open_state(project.state).connect() as connection:
         seen = deliveries.seen(connection)
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and any(deliveries.sha256(file) not in seen for file in _files_of(path))
-    ]
+    standing = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    return [path for path in standing if any(_is_new(project, file, seen) for file in _files_of(path))]
+
+
+def _is_new(project: Project, file: Path, seen: Mapping[str, Collection[str] | None]) -> bool:
+    """Is this content neither accepted, nor put aside for the table that the file's name says?"""
+    sha256 = deliveries.sha256(file)
+    aside = seen.get(sha256, ())
+    if not aside:
+        return sha256 not in seen
+    try:
+        return table_of(file, known=_known(project)) not in aside
+    except DataError:
+        return False
 
 
 def table_of(path: Path, *, known: Collection[str], table: str | None = None) -> str:
@@ -112,7 +135,8 @@ def table_of(path: Path, *, known: Collection[str], table: str | None = None) ->
 
 
 def _known(project: Project) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((project.data.main, project.data.outcomes, *load_contract(project).tables)))
+    named = (project.data.main, project.data.outcomes, *load_contract(project).tables, *snapshot(project).tables)
+    return tuple(dict.fromkeys(named))
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -124,8 +148,41 @@ def _files_of(path: Path) -> list[Path]:
     return sorted(one for one in inside if not any(part.startswith(".") for part in one.relative_to(path).parts))
 
 
+def _unknown(
+    project: Project, connection: sa.Connection, files: Sequence[File], *, path: Path, now: datetime, named: bool
+) -> dict[str, str]:
+    """The tables of a batch that a project does not have, each with why it is not made and what to do.
+
+    Any table is made while the project is set up: nothing was accepted at another moment (an inbox that is gone
+    through file by file has one), and the contract holds only what was brought at this one.
+    """
+    known = _known(project)
+    before = deliveries.accepted_rows(connection)
+    brought = {name for _, rows in before for name in rows}
+    if all(at == now for at, _ in before) and brought.issuperset(load_contract(project).tables):
+        return {}
+    shown = path.resolve()
+    shown = shown.relative_to(project.root.resolve()) if shown.is_relative_to(project.root.resolve()) else path
+    mend = "say that table with --table" if named else "rename the file"
+    step = f"passerelle ingest {shlex.quote(str(shown))}{{}} --new-table"
+    reasons = {}
+    for name in dict.fromkeys(file.table for file in files if file.table not in known):
+        meant = near(name, known)
+        then = f"{meant} Then {mend}" if meant else f": the tables are {', '.join(known)}. If it is one of them, {mend}"
+        say = step.format(f" --table {name}" if named else "")
+        reasons[name] = f"no table is called {name!r}{then}. If it is a new table, say so: {say}"
+    return reasons
+
+
 def _deliver(
-    project: Project, engine: sa.Engine, path: Path, *, now: datetime, table: str | None, finished: dict[str, Delivery]
+    project: Project,
+    engine: sa.Engine,
+    path: Path,
+    *,
+    now: datetime,
+    table: str | None,
+    new_table: bool,
+    finished: dict[str, Delivery],
 ) -> Delivery:
     draft = _draft(project)
     shutil.rmtree(draft, ignore_errors=True)
@@ -150,7 +207,9 @@ def _deliver(
             old = finished.get(repeated) or deliveries.find(connection, repeated)
             if old is not None:
                 return old if repeated in finished else msgspec.structs.replace(old, repeated=True)
-    batch = _check(project, fresh)
+        named = table is not None
+        unknown = {} if new_table else _unknown(project, connection, fresh, path=path, now=now, named=named)
+    batch = _check(project, fresh, unknown=unknown)
     delivery = Delivery(
         id=deliveries.delivery_id(fresh),
         at=now,
@@ -198,13 +257,22 @@ def _stage(project: Project, delivery: str, files: Sequence[File]) -> list[File]
     return staged
 
 
-def _check(project: Project, files: Sequence[File], *, again: bool = False) -> _Batch:
-    """Read and check the files; ``again``: they were found good before, only their rows are needed."""
+def _check(
+    project: Project, files: Sequence[File], *, unknown: Mapping[str, str] | None = None, again: bool = False
+) -> _Batch:
+    """Read and check the files.
+
+    ``unknown`` are the tables that are not made, each with its reason; ``again``: the files were found good before,
+    only their rows are needed.
+    """
     contract = load_contract(project).tables
     hidden = [column for column, privacy in project.privacy.items() if privacy != "keep"]
     problems: list[Problem] = []
     raws: dict[str, list[Raw]] = {}
     for file in files:
+        if unknown and file.table in unknown:
+            problems.append(Problem(file=file.name, reason=unknown[file.table]))
+            continue
         try:
             raw = msgspec.structs.replace(read_file(file.path), name=file.name)
         except (DataError, pa.ArrowException) as error:
@@ -259,8 +327,10 @@ def _append(
         for name, version in versions.items():
             set_landed(connection, name, version)
         _tell(connection, accepted)
+        settled = deliveries.settle(connection)
     shutil.rmtree(project.state / "landing" / delivery.id, ignore_errors=True)
-    shutil.rmtree(quarantine_path(project, delivery.id), ignore_errors=True)  # the same files, refused before
+    for one in (delivery.id, *settled):
+        shutil.rmtree(quarantine_path(project, one), ignore_errors=True)  # the same files, refused before
     return accepted
 
 

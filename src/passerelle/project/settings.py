@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -385,6 +386,8 @@ def _refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}."
             raise SettingsError(f"{path}: unknown key {place!r}: {hint}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingsError(f"{path}: {place} is {value}: give a number that is finite.")
         kind = known[key]
         item = get_args(kind)[0] if get_origin(kind) is tuple else kind
         if isinstance(item, type) and issubclass(item, msgspec.Struct):

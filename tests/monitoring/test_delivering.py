@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from listening import listening
 from watched import make_project
 
+from passerelle.deployment.spec import environment_folder
 from passerelle.monitoring import channels
 from passerelle.monitoring.alerts import Alert, Finding, find_alerts, settle
 from passerelle.monitoring.channels import Delivered, deliver, open_channel
@@ -268,5 +270,36 @@ def test_the_verb_tries_channels_and_shows_alerts(tmp_path: Path, monkeypatch: p
         assert heard.posts[0][1]["title"] == "flights: a test"
     _open(project)
     shown = run(main, ["alerts", "--open"]).output
-    assert shown.startswith("2013-02-10 12:00  page    OPEN                     slow.\n    Next: Look at the machine")
+    assert shown.startswith(
+        "latency  (production-latency-20130210T120000)\n"
+        "  2013-02-10 12:00  page    OPEN                     slow.\n"
+        "      Next: Look at the machine"
+    )
     assert '"watch": "latency"' in run(main, ["alerts", "--json"]).output
+
+
+def test_a_test_without_a_channel_says_how_to_add_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from passerelle.cli import main
+
+    make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["alerts", "--test"], ["alerts", "--test", "--json"]):
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 2
+        assert result.output.startswith("passerelle: no channel is configured, so pages reach nobody: put")
+        assert 'channels = ["OPERATIONS_CHANNEL"] below [alerts]' in result.output
+
+
+def test_nothing_is_open_where_an_alert_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if the environment was never deployed: the loop's own alerts may come before."""
+    from passerelle.cli import main
+
+    project = make_project(tmp_path)
+    shutil.rmtree(environment_folder(project.state, "production"))
+    _open(project)
+    with writing(open_state(project.state)) as connection:
+        settle(connection, "production", rule_of(project, "latency"), Finding(state="quiet"), now=NOW + MINUTE)
+    monkeypatch.chdir(tmp_path)
+    opened = CliRunner().invoke(main, ["alerts", "--open"])
+    assert (opened.exit_code, opened.output) == (0, "Nothing is wrong in production.\n")
+    assert "closed 2013-02-10 12:01  slow." in CliRunner().invoke(main, ["alerts"]).output

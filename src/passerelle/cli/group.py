@@ -10,7 +10,8 @@ from typing import Any
 import click
 import msgspec
 
-from passerelle.errors import PasserelleError
+from passerelle.deployment.spec import Revisions, environment_folder
+from passerelle.errors import DeploymentError, PasserelleError
 from passerelle.names import missing_extra
 from passerelle.project.settings import Project, find_project
 
@@ -30,7 +31,7 @@ ORDER = (
         "score",
         "outcomes",
     ),
-    *("trial", "alerts", "inject", "ledger", "forget", "note", "report", "token", "tour"),
+    *("trial", "alerts", "timeline", "inject", "ledger", "forget", "note", "report", "token", "tour"),
 )
 
 
@@ -85,6 +86,17 @@ def main(context: click.Context, folder: str) -> None:
 def project_of(context: click.Context) -> Project:
     """The project that the command is run in."""
     return find_project(context.obj)
+
+
+def refuse_unknown(project: Project, environment: str) -> None:
+    """Raise DeploymentError where nothing was ever deployed: a slip in the environment's name, most often."""
+    wanted = environment_folder(project.state, environment)
+    found = sorted(folder.name for folder in wanted.parent.glob("*") if Revisions(folder).numbers())
+    if environment not in found:
+        known = f"The environments are {', '.join(found)}." if found else "There is no environment yet."
+        raise DeploymentError(
+            f"nothing is deployed in {environment}: passerelle deploy VERSION --to {environment}. {known}"
+        )
 
 
 def show(value: Any, *, as_json: bool, text: str | Iterable[str]) -> None:

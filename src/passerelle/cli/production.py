@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from passerelle.cli.group import AS_JSON, TO, main, project_of, show
+from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show
 from passerelle.clock import system_clock
 
 
@@ -125,11 +125,10 @@ def ledger(
     """Look at predictions and their truth."""
     from passerelle.ledger.storage import ledger_folder
     from passerelle.loop.looking import look
-    from passerelle.loop.score import current
 
     project = project_of(context)
     if not ledger_folder(project.state, environment).exists():
-        current(project, environment)  # raises where nothing was ever deployed: a slip in the environment's name
+        refuse_unknown(project, environment)
     seen = look(project, environment, last=last, sql=sql, compact=compact, now=system_clock())
     show(seen, as_json=as_json, text=seen.lines())
 

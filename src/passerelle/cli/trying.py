@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from passerelle.cli.group import AS_JSON, TO, main, project_of, show
+from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show
 from passerelle.clock import system_clock
 
 if TYPE_CHECKING:
-    from passerelle.trial.verdict import Record
+    from collections.abc import Sequence
+
+    from passerelle.project.settings import Project
+    from passerelle.trial.verdict import Block, Record
 
 
 @main.group()
@@ -47,15 +50,21 @@ def start(context: click.Context, version: int, environment: str, *, as_json: bo
 @AS_JSON
 @click.pass_context
 def status(context: click.Context, id_: str | None, environment: str, *, as_json: bool) -> None:
-    """Say how the trial ID stands, or all that there were, newest first."""
+    """Say how the trial ID stands, or all that there were, newest first.
+
+    Of one that goes on: its evidence so far, what is missing for a verdict, and whether a person is waited for.
+    """
     from passerelle.state.database import open_state
     from passerelle.trial import trials
     from passerelle.trial.judging import judge
 
-    engine = open_state(project_of(context).state)
+    project = project_of(context)
+    engine = open_state(project.state)
     if id_ is None:
         found = trials.history(engine, environment)[::-1]
-        lines = [line for one in found for line in _lines(one)]
+        if not found:
+            refuse_unknown(project, environment)
+        lines = [line for one in found for line in _standing(project, one, trials.blocks(engine, one.plan.id))]
         show(found, as_json=as_json, text=lines or [f"No trial yet in {environment}: passerelle trial start VERSION."])
         return
     record = trials.find(engine, id_)
@@ -72,7 +81,7 @@ def status(context: click.Context, id_: str | None, environment: str, *, as_json
     show(
         {"trial": record, "verdict": verdict, "blocks": blocks},
         as_json=as_json,
-        text=[*_lines(record), *([] if record.verdict else [f"  {verdict.sentence}"]), *days],
+        text=[*_standing(project, record, blocks), *days],
     )
 
 
@@ -143,6 +152,30 @@ def replay(context: click.Context, id_: str | None, environment: str, *, as_json
     show(replayed, as_json=as_json, text=[replayed.recomputed.sentence, same, *replayed.differences])
     if not replayed.same:
         context.exit(1)
+
+
+def _standing(project: Project, record: Record, blocks: Sequence[Block]) -> list[str]:
+    """A trial with what it has found so far, and who is to act."""
+    from passerelle.deployment.spec import Revisions, environment_folder
+    from passerelle.trial.judging import judge
+
+    plan, lines = record.plan, _lines(record)
+    if record.status == "running":
+        verdict = judge(plan, blocks)
+        days = f"{verdict.blocks} day{'' if verdict.blocks == 1 else 's'}"
+        needed = f"a verdict needs {plan.min_days} days, and comes within {plan.max_days}"
+        return [
+            *lines,
+            f"  {days} of evidence and {verdict.rows:,} mature events so far; {needed}.",
+            f"  {verdict.sentence}",
+        ]
+    current = Revisions(environment_folder(project.state, plan.environment)).current()
+    if record.status == "ended" or current is None or current.trial != plan.id:  # a person's revision has answered
+        return lines
+    if project.loop.approval == "human":
+        to = "" if plan.environment == "production" else f" --to {plan.environment}"
+        return [*lines, f"  It waits for you: passerelle trial approve{to} | passerelle trial refuse{to}"]
+    return [*lines, "  The loop executes it at its next look (passerelle up)."]
 
 
 def _lines(record: Record) -> list[str]:

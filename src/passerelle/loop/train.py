@@ -9,6 +9,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -259,10 +260,14 @@ def _train(
         inline=form,
     )
     try:
-        parity = asyncio.run(_parity(bundle, answers, project))
-        require(parity, tolerance=TOLERANCE)
         learnt = decode_columns((folder / HANDOUT / f"{handout.main}.msgpack").read_bytes())[project.task.target]
-        gate = pass_gate(project, registry, metrics, tables, learnt=learnt, classes=submitted.classes)
+        with ThreadPoolExecutor(max_workers=1) as beside:  # each waits for processes of its own
+            judged = beside.submit(
+                pass_gate, project, registry, metrics, tables, learnt=learnt, classes=submitted.classes
+            )
+            parity = asyncio.run(_parity(bundle, answers, project))
+        require(parity, tolerance=TOLERANCE)
+        gate = judged.result()
         forced = force_gate and not gate.passed
         if forced:
             told = f"{gate.sentence} The version was made all the same: force_gate, a switch of tests, was set."

@@ -1,8 +1,11 @@
-"""The tour on a project that it was not made for: numbers, an event a day, outcomes two weeks late."""
+"""The tour on a project that it was not made for, cut once: numbers, an event a day, outcomes two weeks late."""
 
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,35 @@ SELECT p.id, min(p.received_at), min(p.event_at), min(o.received_at), min(o.know
 FROM all_predictions p JOIN all_outcomes o USING (id) WHERE p.role = 'live' GROUP BY p.id
 """
 
+#: What happens on the way: settings of a day, which must not outlive it.
+SCRIPT = """
+[[incidents]]
+period = "2001-3"
+settings = { loop = { cooldown_hours = 5 } }
+sentence = "whoever wants it may train again after five hours"
+"""
+#: The tour, which kills itself just after it has lived the second landing, before anything else.
+CUT = """
+import os, signal
+from passerelle.cli import main
+from passerelle.tour.living import _Year
+
+land, tick = _Year._land, _Year._tick
+landed = []
+
+def landing(year, stage, now, incidents):
+    landed.append(stage)
+    land(year, stage, now, incidents)
+
+def ticking(year, now, **named):
+    tick(year, now, **named)
+    if len(landed) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+_Year._land, _Year._tick = landing, ticking
+main(["tour", "chicago", "-o", "report"])
+"""
+
 
 def deliver(folder: Path) -> None:
     """Chicago's data, a delivery to a period."""
@@ -47,10 +79,14 @@ def deliver(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tour as a command."""
+    """The tour, cut just after a delivery has landed on a day of other settings; then the command once more."""
     folder = tmp_path_factory.mktemp("numbers")
     run("new", "chicago", "--task", "regression", cwd=folder)
     deliver(folder / "chicago")
+    (folder / "chicago" / "tour.toml").write_text(SCRIPT)
+    cut = subprocess.run([sys.executable, "-c", CUT], cwd=folder, capture_output=True, text=True, check=False)
+    assert cut.returncode == -signal.SIGKILL, cut.stderr
+    assert "cooldown_hours = 5" in (folder / "report" / "project" / "passerelle.toml").read_text()
     run("tour", "chicago", "-o", "report", cwd=folder)
     return folder / "report"
 
@@ -69,6 +105,12 @@ def test_every_day_is_answered_once_as_the_notebook_would(report: dict[str, Any]
     assert report["parity"]["max_abs_diff"] <= 1e-12
     assert report["parity"]["flips"] == 0  # an answer of 0.5 passengers decides nothing
     assert report["service"]["errors"] == 0
+
+
+def test_a_cut_leaves_no_settings_of_a_day_behind(lived: Path, report: dict[str, Any]) -> None:
+    assert report["cuts"] == 1
+    own = (lived.parent / "chicago" / "passerelle.toml").read_text()
+    assert (lived / "project" / "passerelle.toml").read_text() == own
 
 
 def test_each_period_has_the_errors_of_both(report: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from scipy import stats
 from trial_days import DAY, START, days, outcome, plan_of, prediction, project_in, write
 
 from passerelle.ledger.compaction import compact
+from passerelle.ledger.records import Outcome, Prediction
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.watermarks import delta_versions
 from passerelle.project.settings import Project
@@ -26,23 +27,35 @@ from passerelle.trial.judging import digest, judge, set_aside
 from passerelle.trial.verdict import Plan
 
 
-def _live(root: Path, plan: Plan, *, worse: float, until: int | None = None) -> Project:
-    """A trial, day by day, with what is not plain in a ledger, until its verdict or until it is set aside."""
+def _live(
+    root: Path, plan: Plan, *, worse: float = 0.0, until: int | None = None, rows: int = 30, lost: bool = False
+) -> Project:
+    """A trial, day by day, with what is not plain in a ledger, until its verdict or until it is set aside.
+
+    ``lost``: the events that a split's challenger answered never have an outcome.
+    """
     project = project_in(root)
     engine = open_state(project.state)
     record = trials.start(engine, plan)
-    for number, records in enumerate(days(plan.max_days + 2, rows=30, worse=worse, plan=plan)):
+    for number, records in enumerate(days(plan.max_days + 5, rows=rows, worse=worse, plan=plan)):
+        challengers = {one.id for one in records if isinstance(one, Prediction) and one.version == 2}
+        heard = [one for one in records if not (lost and isinstance(one, Outcome) and one.id in challengers)]
         at, later = START + number * DAY + timedelta(hours=2), START + number * DAY + timedelta(days=3)
         odd = [
             prediction(f"failed-{number}", at, None, probability=0.5),  # both failed
             prediction(f"failed-{number}", at, None, role="shadow", version=2),
             outcome(f"failed-{number}", value=True, at=at),
+            prediction(f"late-{number}", at, None, probability=0.5, status="timed_out"),  # the champion, under load
+            prediction(f"late-{number}", at, [0.4], role="shadow", version=2),
+            outcome(f"late-{number}", value=True, at=at),
+            prediction(f"alone-{number}", at, [0.4], probability=0.5),  # its shadow was lost for good
+            outcome(f"alone-{number}", value=False, at=at),
             prediction(f"{number}-1", at, [0.99], probability=0.5),  # an id that was recorded before
             outcome(f"{number}-2", value=True, at=later),  # a correction after the horizon
             prediction(f"unknown-{number}", at, [0.5], probability=0.5),  # never any outcome
             prediction(f"unknown-{number}", at, [0.5], role="shadow", version=2),
         ]
-        write(project, [*records, *odd], slot=f"worker-{number % 2}")
+        write(project, [*heard, *odd], slot=f"worker-{number % 2}")
         now = START + number * DAY + DAY / 2
         blocks = close_blocks(project, record, now=now)
         verdict = judge(plan, blocks, now=now)
@@ -96,9 +109,28 @@ def test_what_was_decided_is_found_again(
     assert told.endswith("1 trials, 0 of them differ.\n")
 
 
-def _edit(database: Path, table: str, change: Callable[[dict[str, Any]], object]) -> None:
+def test_outcomes_that_one_arm_lacks_make_a_split_invalid_here_too(tmp_path: Path, audit: Audit) -> None:
+    plan = plan_of(mode="split", rollback_above=0.0, margin=0.1)
+    project = _live(tmp_path, plan, rows=100, lost=True)
+    record = trials.find(open_state(project.state), plan.id)
+    assert record is not None
+    assert record.verdict is not None
+    assert record.verdict.kind == "INVALID"
+    code, told, _ = audit(tmp_path)
+    assert (code, "INVALID" in told) == (0, True), told
+    # Blocks that were kept before these were counted: no verdict could rest on them.
+    for _ in trials.blocks(open_state(project.state), plan.id):
+        _edit(project.state / "state.db", "blocks", lambda one: one.pop("labelled_units"), at="labelled_units")
+    code, told, _ = audit(tmp_path)
+    assert (code, "the verdict was INVALID, and is " in told) == (1, True), told
+    assert "labelled_units was kept" not in told
+
+
+def _edit(database: Path, table: str, change: Callable[[dict[str, Any]], object], *, at: str = "") -> None:
+    """Change the first row of a table, or the first that holds ``at``."""
     with sqlite3.connect(database) as connection:
-        rowid, text = connection.execute(f"SELECT rowid, value FROM {table} ORDER BY rowid").fetchone()  # noqa: S608  (ours)
+        found = connection.execute(f"SELECT rowid, value FROM {table} ORDER BY rowid").fetchall()  # noqa: S608  (ours)
+        rowid, text = next(row for row in found if at in row[1])
         value = json.loads(text)
         change(value)
         connection.execute(f"UPDATE {table} SET value = ? WHERE rowid = ?", (json.dumps(value), rowid))  # noqa: S608  (ours)
@@ -109,6 +141,10 @@ def _edit(database: Path, table: str, change: Callable[[dict[str, Any]], object]
     [
         pytest.param("blocks", lambda one: one.update(difference=-0.5), "difference was kept as -0.5", id="a day"),
         pytest.param("blocks", lambda one: one.update(unlabelled=0), "unlabelled was kept as 0", id="a count"),
+        pytest.param(
+            "blocks", lambda one: one.update(champion_late=0), "champion_late was kept as 0", id="late answers"
+        ),
+        pytest.param("blocks", lambda one: one.update(unpaired=9), "unpaired was kept as 9, and is 1", id="pairs"),
         pytest.param("trials", lambda one: one["verdict"].update(kind="ROLL_BACK"), "verdict was", id="the verdict"),
         pytest.param(
             "trials",

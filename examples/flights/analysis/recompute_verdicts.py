@@ -37,6 +37,8 @@ KAPPA = 1000.0
 _VANISHING = 1e-100
 #: Sums of thousands of losses, in another order.
 SAME = 1e-9
+#: What a block says that was kept before these were counted: no verdict rested on them then.
+UNCOUNTED = {"unpaired": 0, "champion_late": 0, "labelled_units": None}
 
 PREDICTIONS = ["id", "unit", "role", "status", "version", "trial", "probability", "output", "event_at"]
 OUTCOMES = ["id", "value", "known_at"]
@@ -109,12 +111,12 @@ class Ledger:
         return found.sort_values(["event_at", "id", "role", "version"], ignore_index=True)
 
     def new_units(self, trial: str, since: pd.Timestamp, day: pd.Timestamp, read: dict[str, list[int]]) -> pd.Series:
-        """Version → units that the trial saw, live, for the first time on this day."""
+        """Unit → the version that answered it first, of the units that the trial saw, live, first on this day."""
         rows = self.predictions
         mine = (rows["role"] == "live") & (rows["trial"] == trial) & (rows["event_at"] >= since)
         rows = _covered(rows[mine & (rows["event_at"] < day + DAY)], read)
         first = rows.sort_values(["event_at", *ORIGIN]).drop_duplicates("unit")
-        return first.loc[first["event_at"] >= day, "version"].value_counts()
+        return first[first["event_at"] >= day].set_index("unit")["version"]
 
 
 def _covered(rows: pd.DataFrame, read: dict[str, list[int]]) -> pd.DataFrame:
@@ -125,13 +127,23 @@ def _covered(rows: pd.DataFrame, read: dict[str, list[int]]) -> pd.DataFrame:
     return rows[within]
 
 
-def block(plan: Trial, day: pd.DataFrame) -> dict[str, Any]:
-    """A day's evidence: rows, mean losses of both, and the mean difference, or None where nothing counts."""
+def block(plan: Trial, day: pd.DataFrame, fresh: pd.Series) -> dict[str, Any]:
+    """A day's evidence: rows, mean losses of both, and the mean difference, or None where nothing counts.
+
+    ``fresh`` is new_units', of a split: how many of each arm came, and how many of these had an outcome on this day.
+    """
     live = day[(day["role"] == "live") & (day["trial"] == plan["id"])]
     champion, challenger = plan["champion"], plan["challenger"]
+    late = unpaired = 0
+    labelled: list[int] | None = None
     if plan["mode"] == "shadow":
+        # The shadow is scored without haste: an event that the champion answered too late compares nothing.
+        answers = live[live["version"] == champion]
+        live = answers[answers["status"] != "timed_out"]
+        late = len(answers) - len(live)
         shadow = day[(day["role"] == "shadow") & (day["version"] == challenger)]
-        pairs = live[live["version"] == champion].merge(shadow, on="id", suffixes=("", "_shadow"))
+        pairs = live.merge(shadow, on="id", suffixes=("", "_shadow"))
+        unpaired = len(live) - len(pairs)
         events, pairs = len(pairs), pairs[pairs["value"].notna()]
         old = brier(plan, pairs["status"], pairs["output"], pairs["value"])
         new = brier(plan, pairs["status_shadow"], pairs["output_shadow"], pairs["value"])
@@ -147,13 +159,23 @@ def block(plan: Trial, day: pd.DataFrame) -> dict[str, Any]:
         before = np.cumsum(seen) / np.arange(1, len(loss) + 1)
         values = (loss - before) * np.where(arm, 1 / chance, -1 / chance)
         old, new = loss[~arm], loss[arm]
+        labelled = _arms(plan, fresh[fresh.index.isin(both["unit"])])
     return {
         "rows": len(values),
         "difference": _mean(values),
         "champion_loss": _mean(old),
         "challenger_loss": _mean(new),
         "unlabelled": events - len(values),
+        "unpaired": unpaired,
+        "champion_late": late,
+        "units": _arms(plan, fresh),
+        "labelled_units": labelled,
     }
+
+
+def _arms(plan: Trial, versions: pd.Series) -> list[int]:
+    """How many of these are the champion's, and the challenger's."""
+    return [int((versions == plan[arm]).sum()) for arm in ("champion", "challenger")]
 
 
 def brier(plan: Trial, status: pd.Series, output: pd.Series, value: pd.Series) -> np.ndarray:
@@ -196,13 +218,15 @@ def quadrature(t: float, freedom: int, delta: float) -> float:
     return float(np.exp(largest - delta**2 / 2) * np.trapezoid(np.exp(logs - largest), x))
 
 
-def verdict(plan: Trial, blocks: list[dict[str, Any]], units: list[tuple[int, int]]) -> tuple[str, int | None]:
+def verdict(plan: Trial, blocks: list[dict[str, Any]]) -> tuple[str, int | None]:
     """The first verdict that these days reach, and after how many; KEEP_GOING and None if none does."""
     differences: list[float] = []
-    arms = np.zeros(2)
-    for number, (one, seen) in enumerate(zip(blocks[: plan["max_days"]], units, strict=False), 1):
-        arms += seen
-        if plan["mode"] == "split" and mismatch(arms, plan["share"]) >= -math.log(RATIO_ALPHA):
+    came, labelled = np.zeros(2), np.zeros(2)
+    for number, one in enumerate(blocks[: plan["max_days"]], 1):
+        came += one["units"]
+        labelled += one["labelled_units"] or (0, 0)
+        astray = max(mismatch(came, plan["share"]), mismatch(labelled, plan["share"]))
+        if plan["mode"] == "split" and astray >= -math.log(RATIO_ALPHA):
             return "INVALID", number
         if one["difference"] is None:
             continue
@@ -234,22 +258,24 @@ def audit(ledger: Ledger, trial: Trial, kept: list[dict[str, Any]]) -> tuple[str
     started = pd.Timestamp(plan["started_at"]).tz_convert("UTC")
     first = started.ceil("D")
     horizon = pd.Timedelta(hours=plan["horizon_hours"])
-    wrong, blocks, units = [], [], []
-    for number, old in enumerate(kept):
+    wrong, blocks = [], []
+    for number, one in enumerate(kept):
+        old = UNCOUNTED | one
         start = pd.Timestamp(old["start"]).tz_convert("UTC")
         if start != first + number * DAY:
             wrong.append(f"block {number + 1} begins {start}, and not {first + number * DAY}")
         read = old["position"]["writers"]
-        new = block(plan, ledger.day(start, read, horizon))
+        fresh = ledger.new_units(plan["id"], first, start, read) if plan["mode"] == "split" else pd.Series(dtype=int)
+        new = block(plan, ledger.day(start, read, horizon), fresh)
+        if old["labelled_units"] is None:
+            new["labelled_units"] = None
         blocks.append(new)
         wrong += [
             f"{start:%d %b}: {name} was kept as {old[name]}, and is {new[name]}"
             for name in new
             if not _alike(old[name], new[name])
         ]
-        seen = ledger.new_units(plan["id"], first, start, read) if plan["mode"] == "split" else pd.Series(dtype=int)
-        units.append((int(seen.get(plan["champion"], 0)), int(seen.get(plan["challenger"], 0))))
-    kind, after = verdict(plan, blocks, units)
+    kind, after = verdict(plan, blocks)
     told = trial.get("verdict")
     was, day = (told["kind"], told["decided_by"]) if told else ("KEEP_GOING", None)
     decided = first + (after - 1) * DAY if after else None
@@ -272,8 +298,10 @@ def audit(ledger: Ledger, trial: Trial, kept: list[dict[str, Any]]) -> tuple[str
     return f"{line}  {'differs' if wrong else 'the same'}", wrong
 
 
-def _alike(old: float | None, new: float | None) -> bool:
-    return old == new if old is None or new is None else math.isclose(old, new, rel_tol=SAME, abs_tol=SAME)
+def _alike(old: Any, new: Any) -> bool:
+    if isinstance(old, float) and isinstance(new, float):
+        return math.isclose(old, new, rel_tol=SAME, abs_tol=SAME)
+    return bool(old == new)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

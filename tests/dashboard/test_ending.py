@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import html
+import re
+from pathlib import Path
 from typing import Any
 
 import lived
 import msgspec
 import pytest
+from shown import ask
 
 from passerelle.dashboard.comparing import versions_page
 from passerelle.dashboard.ending import done, ending
@@ -14,7 +18,12 @@ from passerelle.dashboard.pages import path_page
 from passerelle.dashboard.reading import Reader, Seen
 from passerelle.dashboard.trying import trial_page
 from passerelle.project.settings import Project
+from passerelle.state import tables
+from passerelle.state.database import open_state, writing
+from passerelle.trial import trials
 from passerelle.trial.verdict import Record
+
+GREEN = '<span class="badge good">PROMOTE</span>'
 
 
 @pytest.fixture
@@ -47,11 +56,48 @@ def test_what_was_not_executed_is_nowhere_called_promoted(
     seen: Seen, execution: str, revision: int | None, told: str
 ) -> None:
     changed = ended(seen, execution=execution, revision=revision)
-    assert sentence(changed).startswith(f"Version 5 is proven no worse than version 4; {told} on 27 June, after ")
+    first = f"Version 5 is proven no worse than version 4; the verdict was not executed: {told} on 27 June, after "
+    assert sentence(changed).startswith(first)
     station = path_page(changed, now=lived.NOW).stations[3]
     assert (station.standing, station.sentence) == ("over", f"version 5: proven no worse, {told} 27 June")
     past = trial_page(changed, None, None, (), now=lived.NOW).past[0]
     assert (past.kind, past.done) == ("PROMOTE", told)
+
+
+def test_what_could_not_be_executed_is_said_once(seen: Seen) -> None:
+    changed = ended(seen, execution=None, revision=None)
+    assert sentence(changed).startswith("Version 5 is proven no worse than version 4; not executed on 27 June, after ")
+
+
+@pytest.mark.parametrize(
+    ("execution", "revision", "told"),
+    [
+        ("a person refused the verdict, version 1 answers alone from revision 3", 3, "refused by a person"),
+        ("a person made revision 3 meanwhile (x): it stands", None, "overtaken by a person's revision"),
+        (None, None, None),
+    ],
+)
+def test_a_promotion_that_was_not_executed_has_no_green_badge(
+    tmp_path: Path, execution: str | None, revision: int | None, told: str | None
+) -> None:
+    project = lived.live(tmp_path, versions=2, days=1)
+    (begun,) = trials.history(open_state(project.state), "production")
+    key = begun.plan.id
+    with writing(open_state(project.state)) as connection:
+        connection.execute(tables.blocks.delete().where(tables.blocks.c.trial == key))
+    decided = lived.decide(project, lived.fill(project, begun.plan, days=20, shift=-0.006), at=lived.NOW)
+    assert decided.verdict is not None
+    assert decided.verdict.kind == "PROMOTE"
+    with ask(project) as client:
+        assert GREEN in client.get(f"/trials/{key}").text  # it waits, and is as good as it says
+    trials.end(open_state(project.state), key, at=lived.NOW, revision=revision, execution=execution)
+    with ask(project) as client:
+        text = client.get(f"/trials/{key}").text
+    assert GREEN not in text
+    card = re.search(r'<section class="card" aria-label="The verdict">\s*<p class="row">(.*?)</p>', text, re.DOTALL)
+    assert card is not None
+    first = " ".join(re.sub(r"<[^>]+>", " ", card[1]).split())
+    assert html.unescape(first).startswith(f"PROMOTE not executed {told or ''}".strip())
 
 
 def test_what_was_executed_is_said_as_it_was(seen: Seen) -> None:

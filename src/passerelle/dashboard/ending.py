@@ -11,6 +11,7 @@ from passerelle.deployment.spec import Deployment
 from passerelle.trial.verdict import Record
 
 _DISPLACED = re.compile(r"version (\d+) takes its place")
+_UNDONE = "not executed"
 
 
 def promoted(record: Record, revisions: Sequence[Deployment]) -> bool:
@@ -32,7 +33,7 @@ def done(record: Record, revisions: Sequence[Deployment]) -> str:
         newer = _DISPLACED.search(told)
         if newer:
             return f"displaced by version {newer[1]}"
-        return "overtaken by a person's revision" if "a person made revision" in told else "not executed"
+        return "overtaken by a person's revision" if "a person made revision" in told else _UNDONE
     kind = record.verdict.kind if record.verdict else None
     return "rolled back" if kind in ("ROLL_BACK", "INVALID") else "the champion was kept"
 
@@ -40,6 +41,13 @@ def done(record: Record, revisions: Sequence[Deployment]) -> str:
 def as_meant(record: Record, revisions: Sequence[Deployment]) -> bool:
     """Was the verdict executed: neither refused, stopped, displaced nor overtaken?"""
     return done(record, revisions) in ("promoted", "rolled back", "the champion was kept")
+
+
+def undone(record: Record, revisions: Sequence[Deployment]) -> str | None:
+    """What was done instead of executing a verdict; None if it was executed, or there was none, or it still waits."""
+    if record.status != "ended" or record.verdict is None or as_meant(record, revisions):
+        return None
+    return done(record, revisions)
 
 
 def found(record: Record) -> str:
@@ -60,5 +68,7 @@ def ending(record: Record, revisions: Sequence[Deployment], *, days: int, now: d
     if record.verdict is not None and record.verdict.kind == "PROMOTE" and not promoted(record, revisions):
         told = told.replace(" is no worse", " is proven no worse")
     between = ": " if as_meant(record, revisions) else "; "
+    if undone(record, revisions) not in (None, _UNDONE):
+        between = f"; the verdict was {_UNDONE}: "
     when = f" on {day(record.ended_at, now=now)}" if record.ended_at else ""
     return capital(f"{told}{between}{done(record, revisions)}{when}, after {counted(days, 'day')} of evidence.")

@@ -6,28 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime
 from itertools import groupby
-from statistics import median
 from typing import Any
 
 import msgspec
 
 from passerelle.dashboard.pages import Entry, entry
 from passerelle.dashboard.reading import Seen
+from passerelle.dashboard.unjudged import rows_of, unjudged
 from passerelle.dashboard.words import capital, counted, day, listed
 from passerelle.data.deliveries import Delivery
 from passerelle.data.quarantine import Report
 from passerelle.monitoring.alerts import Alert
-from passerelle.monitoring.windows import Window
 
 #: Entries of the timeline on one page.
 MOST = 150
-#: What monitoring needs of a day before it judges its loss, in mature events; and its inputs, in events.
-LOSS_ROWS = 20
-INPUT_ROWS = 50
 #: With fewer events the stability index says how few they are, not how far the inputs have moved.
 STABILITY_ROWS = 200
-#: What is judged now is seen on the newest of these days.
-_RECENT = 7
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +141,7 @@ def alerts_page(seen: Seen, *, now: datetime) -> AlertsPage:
     past = tuple(alert for alert in newest if alert.closed_at is not None)
     drift_day, drift_rows, drift = _drift(seen)
     return AlertsPage(
-        sentence=_alerts_sentence(still, past, _unjudged(seen), now=now),
+        sentence=_alerts_sentence(still, past, unjudged(seen), now=now),
         open=still,
         past=past,
         losses=losses(seen),
@@ -170,7 +164,7 @@ def losses(seen: Seen) -> tuple[DayLoss, ...]:
             loss=_number(window.value.get("loss")),
             expected=_number(window.value.get("expected")),
             reference=_number(window.value.get("reference")),
-            rows=_rows(window),
+            rows=rows_of(window),
             alerting=any(first <= window.start <= last for first, last in spans if last is not None),
         )
         for window in seen.windows.get("performance", ())
@@ -203,30 +197,6 @@ def quarantine_page(report: Report) -> QuarantinePage:
     return QuarantinePage(sentence=sentence, report=report)
 
 
-def _unjudged(seen: Seen) -> str | None:
-    """Why the quiet says nothing, if it does not: no version answers, or the newest days could not be judged."""
-    if seen.current is None:
-        return "no version answers yet, so nothing is watched"
-    newest = seen.windows.get("performance", ())[-_RECENT:]
-    rows = [count for one in newest if (count := _rows(one))]
-    if not rows:
-        return (
-            "the loss is not judged: no outcomes yet"
-            if not losses(seen)
-            else "the loss is not judged: no outcomes of late"
-        )
-    if any(one.value.get("in_control", True) is not None for one in newest):
-        return None
-    usual = int(median(rows))
-    if usual >= LOSS_ROWS:
-        return "the loss is not judged yet: too few days came before to compare with"
-    reason = f"the loss is not judged: {counted(usual, 'event')} a day, {LOSS_ROWS} are needed"
-    seen_inputs = [_rows(one) for one in seen.windows.get("input_drift", ())[-_RECENT:]]
-    if seen_inputs and median(seen_inputs) < INPUT_ROWS:
-        reason += f" ({INPUT_ROWS} for the inputs)"
-    return reason
-
-
 def _alerts_sentence(still: Sequence[Alert], past: Sequence[Alert], unjudged: str | None, *, now: datetime) -> str:
     if still:
         first = min(still, key=lambda alert: alert.opened_at)
@@ -250,8 +220,8 @@ def _drift(seen: Seen) -> tuple[datetime | None, int, tuple[Drift, ...]]:
     if not windows:
         return None, 0, ()
     last = windows[-1]
-    told: list[dict[str, Any]] = [one.value["stability"] for one in windows[-28:] if _rows(one) >= STABILITY_ROWS]
-    now: dict[str, Any] = last.value["stability"] if _rows(last) >= STABILITY_ROWS else {}
+    told: list[dict[str, Any]] = [one.value["stability"] for one in windows[-28:] if rows_of(one) >= STABILITY_ROWS]
+    now: dict[str, Any] = last.value["stability"] if rows_of(last) >= STABILITY_ROWS else {}
     found = [
         Drift(
             name=name,
@@ -262,11 +232,7 @@ def _drift(seen: Seen) -> tuple[datetime | None, int, tuple[Drift, ...]]:
         if _number(value) is not None
     ]
     found.sort(key=lambda one: (-(one.last or 0.0), -(one.most or 0.0), one.name))
-    return last.start, _rows(last), tuple(found)
-
-
-def _rows(window: Window) -> int:
-    return int(window.value.get("rows") or 0)
+    return last.start, rows_of(last), tuple(found)
 
 
 def _number(value: object) -> float | None:

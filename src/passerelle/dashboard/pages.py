@@ -10,6 +10,7 @@ import msgspec
 
 from passerelle.dashboard.ending import as_meant, done
 from passerelle.dashboard.reading import Made, Seen
+from passerelle.dashboard.unjudged import unjudged
 from passerelle.dashboard.words import capital, counted, day, listed, minute
 from passerelle.data.deliveries import Delivery
 from passerelle.deployment.spec import Deployment, Variant
@@ -172,7 +173,7 @@ def _sentence(seen: Seen, record: Record | None, still: Sequence[Alert], *, now:
     if record is not None:
         parts.append(_tried(seen, record))
     if answers is not None or still:
-        parts.append(_wrong(still))
+        parts.append(_quiet(seen, still))
     if failing := problems(seen):
         steps = listed(sorted(event.subject for event in failing))
         parts = [part for part in parts if part != _NOTHING]
@@ -197,6 +198,14 @@ def _wrong(still: Sequence[Alert]) -> str:
     names = sorted({alert.watch.replace("_", " ") for alert in still})
     is_are = "is" if len(still) == 1 else "are"
     return f"{counted(len(still), 'alert')} {is_are} open ({listed(names)})"
+
+
+def _quiet(seen: Seen, still: Sequence[Alert]) -> str:
+    """What is wrong; and where the loss is not judged, that no alert says nothing of it."""
+    reason = None if seen.current is None else unjudged(seen)
+    if reason is None or any(alert.watch == "performance" for alert in still):
+        return _wrong(still)
+    return f"{_wrong(still)}, and {reason}" if still else f"no alert is open, but {reason}"
 
 
 def _stations(seen: Seen, record: Record | None, still: Sequence[Alert], *, now: datetime) -> tuple[Station, ...]:
@@ -275,12 +284,13 @@ def _production(seen: Seen, *, now: datetime) -> Station:
 def _watch(seen: Seen, still: Sequence[Alert], *, now: datetime) -> Station:
     if still:
         return Station(name="Watch", standing="wrong", sentence=_wrong(still), link="/alerts")
-    if not seen.alerts:
-        measured = any(one.value.get("loss") is not None for one in seen.windows.get("performance", ()))
-        sentence = "no alert so far" if measured or seen.current is None else "no alert so far; no outcomes yet"
-        return Station(name="Watch", standing="done" if measured else "waiting", sentence=sentence, link="/alerts")
-    closed = max(alert.closed_at or alert.opened_at for alert in seen.alerts)
-    return Station(name="Watch", standing="done", sentence=f"quiet since {day(closed, now=now)}", link="/alerts")
+    reason = unjudged(seen)
+    told = "no alert so far"
+    if seen.alerts:
+        told = f"quiet since {day(max(alert.closed_at or alert.opened_at for alert in seen.alerts), now=now)}"
+    if reason is not None and seen.current is not None:
+        told += f"; {reason}"
+    return Station(name="Watch", standing="waiting" if reason else "done", sentence=told, link="/alerts")
 
 
 def _next(seen: Seen, record: Record | None, still: Sequence[Alert], *, now: datetime) -> Step:

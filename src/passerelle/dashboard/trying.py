@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from passerelle.dashboard.ending import done, ending, found
+from passerelle.dashboard.ending import done, ending, found, undone
 from passerelle.dashboard.pages import Waiting, path_page, progress
 from passerelle.dashboard.reading import Point, Seen
 from passerelle.dashboard.words import capital, counted, day, figure, minute, places
@@ -40,6 +40,8 @@ class TrialPage(msgspec.Struct, frozen=True, kw_only=True):
     #: The verdict's own sentence, with the figures, without its first word; None before the first block.
     verdict: str | None
     kind: Kind | None
+    #: What was done instead of executing the verdict: "refused by a person"; None if it was executed or may be yet.
+    undone: str | None
     #: None where nothing has been tried: the sentence says the next command.
     record: Record | None
     #: The plan, for people: name → value.
@@ -66,6 +68,7 @@ def trial_page(
             sentence="Nothing has been tried yet: the loop tries each new version beside the champion.",
             verdict=None,
             kind=None,
+            undone=None,
             record=None,
             plan={},
             worsening="",
@@ -81,6 +84,7 @@ def trial_page(
         sentence=_sentence(seen, record, now=now),
         verdict=None if said is None else capital(said.sentence.removeprefix(f"{said.kind.replace('_', ' ')}: ")),
         kind=None if said is None else said.kind,
+        undone=undone(record, seen.revisions),
         record=record,
         plan=_plan(record.plan, now=now),
         worsening=f"worse by at most {_loss(record.plan, record.plan.rollback_above)}"

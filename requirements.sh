@@ -7,8 +7,9 @@ compile() {
     .tools/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 \
         --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" pyproject.toml "$@"
 }
-compile --extra all --group example -o requirements.txt
-compile --extra all --group test -c requirements.txt -o requirements-test.txt
+# All first: what the clouds' libraries need must hold in the tour's environment, too.
+compile --extra all --group test -o requirements-test.txt
+compile --extra control --group example -c requirements-test.txt -o requirements.txt
 # The environment of somebody else's notebook, in tests/journey: older libraries, and no Passerelle but its light half.
 printf '%s\n' "pandas==2.2.3" "scikit-learn==1.6.1" "ipykernel==6.29.5" "click" "cloudpickle" "msgspec" > .tools/foreign.in
 .tools/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-annotate \

@@ -18,6 +18,7 @@ from passerelle.errors import DeploymentError
 from passerelle.project.settings import LedgerMode, Name, Privacy
 
 Mode = Literal["live", "shadow"]
+Auth = Literal["tokens", "platform"]
 
 _NAME: str = get_args(Name)[1].pattern
 
@@ -60,6 +61,10 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     #: The trial that is running, if any.
     trial: str | None = None
     ledger: LedgerMode = "durable"
+    #: Where the ledger's segments are kept (s3://, az://, gs://, a folder); None: in the project's state folder.
+    ledger_at: str | None = None
+    #: Who decides whether a request may pass: tokens of ours, or the platform in front, which has decided already.
+    auth: Auth = "tokens"
     #: The input field that says who is randomised; None: the event's id.
     unit: str | None = None
     #: The input field that says when the event happened; None: when it was received.

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from passerelle.errors import SettingsError
+from passerelle.project.targets import AnyTarget
 
 FILE = "passerelle.toml"
 
@@ -250,6 +251,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     trial: Trial = Trial()
     alerts: Alerts = Alerts()
     rules: tuple[Rule, ...] = ()
+    #: Name → where the deployments of an environment are applied besides this machine.
+    targets: dict[Name, AnyTarget] = {}
     #: Column → keep, hash or drop, in the ledger, in golden rows, reports and images; keep where it is not named.
     privacy: dict[str, Privacy] = {}
     milestones: tuple[Milestone, ...] = ()

@@ -1,0 +1,125 @@
+"""Targets: the [targets.NAME] sections of passerelle.toml, one for each place where a deployment is applied."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+#: An image, by its digest: what was pushed is what is run, whatever a tag says later.
+Image = Annotated[str, msgspec.Meta(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
+#: A folder of an object store, for artefacts and for the ledger.
+Store = Annotated[str, msgspec.Meta(pattern=r"^(s3|gs|az|abfss)://[^\s]+[^/\s]$|^/.+")]
+Environment = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Strategy = Literal["container", "platform"]
+
+
+class Scaling(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[targets.NAME.scaling]: how many machines answer."""
+
+    #: The fewest machines; a cloud's real-time endpoint cannot scale to 0.
+    minimum: Annotated[int, msgspec.Meta(ge=0)] = 1
+    #: The most; the fewest itself: no scaling.
+    maximum: Annotated[int, msgspec.Meta(ge=1)] = 1
+    #: Requests a minute that one machine is to answer; more are started above it.
+    requests_per_minute: Annotated[int, msgspec.Meta(ge=1)] = 600
+
+
+class Alarms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[targets.NAME.alarms]: rules of the platform itself, beside Passerelle's own; None: none."""
+
+    #: Share of the requests that fail, above which the platform's alarm fires.
+    error_share: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = 0.01
+    #: Milliseconds that the 99th (where the platform has none: the 95th) percentile may take.
+    latency_ms: Annotated[int, msgspec.Meta(ge=1)] | None = 1000
+    #: Where the platform sends its alarm: an SNS topic's ARN, an action group's or a notification channel's id.
+    notify: str | None = None
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
+    """What every target says."""
+
+    #: The environment whose revisions are applied here.
+    environment: Environment = "production"
+    #: What to do with what somebody changed by hand: refuse to go on, or put it back.
+    drift: Literal["refuse", "restore"] = "refuse"
+
+
+class Local(Target, tag="local", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """kind = "local": endpoints of this machine; the reference implementation."""
+
+
+class Cloud(Target, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every cloud's target says."""
+
+    #: Of the image that ``passerelle image`` builds, by digest; it serves and trains.
+    image: Image
+    #: Where artefacts and the ledger are kept.
+    store: Store
+    #: Of the machines.
+    instance: str
+    #: The processor that the image is built for.
+    architecture: Literal["amd64", "arm64"] = "amd64"
+    scaling: Scaling = Scaling()
+    alarms: Alarms = Alarms()
+    #: "container": one platform variant, whose container routes and shadows by the deployment, so that trials are per
+    #: unit and paired; "platform": the platform's own weights and shadow, for canaries without a verdict.
+    strategy: Strategy = "container"
+    #: Milliseconds that a request may take.
+    timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 30_000
+    #: Added to what is created, besides Passerelle's own.
+    tags: dict[str, str] = {}
+    #: Variables of the container: no secrets, they can be read by whoever may describe the endpoint.
+    variables: dict[str, str] = {}
+
+
+class SageMaker(Cloud, tag="sagemaker", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """kind = "sagemaker"."""
+
+    region: str
+    #: The ARN of the role that the endpoint and the training job run under.
+    role: Annotated[str, msgspec.Meta(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")]
+    #: The share of a canary's capacity that changes first, and the seconds before the rest; None: all at once.
+    canary_percent: Annotated[int, msgspec.Meta(ge=1, le=50)] | None = None
+    canary_wait_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 300
+    #: The machine that trains.
+    training_instance: str = "ml.m5.xlarge"
+
+
+class AzureML(Cloud, tag="azureml", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """kind = "azureml"."""
+
+    subscription: str
+    resource_group: str
+    workspace: str
+    location: str
+    #: The compute that trains; None: serverless.
+    training_compute: str | None = None
+
+
+class Vertex(Cloud, tag="vertex", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """kind = "vertex"."""
+
+    project: str
+    region: str
+    #: The service account that the container runs under: it reads and writes the store.
+    service_account: str
+    #: The machine that trains.
+    training_instance: str = "n1-standard-4"
+
+
+class Kubernetes(Cloud, tag="kubernetes", frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """kind = "kubernetes": manifests, applied by kubectl or whatever applies manifests for you."""
+
+    namespace: str = "default"
+    #: Deployment, Service and HorizontalPodAutoscaler, or KServe's InferenceService.
+    form: Literal["deployment", "kserve"] = "deployment"
+    #: The service account of the pods: it reads and writes the store.
+    service_account: str | None = None
+    #: Of each pod, in Kubernetes' words.
+    cpu: str = "1"
+    memory: str = "2Gi"
+    instance: str = ""
+
+
+AnyTarget = Local | SageMaker | AzureML | Vertex | Kubernetes

@@ -19,11 +19,13 @@ def steps(
     *,
     keep: Callable[[Resource], bool] = lambda _: False,
     waits: Collection[str] = (),
+    changing: bool = False,
 ) -> tuple[Step, ...]:
     """The steps from ``there`` to ``wanted``.
 
     ``keep``: what is there and may stay although it is not wanted, as the revision before, to roll back to. After a
-    resource whose kind is in ``waits`` was created or changed, a step waits until it is ready.
+    resource whose kind is in ``waits`` was created or changed, a step waits until it is ready. ``changing``: what is in
+    ``waits`` and there is not ready yet, since whoever changed it died: it is waited for first, wanted or not.
 
     >>> old, new = Resource(kind="config", name="r1"), Resource(kind="config", name="r2")
     >>> [(step.act, step.resource.name) for step in steps([new], [old])]
@@ -33,6 +35,8 @@ def steps(
     made: list[Step] = []
     for resource in wanted:
         before = found.get((resource.kind, resource.name))
+        if before is not None and changing and resource.kind in waits:
+            made.append(_wait(resource))
         if before is None:
             made.append(Step(act="create", resource=resource))
         elif before.settings != resource.settings:
@@ -40,8 +44,15 @@ def steps(
         else:
             continue
         if resource.kind in waits:
-            made.append(Step(act="wait", resource=msgspec.structs.replace(resource, settings={})))
+            made.append(_wait(resource))
     names = {(one.kind, one.name) for one in wanted}
     left = [one for one in there if (one.kind, one.name) not in names and not keep(one)]
-    made += [Step(act="delete", resource=one, before=one.settings) for one in reversed(left)]
+    for one in reversed(left):
+        if changing and one.kind in waits:
+            made.append(_wait(one))
+        made.append(Step(act="delete", resource=one, before=one.settings))
     return tuple(made)
+
+
+def _wait(resource: Resource) -> Step:
+    return Step(act="wait", resource=msgspec.structs.replace(resource, settings={}))

@@ -92,9 +92,9 @@ def _compare(target: Target, deployment: Deployment | None, plan: Plan, after: O
             f"{where}: revision {number} was applied, and {there}: the target rolled back by itself, or somebody "
             f"changed it meanwhile.{why} Find out why, then deploy again, or passerelle rollback."
         )
-    left = target.plan(deployment, after).steps
-    if left:
-        ignored = ", ".join(f"{step.act} {step.resource.kind} {step.resource.name}" for step in left)
+    undone = target.plan(deployment, after).steps
+    if undone:
+        ignored = ", ".join(f"{step.act} {step.resource.kind} {step.resource.name}" for step in undone)
         raise DriftError(
             f"{where}: revision {number} answers, and what was done is not there: {ignored}. The target ignored it: "
             "compare with passerelle deploy --plan, and correct the settings it does not take."

@@ -111,3 +111,7 @@ class ServingError(PasserelleError):
 
 class LedgerError(PasserelleError):
     """The ledger cannot be read or written: free the disk or repair what is named; nothing was acknowledged."""
+
+
+class StoreError(PasserelleError):
+    """An object store cannot be read or written: see the address, the network and the permission that is named."""

@@ -34,6 +34,8 @@ from passerelle.project.settings import LedgerMode
 VERSION = 1
 #: Mode async: how long a record waits for its flush, at most, and so what a crash can cost.
 FLUSH_S = 0.1
+#: The same on an object store, where each flush is a PUT, which is paid for.
+STORE_FLUSH_S = 1.0
 #: Mode async: records wait in memory up to this size while the disk fails; beyond it they are refused.
 PENDING_BYTES = 64 * 2**20
 
@@ -143,7 +145,7 @@ class Writer:
     | mode | append returns | what can be lost |
     |---|---|---|
     | durable | when its records are on the disk | nothing that was acknowledged |
-    | async | at once; records are flushed together every 100 ms | what the last 100 ms and one flush wrote |
+    | async | at once; flushed together every 100 ms (object store: 1 s) | what that time and one flush wrote |
     | off | at once | everything: nothing is recorded |
 
     Group commit: all that waits while a flush is under way goes into the next one. Flushes run in a thread.
@@ -158,6 +160,7 @@ class Writer:
         self._roll_bytes = roll_bytes
         self._roll_s = roll_s
         self._slot = None if mode == "off" else _claim(storage, slot)
+        self._flush_s = STORE_FLUSH_S if self._slot is not None and self._slot.seals_appends else FLUSH_S
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._waiting: list[tuple[bytes, asyncio.Future[None] | None]] = []
         self._waiting_bytes = 0
@@ -216,7 +219,7 @@ class Writer:
                     await self._wake.wait()
             if self._mode == "async":
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(FLUSH_S):
+                    async with asyncio.timeout(self._flush_s):
                         await self._closing.wait()
             self._wake.clear()
             await self._flush(slot)
@@ -238,7 +241,8 @@ class Writer:
         if failure is None:
             if not self._size_bytes:
                 self._opened_s = time.monotonic()
-            self._size_bytes += len(data)
+            if not slot.seals_appends:  # else the next append is another segment
+                self._size_bytes += len(data)
         else:
             self._size_bytes = 0  # the slot begins another segment
             if self._mode == "async":

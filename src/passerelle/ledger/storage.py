@@ -1,9 +1,12 @@
 """Storage: where segments are kept; the seam. ``LocalStorage`` keeps them in a folder of this machine.
 
+An object store (adapters.objectstore) keeps them for machines that go: ``open_storage`` takes either by its address.
+
 A segment is open while its writer appends to it, then sealed: nothing is ever added to it again. A *slot* is a place
 that one process at a time writes from ("worker-0"); a *writer* is a slot with the mark that it was given when it was
-first used, so that a slot whose counter was lost is never mistaken for the old one. Segments of a writer are numbered
-1, 2, 3 ...; a number is never used twice, for compaction knows by it what it has already moved.
+first used (in an object store: each time it was claimed), so that a slot whose counter was lost is never mistaken for
+the old one. Segments of a writer are numbered 1, 2, 3 ...; a number is never used twice, for compaction knows by it
+what it has already moved.
 """
 
 from __future__ import annotations
@@ -15,14 +18,18 @@ import re
 import secrets
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
 from passerelle.deployment.spec import is_name
-from passerelle.errors import LedgerError
+from passerelle.errors import LedgerError, StoreError
+from passerelle.names import ADAPTERS, load
 
-_SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+#: The schemes of addresses in an object store.
+STORED = ("s3", "gs", "az", "abfss")
+#: What may name a slot.
+SLOT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _FILE = re.compile(r"(?P<writer>[A-Za-z0-9_.-]+)-(?P<sequence>\d{12})\.(?P<state>open|seg)")
 _COUNTER = re.compile(rb"([0-9a-f]{12}) (\d{12})\n")
 
@@ -52,8 +59,19 @@ class SegmentName(msgspec.Struct, frozen=True, kw_only=True, order=True):
         return f"{self.writer}-{self.sequence:012d}.{'seg' if self.sealed else 'open'}"
 
 
+def segment_name(file: str) -> SegmentName | None:
+    """The segment that a file of this name holds; None if it is no segment's name."""
+    match = _FILE.fullmatch(file)
+    if match is None:
+        return None
+    return SegmentName(writer=match["writer"], sequence=int(match["sequence"]), sealed=match["state"] == "seg")
+
+
 class Slot(Protocol):
     """A claimed slot: what one Writer appends through. All methods are called from that Writer's thread, in turn."""
+
+    #: Is each append a sealed segment of its own, as in an object store?
+    seals_appends: bool
 
     def append(self, data: bytes) -> None:
         """Add bytes to the open segment, or to a new one if none is open; return when they are durable.
@@ -83,7 +101,8 @@ class Storage(Protocol):
         """Take a slot for this process, and seal what a dead owner left open.
 
         Called by a Writer when it is made, and by compaction for each slot with an open segment. Raises LedgerError at
-        once if a living process holds it: a Writer tries again for two seconds, compaction leaves the slot alone.
+        once if a living process holds it: a Writer tries again for two seconds, compaction leaves the slot alone. Where
+        nothing is ever left open, as in an object store, a slot may have several owners: each is a writer of its own.
         """
 
     def names(self) -> list[SegmentName]:
@@ -121,7 +140,7 @@ class LocalStorage:
 
     def claim(self, slot: str) -> LocalSlot:
         """Take a slot by a lock on its file; see Storage."""
-        if not _SLOT.fullmatch(slot):
+        if not SLOT.fullmatch(slot):
             raise LedgerError(f"{slot!r} cannot name a slot: use letters, digits, - and _, at most 63.")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -137,12 +156,8 @@ class LocalStorage:
 
     def names(self) -> list[SegmentName]:
         """The segments in the folder; see Storage."""
-        found = (_FILE.fullmatch(name) for name in _listed(self.folder))
-        return sorted(
-            SegmentName(writer=match["writer"], sequence=int(match["sequence"]), sealed=match["state"] == "seg")
-            for match in found
-            if match
-        )
+        found = (segment_name(file) for file in _listed(self.folder))
+        return sorted(name for name in found if name is not None)
 
     def read(self, name: SegmentName) -> bytes | None:
         """Read the file, under its sealed name too; see Storage."""
@@ -176,6 +191,8 @@ class LocalSlot:
 
     The lock is flock's: it ends with the process, however that ends, and a started program does not inherit it.
     """
+
+    seals_appends = False
 
     def __init__(self, storage: LocalStorage, slot: str) -> None:
         self._storage = storage
@@ -276,6 +293,25 @@ class LocalSlot:
         """Note the last number durably before it is used."""
         os.pwrite(self._lock, f"{self._mark} {last:012d}\n".encode(), 0)
         sync_file(self._lock)
+
+
+def open_storage(at: str | None, folder: Path) -> Storage:
+    """The storage at an address, as ``Deployment.ledger_at``; None: in ``folder``, the ledger's on this machine.
+
+    An address without a scheme is a folder of this machine. Raises LedgerError for an address that names no storage,
+    and MissingExtraError if what it needs is not installed.
+    """
+    if at is None:
+        return LocalStorage(folder)
+    scheme, sign, _ = at.partition("://")
+    if not sign:
+        return LocalStorage(Path(at))
+    if scheme not in STORED:
+        raise LedgerError(f"a ledger cannot be kept at {at!r}: name a folder, or begin with one of {list(STORED)}.")
+    try:
+        return cast("Storage", load(ADAPTERS[scheme])(at))
+    except StoreError as error:
+        raise LedgerError(f"the ledger at {at} cannot be opened: {error}") from error
 
 
 def ledger_folder(state: Path, environment: str) -> Path:

@@ -65,6 +65,8 @@ class MemoryStorage:
 class MemorySlot:
     """A slot of MemoryStorage."""
 
+    seals_appends = False
+
     def __init__(self, storage: MemoryStorage, writer: str) -> None:
         self.writer = writer
         self._storage = storage

@@ -18,6 +18,7 @@ from passerelle.loop.train import registry_of
 from passerelle.metrics import evaluate, positions
 from passerelle.monitoring.alerts import find_alerts
 from passerelle.project.settings import Project
+from passerelle.state import runs
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 from passerelle.tour.figures import Month
@@ -68,7 +69,12 @@ def _month(
     known = blocks(engine, record.plan.id) if record else []
     verdict = record.verdict if record else None
     said = verdict or (judge(record.plan, known) if record else None)  # of a trial that goes on, where it stands
-    reasons = [event.sentence for event in told if event.kind == "decision" or "no version was made" in event.sentence]
+    sealed = {run.key for run in runs.all(engine) if run.status == "sealed"}  # one that was killed, and taken again
+    reasons = [
+        event.sentence
+        for event in told
+        if event.kind == "decision" or ("no version was made" in event.sentence and event.subject not in sealed)
+    ]
     return Month(
         month=stamp,
         champion=champion,

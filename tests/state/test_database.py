@@ -21,6 +21,7 @@ from passerelle.state.timeline import Event, events, record
 NOW = datetime(2013, 1, 31, 12, tzinfo=UTC)
 
 
+@pytest.mark.usefixtures("sqlite")
 def test_open_state_makes_the_database_in_write_ahead_mode(tmp_path: Path) -> None:
     open_state(tmp_path / "state")
     with sqlite3.connect(tmp_path / "state" / "state.db") as connection:
@@ -41,6 +42,7 @@ def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     assert runs.get(open_state(tmp_path), "k") is not None
 
 
+@pytest.mark.usefixtures("sqlite")
 def test_a_newer_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     open_state(tmp_path)
     with sqlite3.connect(tmp_path / "state.db") as connection:
@@ -50,6 +52,7 @@ def test_a_newer_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
         open_state(tmp_path)
 
 
+@pytest.mark.usefixtures("sqlite")
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state.db").write_bytes(b"not a database" * 100)
     with pytest.raises(StateError, match=r"state\.db cannot be used as a database: file is not a database"):

@@ -1,7 +1,8 @@
 """The one database of a project: SQLite, ``<state folder>/state.db``, safe for several processes at once.
 
 Write-ahead mode lets readers go on while one process writes; a writer takes the write lock as it begins, and waits
-for the one before it, so that what it read is still true when it writes.
+for the one before it, so that what it read is still true when it writes. With ``PASSERELLE_STATE_URL`` the same tables
+are on a PostgreSQL server, and writers take turns there: see postgresql.py.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from passerelle.errors import StateError
-from passerelle.state import tables
+from passerelle.state import postgresql, sharing, tables
 from passerelle.state.lease import lease
 
 FILE = "state.db"
 
 _BUSY_MS = 30_000
 _WRITE = "passerelle_write"
+_FOLDER = "passerelle_folder"
 
 #: How to come from one format to the next: the first makes format 1 out of nothing.
 MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
@@ -33,18 +35,23 @@ MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (
 def open_state(folder: Path) -> sa.Engine:
     """Open the database of a state folder; make it, or bring it to this format, where needed.
 
-    Raises StateError if the file is no database, or if a newer Passerelle made it (it is then left as it is).
+    Raises StateError if the file is no database, if the server cannot be used, or if a newer Passerelle made it (it is
+    then left as it is).
     """
     folder.mkdir(parents=True, exist_ok=True)
+    url = postgresql.state_url()
+    if url is not None:
+        return _open_server(folder, url)
     path = folder / FILE
     # A connection per use: nothing is held open, so nothing is shared with a forked process or left to a finaliser.
     engine = sa.create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": _BUSY_MS / 1000})
+    engine = engine.execution_options(**{_FOLDER: folder})
     sa.event.listen(engine, "connect", _set_up)
     sa.event.listen(engine, "begin", _begin)
     try:
-        if _format(engine, path) < tables.FORMAT:
+        if _format(engine, str(path)) < tables.FORMAT:
             with lease(folder, "migrate", wait_s=_BUSY_MS / 1000):
-                _migrate(engine, path)
+                _migrate(engine, str(path))
     except sa.exc.DatabaseError as error:
         raise StateError(
             f"{path} cannot be used as a database: {error.orig}. Free the disk or mend the rights; if the file is "
@@ -55,9 +62,32 @@ def open_state(folder: Path) -> sa.Engine:
 
 @contextmanager
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that writes: it holds the write lock from its beginning, and is kept whole or not at all."""
-    with engine.execution_options(**{_WRITE: True}).begin() as connection:
+    """A transaction that writes: it holds the write lock from its beginning, and is kept whole or not at all.
+
+    Where the folder is shared, the files that it tells of are put up before it is kept.
+    """
+    options: dict[str, Any] = {_WRITE: True}
+    server = engine.dialect.name == "postgresql"
+    if server:
+        options["isolation_level"] = "READ COMMITTED"
+    folder = engine.get_execution_options()[_FOLDER]
+    with engine.execution_options(**options).begin() as connection:
+        if server:
+            postgresql.take_turn(connection, folder, wait_s=_BUSY_MS / 1000)
         yield connection
+        sharing.put_up(folder)
+
+
+def _open_server(folder: Path, url: sa.URL) -> sa.Engine:
+    shown = url.render_as_string(hide_password=True)
+    try:
+        engine = postgresql.open_engine(folder, url).execution_options(**{_FOLDER: folder})
+        if _format(engine, shown) < tables.FORMAT:
+            with lease(folder, "migrate", wait_s=_BUSY_MS / 1000):
+                _migrate(engine, shown)
+    except sa.exc.DatabaseError as error:
+        raise postgresql.unreachable(url, error) from error
+    return engine
 
 
 def _set_up(connection: Any, _record: Any) -> None:
@@ -74,8 +104,8 @@ def _begin(connection: sa.Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _format(engine: sa.Engine, path: Path) -> int:
-    """The file's format; 0 for a file without tables. A newer one is refused."""
+def _format(engine: sa.Engine, path: str) -> int:
+    """The database's format; 0 for one without tables. A newer one is refused."""
     with engine.connect() as connection:
         if not sa.inspect(connection).has_table("meta"):
             return 0
@@ -89,10 +119,20 @@ def _format(engine: sa.Engine, path: Path) -> int:
     return found
 
 
-def _migrate(engine: sa.Engine, path: Path) -> None:
+def _migrate(engine: sa.Engine, path: str) -> None:
     start = _format(engine, path)  # again: another process may have done it while we waited
     if start == tables.FORMAT:
         return
+    if engine.dialect.name == "sqlite":
+        _to_write_ahead(engine, path)
+    with writing(engine) as connection:
+        for migrate in MIGRATIONS[start:]:
+            migrate(connection)
+        connection.execute(tables.meta.delete().where(tables.meta.c.name == "format"))
+        connection.execute(tables.meta.insert().values(name="format", value=str(tables.FORMAT)))
+
+
+def _to_write_ahead(engine: sa.Engine, path: str) -> None:
     with engine.connect() as connection:
         driver = connection.connection.driver_connection
         if driver is None:  # a pool that lost its connection; SQLAlchemy's type says that it may
@@ -100,8 +140,3 @@ def _migrate(engine: sa.Engine, path: Path) -> None:
         connection.exec_driver_sql("ROLLBACK")  # the journal's mode changes outside a transaction only
         driver.execute("PRAGMA journal_mode = WAL")
         connection.exec_driver_sql("BEGIN")
-    with writing(engine) as connection:
-        for migrate in MIGRATIONS[start:]:
-            migrate(connection)
-        connection.execute(tables.meta.delete().where(tables.meta.c.name == "format"))
-        connection.execute(tables.meta.insert().values(name="format", value=str(tables.FORMAT)))

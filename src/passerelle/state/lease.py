@@ -2,7 +2,8 @@
 
 The lease is a lock of the operating system on ``<folder>/leases/<purpose>.lock``: it ends with the process that holds
 it, however that process ends, so there is nothing to clean up after a crash. It keeps apart the processes of one
-machine (a network folder may not carry locks).
+machine (a network folder may not carry locks). Where the state is on a PostgreSQL server, a lock of the server's is
+held as well, which keeps apart the machines.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from passerelle.errors import StateError
+from passerelle.state import postgresql
 
 if sys.platform == "win32":
     import msvcrt
@@ -67,17 +69,27 @@ def lease(folder: Path, purpose: str, *, wait_s: float = 0) -> Iterator[None]:
     ...         print("two purposes")
     two purposes
     """
+    deadline = time.monotonic() + wait_s
+    with _on_this_machine(folder, purpose, deadline):
+        url = postgresql.state_url()
+        if url is None:
+            yield
+            return
+        with postgresql.held(folder, purpose, url, wait_s=max(0.0, deadline - time.monotonic())) as other:
+            if other is not None:
+                raise LeaseError(_taken(other, purpose, folder))
+            yield
+
+
+@contextmanager
+def _on_this_machine(folder: Path, purpose: str, deadline: float) -> Iterator[None]:
     path = folder / "leases" / f"{purpose}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        deadline = time.monotonic() + wait_s
         while not _lock(descriptor):
             if time.monotonic() >= deadline:
-                raise LeaseError(
-                    f"process {_holder(path)} holds the lease {purpose!r} on {folder}: wait until it has finished, "
-                    "or end it."
-                )
+                raise LeaseError(_taken(_holder(path), purpose, folder))
             time.sleep(_PAUSE_S)
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -93,3 +105,7 @@ def lease(folder: Path, purpose: str, *, wait_s: float = 0) -> Iterator[None]:
 
 def _holder(path: Path) -> str:
     return path.read_text(encoding="ascii", errors="replace") or "(just starting)"
+
+
+def _taken(holder: str, purpose: str, folder: Path) -> str:
+    return f"process {holder} holds the lease {purpose!r} on {folder}: wait until it has finished, or end it."

@@ -35,22 +35,25 @@ class Moment(sa.TypeDecorator[datetime]):
         return None if value is None else datetime.fromisoformat(value)
 
 
+#: Text that sorts by its code points everywhere, as it does in SQLite.
+Text = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+
 metadata = sa.MetaData()
 
 meta = sa.Table(
     "meta",
     metadata,
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("value", sa.String, nullable=False),
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("value", Text, nullable=False),
 )
 
 deliveries = sa.Table(
     "deliveries",
     metadata,
-    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("id", Text, primary_key=True),
     sa.Column("at", Moment, nullable=False),
     #: landing (half way: to be finished), accepted or quarantined.
-    sa.Column("status", sa.String, nullable=False),
+    sa.Column("status", Text, nullable=False),
     #: Table → rows.
     sa.Column("rows", sa.JSON, nullable=False),
     #: Why it was quarantined, a sentence per problem.
@@ -61,9 +64,9 @@ files = sa.Table(
     "files",
     metadata,
     sa.Column("delivery", sa.ForeignKey("deliveries.id", ondelete="CASCADE"), primary_key=True),
-    sa.Column("table", sa.String, primary_key=True),
-    sa.Column("sha256", sa.String, primary_key=True),
-    sa.Column("name", sa.String, nullable=False),
+    sa.Column("table", Text, primary_key=True),
+    sa.Column("sha256", Text, primary_key=True),
+    sa.Column("name", Text, nullable=False),
     sa.Index("files_by_content", "sha256", "table"),
 )
 
@@ -71,15 +74,15 @@ files = sa.Table(
 landed = sa.Table(
     "landed",
     metadata,
-    sa.Column("table", sa.String, primary_key=True),
+    sa.Column("table", Text, primary_key=True),
     sa.Column("version", sa.Integer, nullable=False),
 )
 
 runs = sa.Table(
     "runs",
     metadata,
-    sa.Column("key", sa.String, primary_key=True),
-    sa.Column("status", sa.String, nullable=False),
+    sa.Column("key", Text, primary_key=True),
+    sa.Column("status", Text, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("started_at", Moment, nullable=False),
     sa.Column("finished_at", Moment),
@@ -91,9 +94,9 @@ timeline = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("at", Moment, nullable=False),
-    sa.Column("kind", sa.String, nullable=False, index=True),
-    sa.Column("subject", sa.String, nullable=False),
-    sa.Column("sentence", sa.String, nullable=False),
+    sa.Column("kind", Text, nullable=False, index=True),
+    sa.Column("subject", Text, nullable=False),
+    sa.Column("sentence", Text, nullable=False),
     sa.Column("details", sa.JSON, nullable=False),
     sa.Index("timeline_by_time", "at", "id"),
 )
@@ -102,11 +105,11 @@ timeline = sa.Table(
 trials = sa.Table(
     "trials",
     metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("environment", sa.String, nullable=False),
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("environment", Text, nullable=False),
     sa.Column("challenger", sa.Integer, nullable=False),
     #: running, decided (its verdict is not executed yet) or ended.
-    sa.Column("status", sa.String, nullable=False),
+    sa.Column("status", Text, nullable=False),
     sa.Column("started_at", Moment, nullable=False),
     sa.Column("value", sa.JSON, nullable=False),
     sa.Index("trials_by_time", "environment", "started_at"),
@@ -124,8 +127,8 @@ blocks = sa.Table(
 windows = sa.Table(
     "windows",
     metadata,
-    sa.Column("environment", sa.String, primary_key=True),
-    sa.Column("watch", sa.String, primary_key=True),
+    sa.Column("environment", Text, primary_key=True),
+    sa.Column("watch", Text, primary_key=True),
     sa.Column("start", Moment, primary_key=True),
     sa.Column("value", sa.JSON, nullable=False),
 )
@@ -133,10 +136,10 @@ windows = sa.Table(
 alerts = sa.Table(
     "alerts",
     metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("environment", sa.String, nullable=False),
-    sa.Column("watch", sa.String, nullable=False),
-    sa.Column("level", sa.String, nullable=False),
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("environment", Text, nullable=False),
+    sa.Column("watch", Text, nullable=False),
+    sa.Column("level", Text, nullable=False),
     sa.Column("opened_at", Moment, nullable=False),
     #: Not set while it is open.
     sa.Column("closed_at", Moment),
@@ -148,14 +151,14 @@ alerts = sa.Table(
 outbox = sa.Table(
     "outbox",
     metadata,
-    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("id", Text, primary_key=True),
     sa.Column("at", Moment, nullable=False),
-    sa.Column("channel", sa.String, nullable=False),
-    sa.Column("title", sa.String, nullable=False),
-    sa.Column("body", sa.String, nullable=False),
+    sa.Column("channel", Text, nullable=False),
+    sa.Column("title", Text, nullable=False),
+    sa.Column("body", Text, nullable=False),
     #: Not set until the channel has accepted it.
     sa.Column("sent_at", Moment),
     sa.Column("tries", sa.Integer, nullable=False),
     #: What the channel said at the last try that failed.
-    sa.Column("problem", sa.String),
+    sa.Column("problem", Text),
 )

@@ -2,66 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 import httpx
 import jsonschema
 import pytest
-import uvicorn
+from doorway import CLIENT, JSON, Served
 
 from passerelle.errors import LedgerError, ServingError
 from passerelle.serving.connection import Connection
 from passerelle.serving.door import Door
-from passerelle.serving.http import Http, Limits, Route
+from passerelle.serving.http import Route
 from passerelle.serving.tokens import Needed, make_token
-from passerelle.serving.workers import server_config
 
 UA = {"distance": 250, "carrier": "UA", "plane": None}
-CLIENT = httpx.Client(verify=False)  # noqa: S501  (no TLS here; loading certificates for each request takes longer than it)
-JSON = {"content-type": "application/json"}
-
-
-class Served:
-    """A house with a door, in a thread of this process."""
-
-    def __init__(self, house: Any, tokens: Path, **limits: int) -> None:
-        self.house = house
-        self.http = Http(house.service, Door(tokens, host="127.0.0.1"), limits=Limits(**limits))
-        self.server = uvicorn.Server(server_config(self.http))
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._work()))
-
-    async def _work(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        await self.server.serve([self.socket])
-        await self.house.service.close()
-
-    def apply(self, deployment: Any) -> None:
-        assert self.loop
-        asyncio.run_coroutine_threadsafe(self.house.service.apply(deployment), self.loop).result(5)
-
-    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return CLIENT.post(self.url + path, content=content, headers=JSON | headers)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        while not self.server.started:
-            threading.Event().wait(0.005)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.should_exit = True
-        self._thread.join()
 
 
 @pytest.fixture

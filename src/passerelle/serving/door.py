@@ -1,4 +1,9 @@
-"""Door: who may pass. With tokens, by scope; without, only this machine, asked for by a loopback name."""
+"""Door: who may pass. With tokens, by scope; without, only this machine, asked for by a loopback name.
+
+Behind a cloud's gateway the platform has decided already (``auth: platform``). That is said by the signed deployment
+of a container, which tells the door when it has verified it (serving.container); a revision's file on a disk, which
+anybody who may write there could change, never opens a door.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
+from passerelle.deployment.spec import Auth
 from passerelle.errors import ServingError
 from passerelle.serving.tokens import Needed, allows, read_tokens
 
@@ -42,15 +48,17 @@ def is_loopback(host: str) -> bool:
 class Door:
     """Decides on each request. ``refresh`` is called now and then, so that new and revoked tokens count at once.
 
-    Open only if there never was a tokens file and ``host``, where the endpoint listens, is loopback.
+    Open only if there never was a tokens file and ``host``, where the endpoint listens, is loopback; or if the platform
+    in front decides (``auth``), for all but what an administrator may do.
     """
 
-    def __init__(self, path: Path, *, host: str) -> None:
+    def __init__(self, path: Path, *, host: str, auth: Auth = "tokens") -> None:
         self._path = path
+        self._platform = auth == "platform"
         self._open = is_loopback(host) and not path.exists()
         self._tokens = read_tokens(path)
         self._stamp = _stamp(path)
-        if not self._open and not self._tokens:
+        if not self._open and not self._tokens and not self._platform:
             raise ServingError(
                 f"{host} can be reached from other machines and there is no token: make one with passerelle token, "
                 "or serve on 127.0.0.1."
@@ -70,7 +78,7 @@ class Door:
 
     def check(self, needed: Needed, *, authorization: str | None, host: str | None) -> None:
         """Raise unless the request may pass. 401 and 403 do not say what was wrong with a token that was sent."""
-        if needed == "nothing":
+        if needed == "nothing" or (self._platform and needed != "admin"):
             return
         if self._open:
             name = (host or "").rpartition(":")[0] if _has_port(host or "") else (host or "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -84,6 +84,8 @@ class _Truths(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     outcomes: list[TruthSent] | UnsetType = UNSET
 
 
+T = TypeVar("T")
+
 _EVENTS = msgspec.json.Decoder(_Events)
 _TRUTHS = msgspec.json.Decoder(_Truths)
 
@@ -98,29 +100,29 @@ def read_events(body: bytes, *, max_rows: int) -> tuple[list[Event], bool]:
     >>> events[0].inputs, many
     ({'hour': 5}, False)
     """
-    sent = _decode(_EVENTS, body)
+    sent = decode(_EVENTS, body)
     if sent.events is UNSET:
         if sent.inputs is UNSET:
-            raise _fault(0, "inputs", 'is missing: send {"inputs": {...}}, or {"events": [{"inputs": {...}}, ...]}')
+            raise fault(0, "inputs", 'is missing: send {"inputs": {...}}, or {"events": [{"inputs": {...}}, ...]}')
         return [Event(id=sent.id, unit=sent.unit, at=sent.at, inputs=sent.inputs)], False
     if sent.inputs is not UNSET or sent.id is not None or sent.unit is not None or sent.at is not None:
-        raise _fault(0, "events", "stands beside the fields of a single event: send the one or the other")
-    _count(len(sent.events), max_rows, "events")
+        raise fault(0, "events", "stands beside the fields of a single event: send the one or the other")
+    check_count(len(sent.events), max_rows, "events")
     return sent.events, True
 
 
 def read_truths(body: bytes, *, max_rows: int) -> list[TruthSent]:
     """The outcomes of a request; raises as read_events does."""
-    sent = _decode(_TRUTHS, body)
+    sent = decode(_TRUTHS, body)
     single = {name: getattr(sent, name) for name in ("id", "value", "known_at")}
     if sent.outcomes is UNSET:
         for name, value in single.items():
             if value is UNSET:
-                raise _fault(0, name, 'is missing: send {"id", "value", "known_at"}, or {"outcomes": [...]}')
+                raise fault(0, name, 'is missing: send {"id", "value", "known_at"}, or {"outcomes": [...]}')
         return [TruthSent(**single)]
     if any(value is not UNSET for value in single.values()):
-        raise _fault(0, "outcomes", "stands beside the fields of a single outcome: send the one or the other")
-    _count(len(sent.outcomes), max_rows, "outcomes")
+        raise fault(0, "outcomes", "stands beside the fields of a single outcome: send the one or the other")
+    check_count(len(sent.outcomes), max_rows, "outcomes")
     return list(sent.outcomes)
 
 
@@ -150,26 +152,33 @@ def label_text(label: Label) -> str:
     return label if isinstance(label, str) else msgspec.json.encode(label).decode()
 
 
-def _decode(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """A body as the decoder reads it; raises as read_events does."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        found = _PLACE.match(str(error))
-        reason, row, field = found.group("reason", "row", "field") if found else (str(error), None, None)
-        if unknown := re.match(r"Object (contains unknown|missing required) field `(.*)`$", reason):
-            field = unknown[2]
-            reason = "is not a key here" if unknown[1] == "contains unknown" else "is missing"
-        field = (field or "body").removesuffix("[...]")
-        raise _fault(int(row or 0), field, reason[0].lower() + reason[1:]) from error
+        raise invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyError(
             f"the body is not JSON that can be read ({error}): NaN and Infinity are not JSON, send null instead."
         ) from error
 
 
-def _count(rows: int, max_rows: int, name: str) -> None:
+def invalid(error: msgspec.ValidationError, row: int | None = None) -> RowsError:
+    """What msgspec found wrong, by row and field."""
+    found = _PLACE.match(str(error))
+    reason, place, field = found.group("reason", "row", "field") if found else (str(error), None, None)
+    if unknown := re.match(r"Object (contains unknown|missing required) field `(.*)`$", reason):
+        field = unknown[2]
+        reason = "is not a key here" if unknown[1] == "contains unknown" else "is missing"
+    field = (field or "body").removesuffix("[...]")
+    return fault(int(place or 0) if row is None else row, field, reason[0].lower() + reason[1:])
+
+
+def check_count(rows: int, max_rows: int, name: str) -> None:
+    """Raise RowsError if there are no rows, TooManyRowsError if there are more than ``max_rows``."""
     if rows == 0:
-        raise _fault(0, name, "is empty: send at least one")
+        raise fault(0, name, "is empty: send at least one")
     if rows > max_rows:
         raise TooManyRowsError(
             f"the request holds {rows} {name}, and {max_rows} are the most: send them in several requests."
@@ -181,8 +190,9 @@ def refuse_repeats(ids: Sequence[str | None]) -> None:
     seen: dict[str, int] = {}
     for row, name in enumerate(ids):
         if name is not None and seen.setdefault(name, row) != row:
-            raise _fault(row, "id", f"{name!r} is also the id of row {seen[name]}: give each event its own")
+            raise fault(row, "id", f"{name!r} is also the id of row {seen[name]}: give each event its own")
 
 
-def _fault(row: int, field: str, reason: str) -> RowsError:
+def fault(row: int, field: str, reason: str) -> RowsError:
+    """One thing that is wrong with a request."""
     return RowsError([Issue(row=row, field=field, reason=reason)])

@@ -26,3 +26,14 @@ fi
 
 echo "chromium: $(command -v chromium)"
 echo "actionlint: $PWD/.tools/bin/actionlint $(.tools/bin/actionlint -version | head -n 1)"
+
+# Azurite is Microsoft's own emulator of its blob store.
+AZURITE=3.37.0
+if [ "$(.tools/azurite/node_modules/.bin/azurite-blob --version 2>/dev/null)" != "$AZURITE" ]; then
+    if ! command -v npm >/dev/null; then
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
+    fi
+    npm install --prefix .tools/azurite --no-audit --no-fund --loglevel=error "azurite@$AZURITE" >/dev/null
+fi
+echo "azurite: $PWD/.tools/azurite/node_modules/.bin/azurite-blob $AZURITE"

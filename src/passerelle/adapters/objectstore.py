@@ -69,6 +69,7 @@ class Store:
     >>> import tempfile
     >>> at = open_store(tempfile.mkdtemp())
     >>> at.put("models/one.bin", b"some bytes")
+    True
     >>> [(found.key, found.size_bytes) for found in at.list("models")], at.get("models/one.bin"), at.get("two")
     ([('models/one.bin', 10)], b'some bytes', None)
     """

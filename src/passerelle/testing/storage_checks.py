@@ -25,14 +25,17 @@ def _refused(act: Callable[[], object]) -> str:
 
 
 def check_append_is_readable(storage: Storage) -> None:
-    """What was appended is read at once, in order, in one open segment."""
+    """What was appended is read at once, in order: in one open segment, or in a sealed one for each append."""
     slot = storage.claim("worker-0")
     slot.append(b"one")
     slot.append(b"two")
     names = storage.names()
-    _expect([storage.read(name) for name in names], [b"onetwo"], "what the segments hold")
+    held = [b"one", b"two"] if slot.seals_appends else [b"onetwo"]
+    _expect([storage.read(name) for name in names], held, "what the segments hold")
     _expect(
-        [(name.slot, name.sequence, name.sealed) for name in names], [("worker-0", 1, False)], "slot, number, sealed"
+        [(name.slot, name.sequence, name.sealed) for name in names],
+        [("worker-0", number, slot.seals_appends) for number in range(1, len(held) + 1)],
+        "slot, number, sealed",
     )
     slot.release()
 
@@ -46,7 +49,11 @@ def check_seal_begins_another(storage: Storage) -> None:
     slot.seal()
     _expect(storage.read(before), b"one", "a sealed segment, read by the name it had")
     slot.append(b"two")
-    _expect([(name.sequence, name.sealed) for name in storage.names()], [(1, True), (2, False)], "number, sealed")
+    _expect(
+        [(name.sequence, name.sealed) for name in storage.names()],
+        [(1, True), (2, slot.seals_appends)],
+        "number, sealed",
+    )
     slot.release()
 
 
@@ -60,8 +67,21 @@ def check_nothing_is_made_unasked(storage: Storage) -> None:
 
 
 def check_slot_has_one_owner(storage: Storage) -> None:
-    """A claimed slot is refused to a second owner, by its name, until it is released; other slots are free."""
+    """A claimed slot is refused to a second owner, by its name, until it is released; other slots are free.
+
+    Where each append is sealed, a second owner is another writer: no number of the two is the same.
+    """
     slot = storage.claim("worker-0")
+    if slot.seals_appends:
+        other = storage.claim("worker-0")
+        slot.append(b"one")
+        other.append(b"two")
+        names = storage.names()
+        _expect(len({name.writer for name in names}), 2, "writers of two owners")
+        _expect({storage.read(name) for name in names}, {b"one", b"two"}, "what the segments hold")
+        slot.release()
+        other.release()
+        return
     _expect("worker-0" in _refused(lambda: storage.claim("worker-0")), due=True, what="the refusal names the slot")
     storage.claim("worker-1").release()
     slot.release()
@@ -69,7 +89,10 @@ def check_slot_has_one_owner(storage: Storage) -> None:
 
 
 def check_claim_seals_what_was_left(storage: Storage) -> None:
-    """A segment left open by an owner that is gone is sealed by the next, who begins a new one for the same writer."""
+    """A segment left open by an owner that is gone is sealed by the next, who begins a new one for the same writer.
+
+    Where each append is sealed, the next owner is another writer.
+    """
     first = storage.claim("worker-0")
     first.append(b"one")
     first.release()
@@ -77,20 +100,27 @@ def check_claim_seals_what_was_left(storage: Storage) -> None:
     _expect([name.sealed for name in storage.names()], [True], "is what was left sealed")
     second.append(b"two")
     names = storage.names()
-    _expect([(name.sequence, name.sealed) for name in names], [(1, True), (2, False)], "number, sealed")
-    _expect(len({name.writer for name in names}), 1, "writers of one slot")
+    if second.seals_appends:
+        _expect([(name.sequence, name.sealed) for name in names], [(1, True), (1, True)], "number, sealed")
+        _expect(len({name.writer for name in names}), 2, "writers of one slot")
+    else:
+        _expect([(name.sequence, name.sealed) for name in names], [(1, True), (2, False)], "number, sealed")
+        _expect(len({name.writer for name in names}), 1, "writers of one slot")
     second.release()
 
 
 def check_numbers_are_never_used_twice(storage: Storage) -> None:
     """A deleted segment's number does not come back, not even for the next owner: compaction would take it as moved."""
+    used: set[tuple[str, int]] = set()
     for expected in (1, 2, 3):
         slot = storage.claim("worker-0")
         slot.append(b"some")
         slot.seal()
         slot.release()
         [name] = storage.names()
-        _expect(name.sequence, expected, "the number")
+        _expect(name.sequence, 1 if slot.seals_appends else expected, "the number")
+        _expect((name.writer, name.sequence) in used, due=False, what="was the writer's number used before")
+        used.add((name.writer, name.sequence))
         storage.delete(name)
         storage.delete(name)
         _expect(storage.read(name), None, "a deleted segment")

@@ -170,16 +170,16 @@ def check_apply_is_idempotent(case: TargetCase) -> None:
 
 def check_plan_changes_nothing(case: TargetCase) -> None:
     """Observing and planning, of a first revision, of a next and of a removal, change nothing."""
-    for revisions in ((1,), (2, None)):
+    for revision in (1, 2, None):
+        deployment = None if revision is None else case.deployment(revision)
+        if revision is None:
+            case.release()
         before = sorted(case.there())
-        for revision in revisions:
-            target = case.open()
-            if revision is None:
-                case.release()
-            plan = target.plan(case.deployment(revision) if revision else None, target.observe(case.environment))
-            _expect((plan.revision, bool(plan.steps)), (revision, True), "the plan's revision; has it steps")
+        target = case.open()
+        plan = target.plan(deployment, target.observe(case.environment))
+        _expect((plan.revision, bool(plan.steps)), (revision, True), "the plan's revision; has it steps")
         _expect(sorted(case.there()), before, "what is there")
-        if revisions == (1,):
+        if revision == 1:
             _apply(case, 1)
 
 

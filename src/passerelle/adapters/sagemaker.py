@@ -1,0 +1,262 @@
+"""SageMaker: a deployment as a real-time endpoint, the notebook as a training job, by boto3.
+
+A revision is a package on S3 (model.tar.gz), a model package of the endpoint's group, a model and an endpoint
+configuration, all made once and never changed; the endpoint is moved from one configuration to the next, by canary with
+alarms that roll it back if the settings say so. The configuration that is really in service tells which revision answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from passerelle.adapters import sagemaker_rules as rules
+from passerelle.adapters.sagemaker_calls import Calls
+from passerelle.adapters.sagemaker_found import Look
+from passerelle.adapters.sagemaker_steps import Steps
+from passerelle.adapters.sagemaker_wanted import CONFIG, ENDPOINT, SCALING, guarded, package_folder, tags_of, wanted
+from passerelle.deployment.package import Package
+from passerelle.deployment.plan import refuse_drift, steps
+from passerelle.deployment.spec import Deployment
+from passerelle.deployment.target import DriftError, Job, JobStatus, Observed, Plan, Resource, Step, TargetError
+from passerelle.project.settings import Project
+from passerelle.project.targets import SageMaker
+
+_JOB_DISK_GB = 30
+_STATES = {"InProgress": "running", "Stopping": "running", "Completed": "succeeded", "Stopped": "stopped"}
+
+
+class SageMakerTarget:
+    """An account's region, for one project. Implements Target and Jobs.
+
+    ``pack`` packs a revision (see deployment.package); ``every_s`` is between two looks at what changes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: SageMaker,
+        project: Project,
+        *,
+        pack: Callable[[Deployment], Package],
+        every_s: float = 15.0,
+    ) -> None:
+        self.name = name
+        self._settings, self._project, self._pack = settings, project, pack
+        self._calls = Calls(settings.region)
+        self._packages: dict[str, Package] = {}
+        self._steps = Steps(self._calls, self._packages, every_s)
+
+    def observe(self, environment: str) -> Observed:
+        """See Target."""
+        return Look(self._calls, self._settings, self._project.name, environment).observed()
+
+    def plan(self, deployment: Deployment | None, observed: Observed) -> Plan:
+        """See Target. Packs the revision, in the project's state folder; asks nobody."""
+        if deployment is None:
+            return Plan(
+                target=self.name,
+                environment=_environment(observed),
+                revision=None,
+                steps=steps((), observed.resources, waits=(ENDPOINT,), changing=observed.state == "changing"),
+                notes=(
+                    "Left where it is: the ledger in the store, the endpoint's log in CloudWatch, and the training jobs "
+                    "that have ended (they cost nothing).",
+                ),
+            )
+        there = list(observed.resources)
+        rules.check(
+            deployment,
+            self._settings,
+            self._project,
+            instances=self._calls.types("ProductionVariantInstanceType"),
+            training_instances=self._calls.types("TrainingInstanceType"),
+            in_service=_variants_in_service(observed),
+        )
+        resources = wanted(deployment, self._settings, self._packed(deployment))
+        refuse_drift(resources, there, drift=self._settings.drift)
+        self._refuse_foreign(observed)
+        if observed.state == "failed":  # whatever it was asked for, it is to be made anew
+            there = [_unasked(one) if one.kind == ENDPOINT else one for one in there]
+        return Plan(
+            target=self.name,
+            environment=deployment.environment,
+            revision=deployment.revision,
+            steps=self._ordered(deployment, resources, there, observed),
+            notes=self._notes(deployment),
+        )
+
+    def apply(self, step: Step) -> None:
+        """See Target."""
+        self._steps.take(step)
+
+    def _packed(self, deployment: Deployment) -> dict[str, str]:
+        """Packs what each platform variant answers by; name of the variant → name of its package."""
+        by_variant = {"live": deployment}
+        if self._settings.strategy == "platform":
+            by_variant = {
+                name: msgspec.structs.replace(
+                    deployment, variants=(msgspec.structs.replace(one, weight=1.0, mode="live"),)
+                )
+                for name, one in rules.variant_names(deployment).items()
+            }
+        folder = package_folder(self._settings, deployment.project, deployment.environment)
+        packages = {name: self._pack(one) for name, one in by_variant.items()}
+        self._packages.update({f"{folder}{one.name}.tar.gz": one for one in packages.values()})
+        return {name: one.name for name, one in packages.items()}
+
+    def _ordered(
+        self, deployment: Deployment, resources: list[Resource], there: list[Resource], observed: Observed
+    ) -> tuple[Step, ...]:
+        previous = _previous(deployment, observed)
+
+        def planned(found: list[Resource]) -> tuple[Step, ...]:
+            return steps(
+                resources,
+                found,
+                keep=lambda one: not one.lasting and rules.revision_of(one.name) == previous,
+                waits=(ENDPOINT,),
+                changing=observed.state == "changing",
+            )
+
+        made = planned(there)
+        moved = [number for number, step in enumerate(made) if step.resource.kind == ENDPOINT and step.act != "wait"]
+        if not moved:
+            return made
+        # Scaling is taken off before the endpoint changes, and put on again after.
+        scaling = [one for one in there if one.kind == SCALING]
+        made = planned([one for one in there if one.kind != SCALING])
+        first = next(
+            number for number, step in enumerate(made) if step.resource.kind == ENDPOINT and step.act != "wait"
+        )
+        off = [
+            Step(act="delete", resource=one, before=one.settings, why="until the endpoint has changed")
+            for one in scaling
+        ]
+        endpoint = next(one for one in resources if one.kind == ENDPOINT)
+        full = msgspec.structs.replace(endpoint, settings=endpoint.settings | guarded(self._settings, resources))
+        after = [
+            msgspec.structs.replace(step, resource=full) if step.resource.kind == ENDPOINT else step
+            for step in made[first:]
+        ]
+        return (*made[:first], *off, *after)
+
+    def _refuse_foreign(self, observed: Observed) -> None:
+        """Raise DriftError if the endpoint answers by a configuration that is not ours, and drift is refused."""
+        if self._settings.drift == "restore" or observed.state != "serving" or observed.revision is not None:
+            return
+        config = next(one.settings["EndpointConfigName"] for one in observed.resources if one.kind == ENDPOINT)
+        raise DriftError(
+            f"the endpoint answers by {config}, which Passerelle did not make, or which was deleted: somebody changed it "
+            'by hand. To have it put back, say drift = "restore" for this target.'
+        )
+
+    def _notes(self, deployment: Deployment) -> tuple[str, ...]:
+        settings, count = self._settings, len(deployment.variants)
+        machines = f"{settings.scaling.minimum} x {settings.instance}"
+        if settings.strategy == "platform":
+            return (
+                f"{machines} run, and are paid for, for each of {count} variants until the target is removed.",
+                "SageMaker draws a variant for each request, not for each unit, and pairs no shadow with its answer: a "
+                "canary, from which no verdict can be had.",
+            )
+        notes = [f"{machines} run, and are paid for, until the target is removed."]
+        if count > 1:
+            notes.append(
+                f"One platform variant holds all {count} versions: its container routes by unit and shadows, as the "
+                "revision says; SageMaker sees one model."
+            )
+        if settings.canary_percent is not None:
+            notes.append("While a revision changes, two sets of machines run side by side.")
+        return tuple(notes)
+
+    def start(self, job: Job) -> None:
+        """See Jobs: the image's ``train`` on what lies at ``input``; what it leaves is packed below ``output``."""
+        name, settings = rules.job_name(self._project.name, job.name), self._settings
+        if self._describe_job(name) is not None:
+            return
+        source = {"S3DataType": "S3Prefix", "S3Uri": job.input, "S3DataDistributionType": "FullyReplicated"}
+        tags = tags_of(settings, self._project.name, settings.environment)
+        self._calls.call(
+            "sagemaker",
+            "CreateTrainingJob",
+            self._job_arn(name),
+            TrainingJobName=name,
+            AlgorithmSpecification={"TrainingImage": settings.image, "TrainingInputMode": "File"},
+            RoleArn=settings.role,
+            InputDataConfig=[{"ChannelName": "input", "DataSource": {"S3DataSource": source}}],
+            OutputDataConfig={"S3OutputPath": job.output},
+            ResourceConfig={
+                "InstanceType": settings.training_instance,
+                "InstanceCount": 1,
+                "VolumeSizeInGB": _JOB_DISK_GB,
+            },
+            StoppingCondition={"MaxRuntimeInSeconds": job.timeout_s},
+            Environment=settings.variables,
+            Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
+        )
+
+    def status(self, name: str) -> JobStatus:
+        """See Jobs."""
+        found = self._describe_job(rules.job_name(self._project.name, name))
+        if found is None:
+            return JobStatus(state="absent")
+        state: Any = _STATES.get(found["TrainingJobStatus"], "failed")
+        return JobStatus(state=state, problem=found.get("FailureReason"))
+
+    def stop(self, name: str) -> None:
+        """See Jobs."""
+        job = rules.job_name(self._project.name, name)
+        if self.status(name).state == "running":
+            self._calls.ask("sagemaker", "StopTrainingJob", self._job_arn(job), TrainingJobName=job)
+
+    def logs(self, environment: str, lines: int = 20) -> tuple[str, ...]:
+        """The last lines that the endpoint's containers wrote, oldest first; empty if they wrote none yet."""
+        group = f"/aws/sagemaker/Endpoints/{rules.endpoint_name(self._project.name, environment)}"
+        on = f"arn:aws:logs:{self._calls.region}:*:log-group:{group}:*"
+        newest = self._calls.ask(
+            "logs", "DescribeLogStreams", on, logGroupName=group, orderBy="LastEventTime", descending=True, limit=3
+        )
+        events: list[dict[str, Any]] = []
+        for stream in (newest or {}).get("logStreams", []):
+            name = stream["logStreamName"]
+            found = self._calls.ask("logs", "GetLogEvents", on, logGroupName=group, logStreamName=name, limit=lines)
+            events += (found or {}).get("events", [])
+        events.sort(key=lambda one: one["timestamp"])
+        return tuple(one["message"].rstrip("\n") for one in events[-lines:])
+
+    def _job_arn(self, name: str) -> str:
+        return f"arn:aws:sagemaker:{self._calls.region}:*:training-job/{name}"
+
+    def _describe_job(self, name: str) -> dict[str, Any] | None:
+        return self._calls.ask("sagemaker", "DescribeTrainingJob", self._job_arn(name), TrainingJobName=name)
+
+
+def _environment(observed: Observed) -> str:
+    tags = (one.settings.get("tags", {}) for one in observed.resources)
+    return next((one[rules.ENVIRONMENT] for one in tags if rules.ENVIRONMENT in one), "")
+
+
+def _variants_in_service(observed: Observed) -> list[str]:
+    configs = [one.settings.get("EndpointConfigName") for one in observed.resources if one.kind == ENDPOINT]
+    return [
+        variant["VariantName"]
+        for one in observed.resources
+        if one.kind == CONFIG and one.name in configs
+        for key in ("ProductionVariants", "ShadowProductionVariants")
+        for variant in one.settings.get(key, [])
+    ]
+
+
+def _unasked(endpoint: Resource) -> Resource:
+    return msgspec.structs.replace(endpoint, settings=endpoint.settings | {"asked": None})
+
+
+def _previous(deployment: Deployment, observed: Observed) -> int | None:
+    """The revision to roll back to: the one that answers, or the newest before the wanted one."""
+    if observed.revision is not None and observed.revision != deployment.revision:
+        return observed.revision
+    numbers = [number for one in observed.resources if (number := rules.revision_of(one.name)) is not None]
+    return max((number for number in numbers if number < deployment.revision), default=None)

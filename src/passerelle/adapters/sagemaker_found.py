@@ -1,0 +1,234 @@
+"""What is there of an environment on SageMaker, found by names and tags, whoever made it and however far they came."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from passerelle.adapters.sagemaker_calls import Calls
+from passerelle.adapters.sagemaker_rules import ASKED, ENVIRONMENT, PROJECT, REVISION, endpoint_name, revision_of
+from passerelle.adapters.sagemaker_wanted import (
+    ALARM,
+    CONFIG,
+    DIMENSION,
+    ENDPOINT,
+    GROUP,
+    KINDS,
+    LASTING,
+    MODEL,
+    MODEL_PACKAGE,
+    PACKAGE,
+    SCALING,
+    package_folder,
+)
+from passerelle.deployment.target import Observed, Resource, TargetError
+from passerelle.project.targets import SageMaker
+
+CHANGING = frozenset(("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"))
+FAILED = frozenset(("Failed", "OutOfService", "UpdateRollbackFailed"))
+_VARIANT = ("VariantName", "ModelName", "InstanceType", "InitialInstanceCount", "InitialVariantWeight")
+_ALARM = (
+    "ActionsEnabled", "AlarmActions", "EvaluationPeriods", "DatapointsToAlarm", "ComparisonOperator", "Metrics",
+    "Namespace", "MetricName", "Dimensions", "ExtendedStatistic", "Statistic", "Period", "Threshold",
+    "TreatMissingData",
+)  # fmt: skip
+
+
+def bucket_and_key(uri: str) -> tuple[str, str]:
+    """The bucket and the key of an s3:// address.
+
+    >>> bucket_and_key("s3://models/flights/a.tar.gz")
+    ('models', 'flights/a.tar.gz')
+    """
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+class Look:
+    """Looks at one environment of a project."""
+
+    def __init__(self, calls: Calls, settings: SageMaker, project: str, environment: str) -> None:
+        self._calls, self._settings = calls, settings
+        self._project, self._environment = project, environment
+        self.name = endpoint_name(project, environment)
+
+    def observed(self) -> Observed:
+        """What there is. Raises TargetError if our endpoint's name is somebody else's."""
+        endpoint = self._calls.ask("sagemaker", "DescribeEndpoint", self._on("endpoint"), EndpointName=self.name)
+        found = [*self._parts(), *self._alarms(), *self._scaling()]
+        if endpoint is not None:
+            found.append(self._endpoint(endpoint))
+        found.sort(key=lambda one: (KINDS.index(one.kind), one.name))
+        if endpoint is None:
+            return Observed(state="absent", resources=tuple(found))
+        status = endpoint["EndpointStatus"]
+        state = "changing" if status in CHANGING else "failed" if status in FAILED else "serving"
+        answers = None
+        if status not in ("Creating", "Deleting", *FAILED):
+            ours = [one for one in found if one.kind == CONFIG and one.name == endpoint.get("EndpointConfigName")]
+            answers = int(ours[0].settings["tags"][REVISION]) if ours else None
+        return Observed(
+            state=state,  # type: ignore[arg-type]
+            revision=answers,
+            resources=tuple(found),
+            problem=endpoint.get("FailureReason") or (status if state == "failed" else None),
+        )
+
+    def _on(self, kind: str, name: str | None = None) -> str:
+        return f"arn:aws:sagemaker:{self._calls.region}:*:{kind}/{name or self.name}"
+
+    def _tags(self, arn: str) -> dict[str, str]:
+        """The tags that we would set, of those that a resource has."""
+        found = self._calls.pages("sagemaker", "ListTags", arn, "Tags", ResourceArn=arn)
+        return {
+            one["Key"]: one["Value"]
+            for one in found
+            if one["Key"].startswith("passerelle:") or one["Key"] in self._settings.tags
+        }
+
+    def _ours(self, tags: dict[str, str]) -> bool:
+        return (tags.get(PROJECT), tags.get(ENVIRONMENT)) == (self._project, self._environment)
+
+    def _clash(self, kind: str, tags: dict[str, str]) -> TargetError:
+        if PROJECT in tags:
+            whose = f"is of project {tags[PROJECT]!r}, environment {tags.get(ENVIRONMENT)!r}"
+        else:
+            whose = "was not made by Passerelle"
+        return TargetError(
+            f"the {kind} {self.name} {whose}, and project {self._project!r}, environment {self._environment!r} would be "
+            "called the same here: rename one of them, or remove it."
+        )
+
+    def _endpoint(self, endpoint: dict[str, Any]) -> Resource:
+        tags = self._tags(endpoint["EndpointArn"])
+        if not self._ours(tags):
+            raise self._clash("endpoint", tags)
+        asked = tags.pop(ASKED, None)
+        settings = {"EndpointConfigName": endpoint.get("EndpointConfigName"), "tags": tags, "asked": asked}
+        return Resource(kind=ENDPOINT, name=self.name, settings=settings, lasting=True)
+
+    def _parts(self) -> list[Resource]:
+        folder = package_folder(self._settings, self._project, self._environment)
+        bucket, prefix = bucket_and_key(folder)
+        listed = self._calls.pages(
+            "s3", "ListObjectsV2", f"arn:aws:s3:::{bucket}", "Contents", Bucket=bucket, Prefix=prefix
+        )
+        found = [
+            Resource(kind=PACKAGE, name=f"s3://{bucket}/{one['Key']}") for one in listed if revision_of(one["Key"])
+        ]
+        group = self._calls.ask(
+            "sagemaker",
+            "DescribeModelPackageGroup",
+            self._on("model-package-group"),
+            ModelPackageGroupName=self.name,
+        )
+        if group is not None:
+            tags = self._tags(group["ModelPackageGroupArn"])
+            if not self._ours(tags):
+                raise self._clash("model package group", tags)
+            found += [Resource(kind=GROUP, name=self.name, settings={"tags": tags}, lasting=True)]
+            found += [one for one, _ in registered(self._calls, self.name)]
+        for one in self._named("ListModels", "Models", "Model"):
+            model = self._calls.ask("sagemaker", "DescribeModel", self._on("model", one), ModelName=one)
+            if model is not None and self._ours(tags := self._tags(model["ModelArn"])):
+                container = model.get("PrimaryContainer", {})
+                settings = {"ExecutionRoleArn": model.get("ExecutionRoleArn"), "tags": tags}
+                settings |= {key: container.get(key) for key in ("Image", "ModelDataUrl", "Environment")}
+                found.append(Resource(kind=MODEL, name=one, settings=settings))
+        for one in self._named("ListEndpointConfigs", "EndpointConfigs", "EndpointConfig"):
+            config = self._calls.ask(
+                "sagemaker", "DescribeEndpointConfig", self._on("endpoint-config", one), EndpointConfigName=one
+            )
+            if config is not None and self._ours(tags := self._tags(config["EndpointConfigArn"])):
+                found.append(Resource(kind=CONFIG, name=one, settings=_config(config) | {"tags": tags}))
+        return found
+
+    def _named(self, operation: str, key: str, kind: str) -> list[str]:
+        listed = self._calls.pages("sagemaker", operation, "*", key, NameContains=self.name)
+        pattern = re.compile(rf"{re.escape(self.name)}-\d{{6}}-[0-9a-f]{{8}}")
+        return [one[f"{kind}Name"] for one in listed if pattern.fullmatch(one[f"{kind}Name"])]
+
+    def _alarms(self) -> list[Resource]:
+        prefix = f"passerelle/{self.name}/"
+        on = f"arn:aws:cloudwatch:{self._calls.region}:*:alarm:{prefix}*"
+        listed = self._calls.pages("cloudwatch", "DescribeAlarms", on, "MetricAlarms", AlarmNamePrefix=prefix)
+        return [
+            Resource(kind=ALARM, name=one["AlarmName"], settings=_alarm(one), lasting=ALARM in LASTING)
+            for one in listed
+        ]
+
+    def _scaling(self) -> list[Resource]:
+        prefix = f"endpoint/{self.name}/variant/"
+        on = f"arn:aws:application-autoscaling:{self._calls.region}:*:scalable-target/*"
+        listed = self._calls.pages(
+            "application-autoscaling",
+            "DescribeScalableTargets",
+            on,
+            "ScalableTargets",
+            ServiceNamespace="sagemaker",
+            ScalableDimension=DIMENSION,
+        )
+        found = []
+        for one in listed:
+            if not one["ResourceId"].startswith(prefix):
+                continue
+            settings: dict[str, Any] = {"MinCapacity": one["MinCapacity"], "MaxCapacity": one["MaxCapacity"]}
+            for policy in policies(self._calls, one["ResourceId"]):
+                target = policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"]
+                settings |= {"TargetValue": float(target), "asked": policy["PolicyName"].removeprefix("passerelle-")}
+            found.append(Resource(kind=SCALING, name=one["ResourceId"], settings=settings, lasting=True))
+        return found
+
+
+def policies(calls: Calls, resource_id: str) -> list[dict[str, Any]]:
+    """The scaling policies of a variant."""
+    on = f"arn:aws:application-autoscaling:{calls.region}:*:scalable-target/*"
+    listed = calls.pages(
+        "application-autoscaling",
+        "DescribeScalingPolicies",
+        on,
+        "ScalingPolicies",
+        ServiceNamespace="sagemaker",
+        ResourceId=resource_id,
+        ScalableDimension=DIMENSION,
+    )
+    return list(listed)
+
+
+def registered(calls: Calls, group: str) -> list[tuple[Resource, str]]:
+    """The model packages of a group that we registered, each with its ARN: their own metadata says what they are."""
+    on = f"arn:aws:sagemaker:{calls.region}:*:model-package/{group}/*"
+    listed = calls.pages("sagemaker", "ListModelPackages", on, "ModelPackageSummaryList", ModelPackageGroupName=group)
+    found = []
+    for summary in listed:
+        arn = summary["ModelPackageArn"]
+        one = calls.ask("sagemaker", "DescribeModelPackage", arn, ModelPackageName=arn)
+        metadata = dict((one or {}).get("CustomerMetadataProperties", {}))
+        name = metadata.pop("name", None)
+        if one is None or name is None:
+            continue
+        container = one["InferenceSpecification"]["Containers"][0]
+        settings = {key: container.get(key) for key in ("Image", "ModelDataUrl")} | {"metadata": metadata}
+        found.append((Resource(kind=MODEL_PACKAGE, name=name, settings=settings), arn))
+    return found
+
+
+def _config(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: [{name: one.get(name) for name in _VARIANT} for one in config[key]]
+        for key in ("ProductionVariants", "ShadowProductionVariants")
+        if config.get(key)
+    }
+
+
+def _alarm(alarm: dict[str, Any]) -> dict[str, Any]:
+    settings = {key: alarm[key] for key in _ALARM if alarm.get(key) not in (None, "", []) or key == "AlarmActions"}
+    if "Metrics" in settings:
+        settings.pop("Dimensions", None)
+        settings["Metrics"] = [_query(one) for one in settings["Metrics"]]
+    found = re.search(r"passerelle ([0-9a-f]{16})", alarm.get("AlarmDescription") or "")
+    return settings | {"AlarmActions": alarm.get("AlarmActions", []), "asked": found[1] if found else None}
+
+
+def _query(query: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in query.items() if value not in (None, "", [])}

@@ -1,0 +1,223 @@
+"""What SageMaker cannot express, by the name of each rule, and what things are called there; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from passerelle.deployment.plan import refuse_trial
+from passerelle.deployment.spec import Deployment, Variant
+from passerelle.deployment.target import PlanError
+from passerelle.project.settings import Project
+from passerelle.project.targets import SageMaker
+
+#: Of every name of SageMaker's; the parts of a revision add "-000001-0a1b2c3d" to the endpoint's.
+MOST_NAME = 63
+_REVISION_SUFFIX = 16
+MOST_TIMEOUT_MS = 60_000
+MOST_PAYLOAD_BYTES = 6_291_456
+LEAST_WEIGHT = 0.01
+MOST_VARIABLES, MOST_TAGS, MOST_LIVE = 100, 50, 10
+#: Of the tags, some are ours.
+_OWN_TAGS = 4
+#: The tags by which we find what is ours.
+PROJECT, ENVIRONMENT, REVISION, ASKED = (
+    f"passerelle:{what}" for what in ("project", "environment", "revision", "asked")
+)
+_REVISION = re.compile(r"(\d{6})-[0-9a-f]{8,12}(\.tar\.gz)?$")
+_ECR = re.compile(r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/.+")
+_GRAVITON = re.compile(r"ml\.[a-z]+\d+[a-z]*g[a-z]*\.")
+
+
+def endpoint_name(project: str, environment: str) -> str:
+    """What the endpoint of an environment is called: SageMaker takes letters, digits and hyphens.
+
+    >>> endpoint_name("late_flights", "production")
+    'late-flights-production'
+    """
+    return f"{project}-{environment}".replace("_", "-").strip("-")
+
+
+def job_name(project: str, name: str) -> str:
+    """What a training job is called.
+
+    >>> job_name("flights", "2013-02-01_a")
+    'flights-2013-02-01-a'
+    """
+    legal = re.sub(r"[^a-zA-Z0-9]+", "-", f"{project}-{name}").strip("-")
+    if len(legal) > MOST_NAME:
+        raise PlanError("name", f"a training job cannot be called {legal}: SageMaker takes {MOST_NAME} characters.")
+    return legal
+
+
+def revision_of(name: str) -> int | None:
+    """The revision that a resource was made for; None for one that stays from revision to revision.
+
+    >>> revision_of("trips-production-000002-0a1b2c3d"), revision_of("trips-production")
+    (2, None)
+    """
+    found = _REVISION.search(name)
+    return int(found[1]) if found else None
+
+
+def architecture_of(instance: str) -> str:
+    """The processor of an instance type: arm64 where its family has a g behind the generation (Graviton), else amd64.
+
+    >>> architecture_of("ml.m7g.large"), architecture_of("ml.g5.xlarge"), architecture_of("ml.c6gn.large")
+    ('arm64', 'amd64', 'arm64')
+    """
+    return "arm64" if _GRAVITON.match(instance) else "amd64"
+
+
+def variant_names(deployment: Deployment) -> dict[str, Variant]:
+    """Name of each platform variant → the variant; the champion's stays "live", as a guarded update demands."""
+    champion = deployment.champion
+    return {
+        "live" if one is champion else "shadow" if one.mode == "shadow" else f"version-{one.version}": one
+        for one in deployment.variants
+    }
+
+
+def check(
+    deployment: Deployment,
+    settings: SageMaker,
+    project: Project,
+    *,
+    instances: Collection[str],
+    training_instances: Collection[str],
+    in_service: Collection[str],
+) -> None:
+    """Raise PlanError by the rule's name. ``in_service``: the names of the variants that answer now, if any.
+
+    ``instances``, ``training_instances``: those that SageMaker's interface description knows.
+    """
+    _check_settings(settings, project, instances, training_instances)
+    refuse_trial(deployment, settings.strategy)
+    name = endpoint_name(deployment.project, deployment.environment)
+    if len(name) + _REVISION_SUFFIX > MOST_NAME:
+        raise PlanError(
+            "name",
+            f"the endpoint would be called {name} ({len(name)} characters), and SageMaker takes {MOST_NAME} for a name, "
+            f"of which the revision needs {_REVISION_SUFFIX}: take a shorter name for the project or the environment.",
+        )
+    if deployment.auth != "platform":
+        raise PlanError(
+            "auth",
+            f"revision {deployment.revision} asks for tokens, and SageMaker passes no header of the caller's on: who "
+            "may ask is decided by IAM. Deploy again: a new revision says so.",
+        )
+    if deployment.ledger != "off" and not (deployment.ledger_at or "").startswith("s3://"):
+        raise PlanError(
+            "ledger",
+            f"the ledger of revision {deployment.revision} would be kept at {deployment.ledger_at or 'the machine'}, "
+            "which goes with the machine: deploy again, with a store on s3://.",
+        )
+    if settings.strategy == "platform":
+        _check_platform(deployment, settings, in_service)
+
+
+def _check_settings(
+    settings: SageMaker, project: Project, instances: Collection[str], training_instances: Collection[str]
+) -> None:
+    scaling, alarms = settings.scaling, settings.alarms
+    reserved = [one for one in settings.variables if one.startswith(("PASSERELLE_", "SAGEMAKER_", "AWS_"))]
+    too_long = [name for name, value in settings.variables.items() if len(value) > 1024 or len(name) > 1024]  # noqa: PLR2004  (the service model's)
+    bad_tags = [one for one in settings.tags if one.lower().startswith(("aws:", "passerelle:"))]
+    known, trains = settings.instance in instances, settings.training_instance in training_instances
+    arm = architecture_of(settings.instance)
+    if not settings.store.startswith("s3://"):
+        raise PlanError("store", f"SageMaker reads models from S3 only, and store is {settings.store}: name s3://...")
+    if not _ECR.match(settings.image):
+        raise PlanError(
+            "image",
+            f"SageMaker pulls images from ECR, and {settings.image} is not there: passerelle image, push it to "
+            "<account>.dkr.ecr.<region>.amazonaws.com/<repository>, and name it by its digest.",
+        )
+    if not known or not trains:
+        wrong = settings.training_instance if known else settings.instance
+        raise PlanError("instance", f"SageMaker has no instance {wrong!r}: ml.m5.large, for one; or update boto3.")
+    if arm != settings.architecture:
+        raise PlanError(
+            "architecture",
+            f"{settings.instance} has a processor of {arm}, and the image is built for {settings.architecture}: take "
+            "another instance, or build the image for it and say architecture.",
+        )
+    if (train_arm := architecture_of(settings.training_instance)) != settings.architecture:
+        raise PlanError(
+            "architecture",
+            f"{settings.training_instance} has a processor of {train_arm}, and the image, which trains too, is built "
+            f"for {settings.architecture}.",
+        )
+    if settings.timeout_ms > MOST_TIMEOUT_MS:
+        raise PlanError(
+            "timeout",
+            f"timeout_ms is {settings.timeout_ms}, and SageMaker gives a request {MOST_TIMEOUT_MS}: take less.",
+        )
+    if project.serving.max_body_bytes > MOST_PAYLOAD_BYTES:
+        raise PlanError(
+            "payload",
+            f"[serving] max_body_bytes is {project.serving.max_body_bytes}, and SageMaker takes {MOST_PAYLOAD_BYTES} in a "
+            "request: lower it, and send larger files through passerelle score.",
+        )
+    if scaling.minimum < 1:
+        raise PlanError(
+            "scale-to-zero", "scaling.minimum is 0, and a real-time endpoint keeps one machine at least: say 1 or more."
+        )
+    if scaling.maximum < scaling.minimum:
+        raise PlanError("scaling", f"scaling.maximum is {scaling.maximum}, below the minimum of {scaling.minimum}.")
+    if alarms.notify is not None and not re.match(r"arn:aws[a-z-]*:sns:", alarms.notify):
+        raise PlanError(
+            "notify", f"CloudWatch sends to SNS topics, and alarms.notify is {alarms.notify!r}: name an ARN."
+        )
+    if settings.canary_percent is not None and alarms.error_share is None and alarms.latency_ms is None:
+        raise PlanError(
+            "canary-alarms",
+            "canary_percent is set and there is no alarm that could roll it back: set alarms.error_share or latency_ms, "
+            "or leave canary_percent out.",
+        )
+    if settings.canary_percent is not None and scaling.minimum * settings.canary_percent < 100:  # noqa: PLR2004  (percent)
+        raise PlanError(
+            "canary-machines",
+            f"{settings.canary_percent} % of {scaling.minimum} machines is less than one: raise scaling.minimum (2 "
+            "with canary_percent = 50), or leave canary_percent out.",
+        )
+    if reserved or too_long or len(settings.variables) > MOST_VARIABLES:
+        wrong = ", ".join(sorted({*reserved, *too_long})) or f"{len(settings.variables)} of them"
+        raise PlanError(
+            "variables",
+            f"the container's variables cannot be set so ({wrong}): {MOST_VARIABLES} of 1024 characters each, and "
+            "PASSERELLE_, SAGEMAKER_ and AWS_ are not yours.",
+        )
+    if bad_tags or len(settings.tags) + _OWN_TAGS > MOST_TAGS:
+        wrong = ", ".join(bad_tags) or f"{len(settings.tags)} of them"
+        raise PlanError(
+            "tags", f"tags cannot be set so ({wrong}): {MOST_TAGS - _OWN_TAGS} at most, without aws: and ours."
+        )
+
+
+def _check_platform(deployment: Deployment, settings: SageMaker, in_service: Collection[str]) -> None:
+    shadows, live = deployment.shadows, deployment.live
+    if len(shadows) > 1:
+        raise PlanError(
+            "two-shadows", f"SageMaker shadows one variant, and revision {deployment.revision} two or more."
+        )
+    if shadows and len(live) > 1:
+        raise PlanError(
+            "shadow-and-split",
+            f"SageMaker shadows beside one live variant, and revision {deployment.revision} has {len(live)}: deploy one "
+            'of them, or say strategy = "container".',
+        )
+    if len(live) > MOST_LIVE:
+        raise PlanError("variants", f"SageMaker takes {MOST_LIVE} variants, and {len(live)} are to answer.")
+    if small := [one for one in live if one.weight < LEAST_WEIGHT]:
+        raise PlanError(
+            "weight",
+            f"version {small[0].version} is to answer {small[0].weight:.3%}: 1 % is the least that is told apart.",
+        )
+    names = set(variant_names(deployment))
+    if settings.canary_percent is not None and in_service and set(in_service) != names:
+        raise PlanError(
+            "guarded-variants",
+            f"a guarded update keeps the variants' names, and {', '.join(sorted(in_service))} would become "
+            f"{', '.join(sorted(names))}: leave canary_percent out for this change.",
+        )

@@ -1,0 +1,286 @@
+"""Taking a step on SageMaker: each looks whether it was taken before, and does nothing then."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from passerelle.adapters.sagemaker_calls import Calls, pause
+from passerelle.adapters.sagemaker_found import CHANGING, FAILED, bucket_and_key, policies, registered
+from passerelle.adapters.sagemaker_rules import ASKED, ENVIRONMENT, PROJECT
+from passerelle.adapters.sagemaker_wanted import (
+    ALARM,
+    CONFIG,
+    DIMENSION,
+    ENDPOINT,
+    GROUP,
+    MODEL,
+    MODEL_PACKAGE,
+    PACKAGE,
+    SCALING,
+)
+from passerelle.deployment.package import Package, tarball
+from passerelle.deployment.target import Resource, Step, TargetError
+
+#: Seconds after which a change of the endpoint is no longer waited for.
+MOST_WAIT_S = 4 * 3600
+#: Seconds that a scaled-out endpoint rests between two changes of its machines.
+_COOLDOWN_S = {"ScaleInCooldown": 300, "ScaleOutCooldown": 60}
+_MIME = {"SupportedContentTypes": ["application/json"], "SupportedResponseMIMETypes": ["application/json"]}
+
+
+class Steps:
+    """Takes steps. ``packages``: names in the store → what is to be put there."""
+
+    def __init__(self, calls: Calls, packages: Mapping[str, Package], every_s: float) -> None:
+        self._calls, self._packages, self._every_s = calls, packages, every_s
+        self._acts: dict[str, tuple[Callable[[Resource], None], Callable[[Resource], None]]] = {
+            PACKAGE: (self._put_package, self._delete_package),
+            GROUP: (self._make_group, self._delete_group),
+            MODEL_PACKAGE: (self._register, self._unregister),
+            MODEL: (self._make_model, self._delete_model),
+            CONFIG: (self._make_config, self._delete_config),
+            ALARM: (self._put_alarm, self._delete_alarm),
+            ENDPOINT: (self._make_endpoint, self._delete_endpoint),
+            SCALING: (self._scale, self._leave_scaling),
+        }
+
+    def take(self, step: Step) -> None:
+        """Take a step. Raises TargetError."""
+        make, delete = self._acts[step.resource.kind]
+        if step.act == "wait":
+            self._wait(step.resource)
+        elif step.act == "delete":
+            delete(step.resource)
+        else:
+            make(step.resource)
+
+    def _arn(self, kind: str, name: str) -> str:
+        return f"arn:aws:sagemaker:{self._calls.region}:*:{kind}/{name}"
+
+    def _put_package(self, one: Resource) -> None:
+        bucket, key = bucket_and_key(one.name)
+        on = f"arn:aws:s3:::{bucket}/{key}"
+        if self._calls.ask("s3", "HeadObject", on, Bucket=bucket, Key=key) is not None:
+            return  # the name holds the digest
+        package = self._packages.get(one.name)
+        if package is None:
+            raise TargetError(f"{one.name} is to be put there, and what it holds is not here: plan again, then apply.")
+        with tempfile.TemporaryDirectory(dir=package.folder.parent, prefix=".tarball-") as folder:
+            path = tarball(package, Path(folder) / "model.tar.gz")
+            with path.open("rb") as body:
+                self._calls.call(
+                    "s3", "PutObject", on, Bucket=bucket, Key=key, Body=body, ChecksumAlgorithm="SHA256",
+                    Metadata={"passerelle-digest": package.digest},
+                )  # fmt: skip
+
+    def _delete_package(self, one: Resource) -> None:
+        bucket, key = bucket_and_key(one.name)
+        self._calls.ask("s3", "DeleteObject", f"arn:aws:s3:::{bucket}/{key}", Bucket=bucket, Key=key)
+
+    def _make_group(self, one: Resource) -> None:
+        on = self._arn("model-package-group", one.name)
+        name = {"ModelPackageGroupName": one.name}
+        tags = _tags(one.settings["tags"])
+        if (there := self._calls.ask("sagemaker", "DescribeModelPackageGroup", on, **name)) is not None:
+            self._calls.call("sagemaker", "AddTags", on, ResourceArn=there["ModelPackageGroupArn"], Tags=tags)
+            return
+        description = "Versions that Passerelle deployed"
+        self._calls.call(
+            "sagemaker", "CreateModelPackageGroup", on, **name, ModelPackageGroupDescription=description, Tags=tags
+        )
+
+    def _delete_group(self, one: Resource) -> None:
+        on = self._arn("model-package-group", one.name)
+        self._calls.ask("sagemaker", "DeleteModelPackageGroup", on, ModelPackageGroupName=one.name)
+
+    def _register(self, one: Resource) -> None:
+        group = one.name.rsplit("-", 2)[0]
+        if any(found.name == one.name for found, _ in registered(self._calls, group)):
+            return
+        container = {key: one.settings[key] for key in ("Image", "ModelDataUrl")}
+        self._calls.call(
+            "sagemaker",
+            "CreateModelPackage",
+            self._arn("model-package", f"{group}/*"),
+            ModelPackageGroupName=group,
+            InferenceSpecification={"Containers": [container], **_MIME},
+            ModelApprovalStatus="Approved",  # whoever deploys has decided so
+            CustomerMetadataProperties=one.settings["metadata"] | {"name": one.name},
+        )
+
+    def _unregister(self, one: Resource) -> None:
+        for found, arn in registered(self._calls, one.name.rsplit("-", 2)[0]):
+            if found.name == one.name:
+                self._calls.ask("sagemaker", "DeleteModelPackage", arn, ModelPackageName=arn)
+
+    def _make_model(self, one: Resource) -> None:
+        on, settings = self._arn("model", one.name), one.settings
+        if self._calls.ask("sagemaker", "DescribeModel", on, ModelName=one.name) is not None:
+            return
+        self._calls.call(
+            "sagemaker",
+            "CreateModel",
+            on,
+            ModelName=one.name,
+            PrimaryContainer={key: settings[key] for key in ("Image", "ModelDataUrl", "Environment")},
+            ExecutionRoleArn=settings["ExecutionRoleArn"],
+            Tags=_tags(settings["tags"]),
+        )
+
+    def _delete_model(self, one: Resource) -> None:
+        self._calls.ask("sagemaker", "DeleteModel", self._arn("model", one.name), ModelName=one.name)
+
+    def _make_config(self, one: Resource) -> None:
+        on, variants = self._arn("endpoint-config", one.name), dict(one.settings)
+        tags = variants.pop("tags")
+        name = {"EndpointConfigName": one.name}
+        if self._calls.ask("sagemaker", "DescribeEndpointConfig", on, **name) is None:
+            self._calls.call("sagemaker", "CreateEndpointConfig", on, **name, **variants, Tags=_tags(tags))
+
+    def _delete_config(self, one: Resource) -> None:
+        on = self._arn("endpoint-config", one.name)
+        self._calls.ask("sagemaker", "DeleteEndpointConfig", on, EndpointConfigName=one.name)
+
+    def _put_alarm(self, one: Resource) -> None:
+        settings = dict(one.settings)
+        description = f"Made by Passerelle: change passerelle.toml, not this (passerelle {settings.pop('asked')})"
+        on = f"arn:aws:cloudwatch:{self._calls.region}:*:alarm:{one.name}"
+        self._calls.call(
+            "cloudwatch", "PutMetricAlarm", on, AlarmName=one.name, AlarmDescription=description, **settings
+        )
+
+    def _delete_alarm(self, one: Resource) -> None:
+        on = f"arn:aws:cloudwatch:{self._calls.region}:*:alarm:{one.name}"
+        self._calls.ask("cloudwatch", "DeleteAlarms", on, AlarmNames=[one.name])
+
+    def _describe(self, name: str) -> dict[str, Any] | None:
+        return self._calls.ask("sagemaker", "DescribeEndpoint", self._arn("endpoint", name), EndpointName=name)
+
+    def _settle(self, name: str) -> dict[str, Any] | None:
+        """The endpoint when it no longer changes; None if it is gone. Raises TargetError after MOST_WAIT_S."""
+        until = time.monotonic() + MOST_WAIT_S
+        while (there := self._describe(name)) is not None and there["EndpointStatus"] in CHANGING:
+            if time.monotonic() > until:
+                raise TargetError(
+                    f"endpoint {name} has been {there['EndpointStatus']} for {MOST_WAIT_S // 3600} hours: look at its "
+                    "log, passerelle target status, then deploy again."
+                )
+            pause(self._every_s)
+        return there
+
+    def _make_endpoint(self, one: Resource) -> None:
+        on, settings, name = self._arn("endpoint", one.name), one.settings, {"EndpointName": one.name}
+        config = settings["EndpointConfigName"]
+        guards = {key: settings[key] for key in ("DeploymentConfig",) if key in settings}
+        there = self._describe(one.name)
+        if there is not None and not self._is_ours(there["EndpointArn"], settings["tags"]):
+            raise TargetError(f"there is an endpoint {one.name} that Passerelle did not make: rename the project.")
+        if there is not None and there["EndpointStatus"] in CHANGING:
+            pending = there.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+            if there["EndpointStatus"] in ("Creating", "Updating") and config == (
+                pending or there.get("EndpointConfigName")
+            ):
+                return  # asked for by an apply that died
+            there = self._settle(one.name)
+        if there is not None and there["EndpointStatus"] == "Failed":
+            self._delete_endpoint(one)  # nothing else can be done to a failed endpoint
+            there = None
+        if there is None:
+            tags = _tags(settings["tags"])
+            self._calls.call("sagemaker", "CreateEndpoint", on, **name, EndpointConfigName=config, Tags=tags)
+            return
+        self._calls.call("sagemaker", "AddTags", on, ResourceArn=there["EndpointArn"], Tags=_tags(settings["tags"]))
+        if there.get("EndpointConfigName") == config and there["EndpointStatus"] not in FAILED:
+            return
+        self._calls.call(
+            "sagemaker",
+            "UpdateEndpoint",
+            on,
+            **name,
+            EndpointConfigName=config,
+            RetainAllVariantProperties=True,  # as many machines as the load asks for now ...
+            ExcludeRetainedVariantProperties=[  # ... and the new revision's weights
+                {"VariantPropertyType": "DesiredWeight"},
+                {"VariantPropertyType": "DataCaptureConfig"},
+            ],
+            RetainDeploymentConfig=False,
+            **guards,
+        )
+
+    def _is_ours(self, arn: str, tags: dict[str, str]) -> bool:
+        found = {
+            one["Key"]: one["Value"] for one in self._calls.pages("sagemaker", "ListTags", arn, "Tags", ResourceArn=arn)
+        }
+        return all(found.get(key) == tags[key] for key in (PROJECT, ENVIRONMENT))
+
+    def _wait(self, one: Resource) -> None:
+        there = self._settle(one.name)
+        config = one.settings.get("EndpointConfigName")
+        if there is None or config is None:
+            return  # waited for before a change, or a removal, whatever became of it
+        if there["EndpointStatus"] in FAILED:
+            raise TargetError(
+                f"endpoint {one.name} is {there['EndpointStatus']}: {there.get('FailureReason', 'AWS does not say why')}. "
+                "Its log says more (passerelle target status); deploy again when that is corrected."
+            )
+        if there.get("EndpointConfigName") == config:  # else it was rolled back: the comparison at the end says so
+            self._calls.call(
+                "sagemaker",
+                "AddTags",
+                self._arn("endpoint", one.name),
+                ResourceArn=there["EndpointArn"],
+                Tags=_tags({ASKED: config}),
+            )
+
+    def _delete_endpoint(self, one: Resource) -> None:
+        there = self._settle(one.name)
+        if there is None:
+            return
+        if not self._is_ours(there["EndpointArn"], one.settings["tags"]):
+            raise TargetError(f"there is an endpoint {one.name} that Passerelle did not make: it is left.")
+        self._calls.ask("sagemaker", "DeleteEndpoint", self._arn("endpoint", one.name), EndpointName=one.name)
+        if (left := self._settle(one.name)) is not None:
+            raise TargetError(f"endpoint {one.name} was deleted and is {left['EndpointStatus']}: try again.")
+
+    def _scale(self, one: Resource) -> None:
+        variant = {"ServiceNamespace": "sagemaker", "ResourceId": one.name, "ScalableDimension": DIMENSION}
+        on = f"arn:aws:application-autoscaling:{self._calls.region}:*:scalable-target/*"
+        bounds = {key: one.settings[key] for key in ("MinCapacity", "MaxCapacity")}
+        policy = f"passerelle-{one.settings['asked']}"
+        self._calls.call("application-autoscaling", "RegisterScalableTarget", on, **variant, **bounds)
+        # Two policies on one measure are refused: the old one goes first.
+        for old in policies(self._calls, one.name):
+            if old["PolicyName"] != policy:
+                self._drop_policy(on, variant, old["PolicyName"])
+        tracking = {
+            "TargetValue": one.settings["TargetValue"],
+            "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},
+            **_COOLDOWN_S,
+        }
+        self._calls.call(
+            "application-autoscaling",
+            "PutScalingPolicy",
+            on,
+            **variant,
+            PolicyName=policy,
+            PolicyType="TargetTrackingScaling",
+            TargetTrackingScalingPolicyConfiguration=tracking,
+        )
+
+    def _drop_policy(self, on: str, variant: dict[str, str], name: str) -> None:
+        self._calls.ask("application-autoscaling", "DeleteScalingPolicy", on, **variant, PolicyName=name)
+
+    def _leave_scaling(self, one: Resource) -> None:
+        variant = {"ServiceNamespace": "sagemaker", "ResourceId": one.name, "ScalableDimension": DIMENSION}
+        on = f"arn:aws:application-autoscaling:{self._calls.region}:*:scalable-target/*"
+        for policy in policies(self._calls, one.name):
+            self._drop_policy(on, variant, policy["PolicyName"])
+        self._calls.ask("application-autoscaling", "DeregisterScalableTarget", on, **variant)
+
+
+def _tags(tags: dict[str, str]) -> list[dict[str, str]]:
+    return [{"Key": key, "Value": value} for key, value in tags.items()]

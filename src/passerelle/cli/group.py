@@ -31,7 +31,7 @@ ORDER = (
         "score",
         "outcomes",
     ),
-    *("trial", "alerts", "timeline", "inject", "ledger", "forget", "note", "report", "token", "tour"),
+    *("trial", "alerts", "timeline", "inject", "ledger", "forget", "note", "report", "ci", "token", "tour"),
 )
 
 

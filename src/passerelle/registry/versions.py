@@ -20,6 +20,7 @@ import sqlalchemy.exc
 from passerelle.bundle.seal import Bundle
 from passerelle.bundle.tracking import mlflow, quiet
 from passerelle.errors import RegistryError
+from passerelle.state.sharing import put_up
 
 Alias = Literal["champion", "challenger"]
 
@@ -70,6 +71,8 @@ class Registry:
         found = self.find(key)
         if found is not None:
             return found
+        if self._bundles is not None:
+            put_up(self._bundles.parent)  # where the state is shared: no version without its bundle
         provenance = bundle.manifest.provenance
         own = {
             "key": key,

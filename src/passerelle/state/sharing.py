@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -63,72 +63,43 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, Entry]
 
 
-class Files(Protocol):
-    """Where contents are kept by name; of a name, the first content that was put stays."""
+class Listed(Protocol):
+    """An object that lies in a store."""
 
-    def get(self, name: str) -> bytes | None:
-        """The content; None if there is none. Called for every file that a job lacks; a failure ends the job."""
-
-    def put_new(self, name: str, content: bytes) -> bool:
-        """Put a content that lasts, whole, unless there is one of this name; False if there is.
-
-        Called before the database is told of the file: a failure rolls that back.
-        """
-
-    def names(self, folder: str) -> list[str]:
-        """The names below a folder, sorted. Called when a job begins."""
+    @property
+    def key(self) -> str:
+        """Its key."""
 
 
-class FolderFiles:
-    """A store in a folder: of this machine, or of a network that carries hard links."""
+class Store(Protocol):
+    """What sharing asks of a store; adapters.objectstore.Store has it, for object stores and folders.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Any method may raise: nothing is told to the database then, and the job ends.
+    """
 
-    def get(self, name: str) -> bytes | None:
-        """The content; None if there is none."""
-        try:
-            return (self._folder / name).read_bytes()
-        except FileNotFoundError:
-            return None
+    def get(self, key: str) -> bytes | None:
+        """What an object holds; None if there is none. Called for every file that a job lacks."""
 
-    def put_new(self, name: str, content: bytes) -> bool:
-        """Put a content unless there is one: a hard link fails then."""
-        path = self._folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-        try:
-            with draft.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.link(draft, path)
-        except FileExistsError:
-            return False
-        finally:
-            draft.unlink(missing_ok=True)
-        return True
+    def put(self, key: str, data: bytes, *, only_new: bool) -> bool:
+        """Put an object that lasts, whole; False if there is one of this key, which stays as it is."""
 
-    def names(self, folder: str) -> list[str]:
-        """The names below a folder, sorted."""
-        return sorted(f"{folder}/{path.name}" for path in (self._folder / folder).glob("[!.]*"))
+    def list(self, prefix: str) -> Iterable[Listed]:
+        """The objects below a prefix. Called when a job begins."""
 
 
-def open_files(at: str) -> Files:
+def open_store(at: str) -> Store:
     """The store of an address. Raises MissingExtraError where its client is not installed."""
-    if "://" not in at:
-        return FolderFiles(Path(at).expanduser().absolute())
-    found: Files = load("passerelle.adapters.sharedfiles:SharedFiles")(at)
+    found: Store = load("passerelle.adapters.objectstore:open_store")(at)
     return found
 
 
 class Share:
     """A state folder and its store, in step."""
 
-    def __init__(self, folder: Path, project: str, files: Files) -> None:
+    def __init__(self, folder: Path, project: str, store: Store) -> None:
         self._folder = folder
         self._project = project
-        self._files = files
+        self._store = store
         self._head = Head(number=0, project=project, files={})
         #: Path → size and time of change at which its content was last known.
         self._known: dict[str, tuple[int, int]] = {}
@@ -188,12 +159,12 @@ class Share:
                 files[name] = before
                 continue
             changed += 1
-            self._files.put_new(f"objects/{digest}", content)
+            self._store.put(f"objects/{digest}", content, only_new=True)
             files[name] = Entry(sha256=digest, size_bytes=len(content), written_s=path.stat().st_mtime)
         if not changed:
             return 0
         head = Head(number=self._head.number + 1, project=self._project, files=files)
-        if not self._files.put_new(_head_name(head.number), msgspec.json.encode(head)):
+        if not self._store.put(_head_name(head.number), msgspec.json.encode(head), only_new=True):
             raise ShareError(
                 f"another job put head {head.number} into the store while this one worked on {self._head.number}: "
                 "nothing of this one is kept. Run it again."
@@ -203,10 +174,10 @@ class Share:
         return changed
 
     def _newest(self) -> Head | None:
-        names = self._files.names("heads")
+        names = sorted(found.key for found in self._store.list("heads"))
         if not names:
             return None
-        content = self._files.get(names[-1])
+        content = self._store.get(names[-1])
         try:
             head = msgspec.json.decode(content or b"", type=Head)
         except msgspec.DecodeError as error:
@@ -243,7 +214,7 @@ class Share:
     def _fetch(self, path: Path, name: str, entry: Entry) -> None:
         if name == f"../{CONTRACT}" and path.exists():
             return  # the repository's own copy goes before
-        content = self._files.get(f"objects/{entry.sha256}")
+        content = self._store.get(f"objects/{entry.sha256}")
         if content is None or hashlib.sha256(content).hexdigest() != entry.sha256:
             state = "is not in the store" if content is None else "is damaged in the store"
             raise ShareError(f"the content of {name} (objects/{entry.sha256}) {state}: restore it from a copy.")
@@ -262,15 +233,19 @@ _shares: dict[Path, Share] = {}
 
 
 @contextmanager
-def shared(folder: Path, project: str, at: str, *, wait_s: float) -> Iterator[Share]:
+def shared(folder: Path, project: str, at: str, *, wait_s: float, keep: bool = True) -> Iterator[Share]:
     """Share a state folder through the store at an address while the block runs: one process at a time, anywhere.
 
+    Without ``keep`` the block only looks: nothing that it makes is put up.
     Raises LeaseError if another works for longer than ``wait_s``, and what Share's methods raise. If the block raises,
     what the database was told of has been put up, and the rest is not.
     """
     with lease(folder, "share", wait_s=wait_s):
-        share = Share(folder, project, open_files(at))
+        share = Share(folder, project, open_store(at))
         share.bring_down()
+        if not keep:
+            yield share
+            return
         _shares[folder.resolve()] = share
         try:
             yield share

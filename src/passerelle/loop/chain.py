@@ -1,0 +1,320 @@
+"""Chain: the jobs of a delivery chain, each for a machine that is made for it and thrown away after it.
+
+What the jobs must have in common lies outside of them: the state on PostgreSQL, the versions in a registry, the files
+in a store. A job that works on them holds one lease on all three. Without the three a job checks, tests, trains, and
+reports, and nothing of it lasts but its pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pyarrow.parquet as pq
+
+from passerelle.bundle.keys import KEY_VARIABLE
+from passerelle.data.contract import load_contract
+from passerelle.data.landing import inbox, ingest
+from passerelle.data.table import read_conformed
+from passerelle.errors import DataError, PasserelleError, SettingsError
+from passerelle.load.injectors import inject
+from passerelle.load.plan import at_rate
+from passerelle.load.report import Injected
+from passerelle.load.target import find_target
+from passerelle.loop import rollout
+from passerelle.loop.checking import check_project
+from passerelle.loop.facts import gather_report
+from passerelle.loop.identity import identify
+from passerelle.loop.injecting import events_to_send
+from passerelle.loop.tick import decide
+from passerelle.loop.train import registry_of, train
+from passerelle.loop.trying import begin
+from passerelle.project.settings import Project
+from passerelle.registry.versions import Registry
+from passerelle.serving.endpoint import start_endpoint
+from passerelle.state import postgresql, sharing
+from passerelle.state.database import open_state
+from passerelle.trial import trials
+
+#: Where the newest version answers first.
+STAGING = "staging"
+#: Where a job leaves its pages, and finds those of the job before it.
+PAGES = Path("report")
+
+_REGISTRY = "PASSERELLE_REGISTRY_URI"
+#: An endpoint of staging that runs somewhere: smoke and load are sent there, else to one on this machine.
+_STAGING_URL = "PASSERELLE_STAGING_URL"
+_STAGING_TOKEN = "PASSERELLE_STAGING_TOKEN"  # noqa: S105  (a variable's name)
+
+#: Jobs that make nothing for the others: what staging records of them is thrown away with the machine.
+_LOOKING = ("report", "smoke", "load")
+#: Names of variables that the chain's definitions hand on.
+_OURS = ("PASSERELLE_", "AWS_ROLE_ARN", "AZURE_", "GOOGLE_")
+#: How long a job waits for another that works on the same project.
+_WAIT_S = 1800.0
+_ROWS = 500
+_SMOKE_EVENTS, _SMOKE_PER_S = 20, 20.0
+_LOAD_PER_S, _LOAD_S = 50.0, 5.0
+
+
+class JobError(PasserelleError):
+    """A job of the chain failed: its lines say what was seen."""
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job did."""
+
+    job: str
+    #: Did it work on what all jobs share, or on this machine alone?
+    shared: bool
+    #: For people.
+    lines: tuple[str, ...]
+    #: For programs.
+    details: dict[str, Any] = {}
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job of the chain, as it is defined here."""
+
+    #: For people, in one sentence.
+    sentence: str
+    #: Does it work on what is shared: not at all, where it can, or only so?
+    shares: Literal["never", "if it can", "always"]
+    #: Variables that it reads besides those of sharing.
+    reads: tuple[str, ...] = ()
+
+
+#: Name → what it does, in the order of the chain.
+JOBS = {
+    "check": Job(sentence="settings, contract and notebook fit each other", shares="never"),
+    "test": Job(sentence="the project's own tests pass", shares="never"),
+    "train": Job(
+        sentence="deliveries are accepted, the notebook runs, parity and gate; pages in report/",
+        shares="if it can",
+        reads=(KEY_VARIABLE,),
+    ),
+    "report": Job(sentence="the newest run's pages are in report/", shares="if it can"),
+    "deploy-staging": Job(sentence="the newest version answers in staging", shares="always", reads=(KEY_VARIABLE,)),
+    "smoke": Job(sentence="staging answers real rows", shares="always", reads=(_STAGING_URL, _STAGING_TOKEN)),
+    "load": Job(
+        sentence=f"staging answers {_LOAD_PER_S:.0f} requests a second for {_LOAD_S:.0f} s",
+        shares="always",
+        reads=(_STAGING_URL, _STAGING_TOKEN),
+    ),
+    "deploy-production": Job(
+        sentence="the newest version is tried against production's champion, or answers if it is the first",
+        shares="always",
+        reads=(KEY_VARIABLE,),
+    ),
+    "retrain": Job(
+        sentence="new deliveries are accepted, and the model is trained if they are enough",
+        shares="if it can",
+        reads=(KEY_VARIABLE,),
+    ),
+    "rollback": Job(sentence="production goes back to what answered before", shares="always", reads=(KEY_VARIABLE,)),
+}
+
+
+def run_job(name: str, project: Project, *, now: datetime, on_step: Callable[[int, int, str], None] | None) -> Done:
+    """Run a job on this machine. Raises SettingsError if it is none, or if a variable that it needs is not set.
+
+    Whatever the work itself raises comes through: GateError from train, DeploymentError from a deploy.
+    """
+    job = JOBS.get(name)
+    if job is None:
+        raise SettingsError(f"there is no job {name!r}: the jobs are {', '.join(JOBS)}.")
+    if job.shares == "never":
+        return _check(project, now) if name == "check" else _test(project)
+    _unset_empty()
+    where = _shared_at()
+    if where is None and job.shares == "always":
+        raise SettingsError(
+            f"{name} works on what the jobs share, and this one shares nothing: set {postgresql.VARIABLE}, {_REGISTRY} "
+            f"and {sharing.VARIABLE}. Without them the chain only trains, gates and reports."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.update(identify(Path(folder), os.environ) if where is not None else {})
+        with _sharing(project, where, keep=name not in _LOOKING) as told:
+            done = _run(name, project, now, on_step, shared=where is not None)
+        return msgspec.structs.replace(done, lines=(told, *done.lines))
+
+
+def _run(
+    name: str,
+    project: Project,
+    now: datetime,
+    on_step: Callable[[int, int, str], None] | None,
+    *,
+    shared: bool,
+) -> Done:
+    if name in ("train", "retrain"):
+        if shared and not os.environ.get(KEY_VARIABLE):
+            raise SettingsError(
+                f"{KEY_VARIABLE} is not set: a version that all jobs share would be signed by a key of this machine, "
+                "which no deployment trusts and nobody has tomorrow."
+            )
+        made = _train(project, now, on_step, only_if_enough=name == "retrain")
+        return msgspec.structs.replace(made, job=name, shared=shared)
+    if name == "report":
+        return _report(project, now, shared=shared)
+    if name in ("smoke", "load"):
+        return _send(name, project)
+    return _deploy(name, project, now)
+
+
+def _unset_empty() -> None:
+    """Services set what nobody gave them a value for: to nothing, or (Azure) to its own name, as $(PASSERELLE_KEY)."""
+    for name, value in list(os.environ.items()):
+        if name.startswith(_OURS) and (not value or value == f"$({name})"):
+            del os.environ[name]
+
+
+def _shared_at() -> str | None:
+    """The store's address if all three places are named; None if none is. Raises SettingsError for some of them."""
+    needed = (postgresql.VARIABLE, _REGISTRY, sharing.VARIABLE)
+    missing = [one for one in needed if not os.environ.get(one)]
+    if not missing:
+        return os.environ[sharing.VARIABLE]
+    if {postgresql.VARIABLE, sharing.VARIABLE} <= set(missing):
+        return None
+    raise SettingsError(f"{' and '.join(missing)} is not set: jobs share all three of {', '.join(needed)}, or nothing.")
+
+
+@contextmanager
+def _sharing(project: Project, at: str | None, *, keep: bool) -> Iterator[str]:
+    """Work on what is shared; yields what to tell of it."""
+    if at is None:
+        told = f"Nothing is shared: without {postgresql.VARIABLE}, {_REGISTRY} and {sharing.VARIABLE} this job's work "
+        yield f"{told}ends with this machine; only train, gate and report can be done."
+        return
+    with sharing.shared(project.state, project.name, at, wait_s=_WAIT_S, keep=keep) as share:
+        yield f"Shared: {project.name}, begun at head {share.number} of the store."
+
+
+def _check(project: Project, now: datetime) -> Done:
+    found = check_project(project, now=now)
+    lines = tuple(f"{what}: {sentence}" for what, sentence in found.items())
+    return Done(job="check", shared=False, lines=lines, details=found)
+
+
+def _test(project: Project) -> Done:
+    command = [sys.executable, "-m", "pytest", "tests"]
+    done = subprocess.run(  # noqa: S603  (the project's own tests)
+        command, cwd=project.root, capture_output=True, text=True, check=False
+    )
+    lines = tuple((done.stdout + done.stderr).strip().splitlines())
+    if done.returncode:
+        raise JobError("\n".join((*lines, f"the project's tests ended with {done.returncode}.")))
+    return Done(job="test", shared=False, lines=lines)
+
+
+def _train(
+    project: Project,
+    now: datetime,
+    on_step: Callable[[int, int, str], None] | None,
+    *,
+    only_if_enough: bool,
+) -> Done:
+    deliveries = ingest(project, inbox(project), now=now)
+    lines = [f"{one.status:12} {one.sentence}" for one in deliveries]
+    if aside := [one for one in deliveries if one.status == "quarantined"]:
+        raise DataError(f"{len(aside)} deliveries were put aside, nothing was trained. " + aside[0].sentence)
+    if only_if_enough:
+        decision = decide(project, rollout.PRODUCTION, now=now)
+        lines.append(f"{'Retrain' if decision.retrain else 'Not retrained'}: {decision.reason}.")
+        if not decision.retrain:
+            return Done(job="", shared=False, lines=tuple(lines), details={"trained": False})
+    try:
+        training = train(project, now=now, on_step=on_step)
+    except PasserelleError:  # also when the gate refused: that is when the pages are read
+        with contextlib.suppress(PasserelleError):
+            gather_report(project, project.root / PAGES, now=now)
+        raise
+    lines += [f"Wrote {path}." for path in gather_report(project, project.root / PAGES, now=now)]
+    details = {"trained": True, "version": training.version, "made": training.made, "metrics": training.metrics}
+    return Done(job="", shared=False, lines=(*lines, *training.lines()), details=details)
+
+
+def _report(project: Project, now: datetime, *, shared: bool) -> Done:
+    pages = project.root / PAGES
+    # Where nothing is shared, the job that trained hands its pages over.
+    paths = gather_report(project, pages, now=now) if shared else sorted(pages.glob("*"))
+    missing = {"executed.html", "note.html"} - {path.name for path in paths}
+    if missing:
+        raise JobError(f"{pages} lacks {', '.join(sorted(missing))}: the job train leaves it for this one.")
+    return Done(job="report", shared=shared, lines=tuple(f"Page {PAGES / path.name}" for path in paths))
+
+
+def _deploy(name: str, project: Project, now: datetime) -> Done:
+    registry = registry_of(project)
+    if name == "rollback":
+        made = rollout.roll_back(project, reason="rolled back by the delivery chain", now=now)
+        rollout.reconcile(project, registry)
+        environment = rollout.PRODUCTION
+        said = f"{environment} is at revision {made.revision}: {made.reason}."
+    else:
+        versions = registry.versions()
+        if not versions:
+            raise JobError(f"{project.name} has no version yet: the job train makes one.")
+        newest = versions[-1].number
+        if name == "deploy-staging":
+            environment = STAGING
+            made = rollout.deploy(project, registry, newest, environment=STAGING, now=now)
+            rollout.reconcile(project, registry)
+            said = f"{environment} is at revision {made.revision}: {made.reason}."
+        else:
+            environment = rollout.PRODUCTION
+            said = _try(project, registry, newest, now)
+    current = rollout.revisions(project, environment).current()
+    assert current is not None  # it was just made, or found
+    details = {"environment": environment, "revision": current.revision, "version": current.champion.version}
+    return Done(job=name, shared=True, lines=(said,), details=details | {"trial": current.trial})
+
+
+def _try(project: Project, registry: Registry, version: int, now: datetime) -> str:
+    """Begin the trial of a version in production; a version that was tried before is not tried again."""
+    environment = rollout.PRODUCTION
+    before = [one for one in trials.history(open_state(project.state), environment) if one.plan.challenger == version]
+    if before and before[-1].status == "ended":
+        return f"Version {version} was tried before, in {before[-1].plan.id}: what came of it stands."
+    record = begin(project, registry, version, environment=environment, again=False, now=now)
+    if record is None:
+        return f"Version {version} answers in {environment}: there is nothing to try it against."
+    return f"Trial {record.plan.id} goes on: version {version} against version {record.plan.champion}."
+
+
+def _send(name: str, project: Project) -> Done:
+    """Real rows to staging."""
+    if name == "smoke":
+        rate, seconds = _SMOKE_PER_S, _SMOKE_EVENTS / _SMOKE_PER_S
+    else:
+        rate, seconds = _LOAD_PER_S, _LOAD_S
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.parquet"
+        found, _ = read_conformed(project, load_contract(project), project.data.main)
+        pq.write_table(found.slice(max(0, found.num_rows - _ROWS)), rows)
+        events = events_to_send(project, rows, environment=STAGING)
+        plan = at_rate(events, rate, seconds=seconds)
+        url, token = os.environ.get(_STAGING_URL), os.environ.get(_STAGING_TOKEN) or None
+        if url:
+            host = url.partition("://")[2].partition("/")[0]
+            sent = inject(find_target(url, confirmed=host, token=token is not None), plan, token=token)
+        else:
+            with start_endpoint(project, STAGING) as endpoint:
+                sent = inject(find_target(endpoint.url), plan)
+    return _judged(name, sent)
+
+
+def _judged(name: str, sent: Injected) -> Done:
+    if not sent.clean:
+        raise JobError("\n".join((*sent.lines(), "staging did not answer every event.")))
+    return Done(job=name, shared=True, lines=tuple(sent.lines()), details=msgspec.to_builtins(sent))

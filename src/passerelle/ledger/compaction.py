@@ -9,10 +9,13 @@ the transaction, reads their rows in the tables, puts the tables on the disk aga
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -42,6 +45,11 @@ _COMMIT_ROWS = 250_000
 #: With more files than this in a table, small ones are joined.
 _MANY_FILES = 100
 _LOOK_AGAIN_S = 0.02
+#: So many segments of an object store are read, or deleted, at once.
+_SIDE_BY_SIDE = 16
+
+#: map, or one that does several at once.
+_Each = Callable[..., Iterator[Any]]
 
 
 class Compaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,15 +66,15 @@ class Compaction(msgspec.Struct, frozen=True, kw_only=True):
     damaged: tuple[str, ...] = ()
 
 
-def compact(folder: Path, *, now: datetime) -> Compaction:
+def compact(folder: Path, *, now: datetime, storage: Storage | None = None) -> Compaction:
     """Move all sealed segments of the ledger in ``folder`` into its tables, and those that dead writers left open.
 
-    ``now`` is written in the note beside a damaged segment. Raises LedgerError if the disk is full, a table cannot be
-    opened or a newer Passerelle wrote a segment: what was moved until then stays moved, the rest waits.
+    ``storage`` is where the segments are kept; None: in ``folder``. ``now`` is written in the note beside a damaged
+    segment. Raises LedgerError if the disk is full, a table cannot be opened or a newer Passerelle wrote a segment:
+    what was moved until then stays moved, the rest waits.
     """
-    storage = LocalStorage(folder)
     with alone(folder):
-        return compact_alone(folder, storage, now=now)
+        return compact_alone(folder, storage or LocalStorage(folder), now=now)
 
 
 def compact_alone(folder: Path, storage: Storage, *, now: datetime | None) -> Compaction:
@@ -74,8 +82,9 @@ def compact_alone(folder: Path, storage: Storage, *, now: datetime | None) -> Co
     seal_the_dead(storage)
     done = Compaction()
     try:
-        for group in _groups(storage, settled(storage.names())):
-            done = _sum(done, _move(folder, storage, group, now))
+        with _reach(storage) as each:
+            for group in _groups(storage, settled(storage.names()), each):
+                done = _sum(done, _move(folder, storage, group, now, each))
         if done.segments:
             _join_files(folder)
     except (DeltaError, OSError, pa.ArrowException) as error:
@@ -122,22 +131,33 @@ def settled(names: Iterable[SegmentName]) -> Iterator[SegmentName]:
             yield name
 
 
-def _groups(storage: Storage, names: Iterable[SegmentName]) -> Iterator[list[SegmentRows]]:
+@contextmanager
+def _reach(storage: Storage) -> Iterator[_Each]:
+    """How to do an act for many segments: on a disk one by one; a store answers slowly, and many at once."""
+    if isinstance(storage, LocalStorage):
+        yield map
+        return
+    with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="segments") as threads:
+        yield threads.map
+
+
+def _groups(storage: Storage, names: Iterable[SegmentName], each: _Each) -> Iterator[list[SegmentRows]]:
     """Segments, read, in groups that make one commit each."""
     group: list[SegmentRows] = []
-    for name in names:
-        data = storage.read(name)
-        if data is None:
-            continue
-        group.append(read_rows(data, name))
-        if sum(table.num_rows for segment in group for table in segment.rows.values()) >= _COMMIT_ROWS:
-            yield group
-            group = []
+    rest = iter(names)
+    while some := list(islice(rest, _SIDE_BY_SIDE)):
+        for name, data in zip(some, each(storage.read, some), strict=True):
+            if data is None:
+                continue
+            group.append(read_rows(data, name))
+            if sum(table.num_rows for segment in group for table in segment.rows.values()) >= _COMMIT_ROWS:
+                yield group
+                group = []
     if group:
         yield group
 
 
-def _move(folder: Path, storage: Storage, group: list[SegmentRows], now: datetime | None) -> Compaction:
+def _move(folder: Path, storage: Storage, group: list[SegmentRows], now: datetime | None, each: _Each) -> Compaction:
     """Commit, put on the disk, delete: in this order."""
     added: dict[TableName, int] = {}
     repeated: set[SegmentName] = set()
@@ -147,8 +167,7 @@ def _move(folder: Path, storage: Storage, group: list[SegmentRows], now: datetim
     damaged = [segment for segment in group if segment.damage]
     for segment in damaged:
         _set_aside(folder, storage, segment, now)
-    for segment in group:
-        storage.delete(segment.name)
+    list(each(storage.delete, [segment.name for segment in group]))
     return Compaction(
         segments=len(group),
         predictions=added["predictions"],

@@ -19,7 +19,8 @@ from passerelle.ledger.compaction import compact_alone, seal_the_living
 from passerelle.ledger.privacy import GIVEN, hash_value
 from passerelle.ledger.records import Outcome, Record
 from passerelle.ledger.segments import HEADER_BYTES, read_frame
-from passerelle.ledger.storage import LocalStorage
+from passerelle.ledger.storage import LocalStorage, Storage
+from passerelle.ledger.stored import storages
 from passerelle.ledger.tables import DAMAGED, alone, files_below, files_of, open_table, sync_files
 
 #: How long living writers have to seal what they hold: they look twenty times a second.
@@ -59,7 +60,10 @@ def forget(folder: Path, unit: str, *, unit_column: str | None, salt: str) -> Fo
     column is dropped cannot be found, and nothing in the ledger says who it was. Erasing again is harmless, and
     finishes what a crash interrupted.
 
-    Raises LedgerError if the unit is empty, the ledger is being changed by another process, or the disk fails.
+    What lies in an object store is moved first, and so erased too, but for a store's own old versions of an object.
+
+    Raises LedgerError if the unit is empty, the ledger is being changed by another process, the disk fails, or an
+    object store cannot be reached.
     """
     if not unit:
         raise LedgerError("the unit to erase is empty: name it as the caller of the endpoint does.")
@@ -70,7 +74,9 @@ def forget(folder: Path, unit: str, *, unit_column: str | None, salt: str) -> Fo
     with alone(folder):
         try:
             seal_the_living(storage, wait_s=_SEAL_S)
-            compact_alone(folder, storage, now=None)
+            kept = [storage, *storages(folder).values()]
+            for one in kept:
+                compact_alone(folder, one, now=None)
             predictions, ids = _erase_predictions(folder, marks)
             outcomes = _erase_outcomes(folder, ids | marks)
             trace = _Trace(marks=marks, ids=ids, column=unit_column)
@@ -79,9 +85,8 @@ def forget(folder: Path, unit: str, *, unit_column: str | None, salt: str) -> Fo
             raise LedgerError(
                 f"the ledger in {folder} could not be erased from: {error}. Some rows may be left: forget again."
             ) from error
-        return Forgetting(
-            predictions=predictions, outcomes=outcomes, damaged=damaged, remains=_remaining(storage, trace)
-        )
+        remains = tuple(file for one in kept for file in _remaining(one, trace))
+        return Forgetting(predictions=predictions, outcomes=outcomes, damaged=damaged, remains=remains)
 
 
 def _erase_predictions(folder: Path, marks: set[str]) -> tuple[int, set[str]]:
@@ -182,5 +187,5 @@ def _erase_damaged(folder: Path, trace: _Trace) -> tuple[str, ...]:
     return tuple(erased)
 
 
-def _remaining(storage: LocalStorage, trace: _Trace) -> tuple[str, ...]:
+def _remaining(storage: Storage, trace: _Trace) -> tuple[str, ...]:
     return tuple(name.file for name in storage.names() if trace.is_in(storage.read(name) or b""))

@@ -11,6 +11,7 @@ from passerelle.ledger.position import Position
 from passerelle.ledger.records import Prediction
 from passerelle.ledger.segments import read_segment
 from passerelle.ledger.storage import LocalStorage
+from passerelle.ledger.stored import gathered_until
 from passerelle.ledger.tables import TABLES, open_table
 from passerelle.ledger.views import open_views
 
@@ -41,7 +42,8 @@ def open_until(folder: Path) -> datetime | None:
     """Up to when, in event time, the writers that still have an open segment are known to have written.
 
     The earliest, over those writers, of the newest event_at among their segments that are not in the tables yet; a
-    writer of outcomes alone is left out. None: no open segment holds anything up. Raises LedgerError.
+    writer of outcomes alone is left out. What is kept in an object store is read no further than compaction has moved
+    it (see stored). None: nothing holds anything up. Raises LedgerError.
     """
     storage = LocalStorage(folder)
     names = storage.names()
@@ -53,7 +55,8 @@ def open_until(folder: Path) -> datetime | None:
             moments = [record.event_at for record in records if isinstance(record, Prediction)]
             if moments:
                 newest[writer] = max([*moments, *([newest[writer]] if writer in newest else [])])
-    return min(newest.values(), default=None)
+    gathered = gathered_until(folder)
+    return min([*newest.values(), *([] if gathered is None else [gathered])], default=None)
 
 
 def delta_versions(folder: Path) -> dict[str, int]:

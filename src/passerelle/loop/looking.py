@@ -16,6 +16,7 @@ from passerelle.ledger.compaction import Compaction
 from passerelle.ledger.compaction import compact as move
 from passerelle.ledger.forgetting import forget
 from passerelle.ledger.storage import ledger_folder
+from passerelle.ledger.stored import expect
 from passerelle.ledger.views import Totals, ask, damage, totals
 from passerelle.loop.rollout import revisions
 from passerelle.project.settings import Project
@@ -81,6 +82,7 @@ def forget_unit(project: Project, unit: str, *, now: datetime) -> dict[str, str]
     erased: dict[str, str] = {}
     for folder in sorted(path for path in (project.state / "ledger").glob("*") if path.is_dir()):
         deployment = revisions(project, folder.name).current()
+        expect(folder, None if deployment is None else deployment.ledger_at, now=now)
         done = forget(folder, unit, unit_column=column, salt=deployment.salt if deployment else "")
         unknown = "" if deployment else "; it has no revisions, so by the name alone: what was hashed is not found"
         erased[f"ledger of {folder.name}"] = f"{done}{unknown}"

@@ -24,16 +24,19 @@ from passerelle.errors import (
     DataError,
     DeploymentError,
     KilledError,
+    LedgerError,
     PasserelleError,
     RegistryError,
     SettingsError,
     StateError,
 )
 from passerelle.ledger.compaction import compact, seal_the_living
-from passerelle.ledger.storage import LocalStorage, ledger_folder
+from passerelle.ledger.storage import LocalStorage, ledger_folder, open_storage
+from passerelle.ledger.stored import expect, note
 from passerelle.loop.decide import Decision, should_retrain
 from passerelle.loop.gaps import fill_gaps
 from passerelle.loop.provenance import code_digest, run_key
+from passerelle.loop.rollout import revisions
 from passerelle.loop.train import is_lasting, registry_of, train
 from passerelle.loop.trying import advance, begin
 from passerelle.monitoring.alerts import find_alerts
@@ -96,12 +99,31 @@ def land(project: Project, *, now: datetime) -> Landed:
 
 
 def gather(project: Project, environment: str, *, now: datetime) -> int:
-    """2. Ask the writers to seal what they hold, and move it into the ledger's tables; how many segments that were."""
+    """2. Ask the writers to seal what they hold, and move it into the ledger's tables; how many segments that were.
+
+    Also what endpoints elsewhere keep in an object store: one that cannot be read stops no other, and no day is closed
+    beyond what was read of it. Raises LedgerError then, when all others have been moved.
+    """
     folder = ledger_folder(project.state, environment)
+    current = revisions(project, environment).current()
+    kept = expect(folder, None if current is None else current.ledger_at, now=now)
     if not folder.exists():
         return 0
     seal_the_living(LocalStorage(folder))
-    return compact(folder, now=now).segments
+    moved = compact(folder, now=now).segments
+    problems: list[str] = []
+    for at in kept:
+        try:
+            storage = open_storage(at, folder)
+            if isinstance(storage, LocalStorage):
+                seal_the_living(storage)
+            moved += compact(folder, now=now, storage=storage).segments
+            note(folder, at, now=now)
+        except LedgerError as error:
+            problems.append(str(error))
+    if problems:
+        raise LedgerError(" ".join(problems))
+    return moved
 
 
 def fill(project: Project, environment: str, *, now: datetime) -> int:

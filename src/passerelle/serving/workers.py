@@ -13,20 +13,22 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import uvicorn
 import uvloop
 
-from passerelle.bundle.opening import open_scorer
-from passerelle.deployment.spec import Revisions, environment_folder
+from passerelle.bundle.opening import open_scorer as open_bundle
+from passerelle.deployment.spec import Auth, Deployment, Revisions, environment_folder
 from passerelle.errors import PasserelleError
 from passerelle.ledger.segments import Writer
-from passerelle.ledger.storage import LocalStorage, ledger_folder
-from passerelle.project.settings import FILE, LedgerMode, Project, load_project
+from passerelle.ledger.storage import ledger_folder, open_storage
+from passerelle.project.settings import FILE, Project, load_project
 from passerelle.serving.active import OpenScorer
 from passerelle.serving.connection import Connection
+from passerelle.serving.contracts import add_contracts
 from passerelle.serving.door import Door
 from passerelle.serving.http import Http, Limits
 from passerelle.serving.observation import Observation, observe, observed
@@ -132,21 +134,30 @@ async def work(
     listener: socket.socket,
     lifeline: int,
     open_scorer: OpenScorer,
+    auth: Auth = "tokens",
+    contracts: bool = False,
 ) -> None:
-    """Serve until SIGTERM, or until the other end of ``lifeline`` is closed, then drain."""
+    """Serve until SIGTERM, or until the other end of ``lifeline`` is closed, then drain.
+
+    ``auth`` and ``contracts`` are a container's: see serving.container.
+    """
     loop = asyncio.get_running_loop()
     folder = environment_folder(project.state, environment)
-    storage = LocalStorage(ledger_folder(project.state, environment))
 
-    def open_recorder(mode: LedgerMode) -> Recorder:
+    def open_recorder(deployment: Deployment) -> Recorder:
+        mode = deployment.ledger
+        storage = open_storage(deployment.ledger_at, ledger_folder(project.state, environment))
         return Writer(storage, slot=slot if mode == "durable" else f"{slot}-{mode}", mode=mode)
 
     service = Service(
         open_scorer=open_scorer, open_recorder=open_recorder, deadline_s=project.serving.deadline_ms / 1000
     )
-    door = Door(tokens_path(project.state), host=host)
+    door = Door(tokens_path(project.state), host=host, auth=auth)
     limits = Limits(max_rows=project.serving.max_rows, max_body_bytes=project.serving.max_body_bytes)
-    server = _Server(server_config(Http(service, door, limits=limits)))
+    http = Http(service, door, limits=limits)
+    if contracts:
+        add_contracts(http, service, limits=limits)
+    server = _Server(server_config(http))
 
     def stop() -> None:
         server.should_exit = True
@@ -188,7 +199,7 @@ def server_config(app: Callable[..., Any]) -> uvicorn.Config:
     )
 
 
-def main(arguments: Sequence[str] | None = None, *, open_scorer: OpenScorer = open_scorer) -> None:
+def main(arguments: Sequence[str] | None = None, *, open_scorer: OpenScorer | None = None) -> None:
     """``python -m passerelle.serving.workers``: started by the supervisor, which hands over socket and lifeline."""
     parser = argparse.ArgumentParser(prog="passerelle.serving.workers")
     for name, kind in (
@@ -200,6 +211,9 @@ def main(arguments: Sequence[str] | None = None, *, open_scorer: OpenScorer = op
         ("lifeline", int),
     ):
         parser.add_argument(f"--{name}", type=kind, required=True)
+    parser.add_argument("--auth", choices=get_args(Auth), default="tokens")
+    parser.add_argument("--contracts", action="store_true", help="with the routes of clouds and other servers")
+    parser.add_argument("--python", help="the interpreter of models that serve from a process of their own")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s {given.slot} %(levelname)s %(message)s")
     project = load_project(given.root / FILE)
@@ -211,7 +225,9 @@ def main(arguments: Sequence[str] | None = None, *, open_scorer: OpenScorer = op
         host=given.host,
         listener=socket.socket(fileno=given.listener),
         lifeline=given.lifeline,
-        open_scorer=open_scorer,
+        open_scorer=open_scorer or partial(open_bundle, python=given.python),
+        auth=given.auth,
+        contracts=given.contracts,
     )
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -1,0 +1,300 @@
+"""VertexTarget: a revision as a version of a Vertex AI model, deployed on a dedicated endpoint; and training jobs.
+
+Vertex AI's v1 by REST, not the AI Platform's interface that Google ended. What is wanted is said in vertex_plan, what
+cannot be expressed in vertex_rules; here is what asks and what does. See docs/howto/vertex.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+
+from passerelle.adapters import vertex_rules as rules
+from passerelle.adapters.vertex_alarms import VertexAlarms
+from passerelle.adapters.vertex_jobs import VertexJobs
+from passerelle.adapters.vertex_models import DEFAULT, ENVIRONMENT, PROJECT, REVISION, VertexModels, owned
+from passerelle.adapters.vertex_plan import (
+    ALARM,
+    DEPLOYED,
+    ENDPOINT,
+    PACKAGE,
+    TRAFFIC,
+    VERSION,
+    to_deployment,
+    to_nothing,
+    want,
+)
+from passerelle.adapters.vertex_rest import MissingError, Rest
+from passerelle.deployment.package import Package
+from passerelle.deployment.plan import refuse_trial
+from passerelle.deployment.spec import Deployment
+from passerelle.deployment.target import Job, JobStatus, Observed, Plan, Resource, Step
+from passerelle.project.settings import Project
+from passerelle.project.targets import Vertex
+
+#: Marks of what was asked for; see vertex_plan.marked.
+_TAGS = f"{rules.PREFIX}tags"
+_SET, _SPLIT, _CAPACITY = f"{rules.PREFIX}set", f"{rules.PREFIX}split", f"{rules.PREFIX}capacity"
+_REQUESTS = "aiplatform.googleapis.com/prediction/online/request_count"
+
+
+class VertexTarget:
+    """See Target and Jobs. One endpoint and one model for each environment, of the same name."""
+
+    def __init__(self, name: str, settings: Vertex, project: Project, *, pack: Callable[[Deployment], Package]) -> None:
+        self._name, self._settings, self._project, self._pack = name, settings, project.name, pack
+        self._rest = Rest(settings.project, settings.region)
+        self._alarms = VertexAlarms(self._rest, settings, project.name)
+        self._jobs = VertexJobs(settings, self._rest, project.name)
+        self._models = VertexModels(self._rest, settings, project.name)
+
+    def observe(self, environment: str) -> Observed:
+        """See Target."""
+        place = rules.endpoint_id(self._project, environment)
+        endpoint = self._owned(place, environment)
+        versions = self._models.observe(place, environment)
+        found = [*self._models.packages(environment), *versions]
+        problem = None
+        revision = None
+        state: Literal["absent", "changing", "serving", "failed"] = "absent"
+        if endpoint is not None:
+            found += self._of_endpoint(place, endpoint, versions)
+            split = _split(endpoint)
+            state, problem = "failed", "no deployed model has traffic."
+            if split:
+                state, problem, revision = "serving", None, _answering(endpoint, split)
+            if self._rest.pending("endpoints", self._path(place)):
+                state, problem = "changing", None
+        found += self._alarms.observe(environment)
+        return Observed(state=state, revision=revision, resources=tuple(found), problem=problem)
+
+    def plan(self, deployment: Deployment | None, observed: Observed) -> Plan:
+        """See Target. Packs the revision, on this machine."""
+        if deployment is None:
+            return to_nothing(observed, self._name, self._settings.environment)
+        refuse_trial(deployment, self._settings.strategy)
+        rules.check(deployment, self._settings)
+        wanted = want(deployment, self._settings, observed, self._pack)
+        self._models.folders |= wanted.folders
+        return to_deployment(deployment, self._settings, observed, wanted, self._name)
+
+    def apply(self, step: Step) -> None:
+        """See Target."""
+        one, delete = step.resource, step.act == "delete"
+        if step.act == "wait":
+            self._rest.settle("endpoints", self._path(one.name))
+        elif one.kind == PACKAGE:
+            (self._models.remove_package if delete else self._models.send_package)(one)
+        elif one.kind == VERSION:
+            (self._models.delete if delete else self._models.upload)(one)
+        elif one.kind == ENDPOINT:
+            (self._delete_endpoint if delete else self._set_endpoint)(one)
+        elif one.kind == DEPLOYED:
+            (self._undeploy if delete else self._deploy)(one)
+        elif one.kind == TRAFFIC:
+            self._set_traffic(one, delete=delete)
+        elif one.kind == ALARM:
+            (self._alarms.delete if delete else self._alarms.set)(one)
+
+    def start(self, job: Job) -> None:
+        """See Jobs."""
+        self._jobs.start(job)
+
+    def status(self, name: str) -> JobStatus:
+        """See Jobs."""
+        return self._jobs.status(name)
+
+    def stop(self, name: str) -> None:
+        """See Jobs."""
+        self._jobs.stop(name)
+
+    def _owned(self, place: str, environment: str) -> dict[str, Any] | None:
+        return owned(self._rest, "endpoints.get", self._path(place), self._project, environment)
+
+    def _path(self, place: str) -> str:
+        return f"{self._rest.location}/endpoints/{place}"
+
+    def _of_endpoint(self, place: str, endpoint: dict[str, Any], versions: list[Resource]) -> list[Resource]:
+        labels = endpoint.get("labels", {})
+        owner = {"project": labels.get(PROJECT), "environment": labels.get(ENVIRONMENT)}
+        timeout = endpoint.get("clientConnectionConfig", {}).get("inferenceTimeout", "")
+        settings: dict[str, Any] = {
+            "timeout": timeout,
+            "tags": labels.get(f"{rules.PREFIX}tags", ""),
+            "set": labels.get(_SET, ""),
+        }
+        found = [Resource(kind=ENDPOINT, name=place, settings=settings | {"owner": owner}, lasting=True)]
+        found += [_deployed(place, one) for one in endpoint.get("deployedModels", [])]
+        split = _split(endpoint)
+        if split or _SPLIT in labels:
+            default = next(
+                (
+                    alias
+                    for one in self._models.all(place)
+                    if DEFAULT in one.get("versionAliases", [])
+                    for alias in one["versionAliases"]
+                    if alias != DEFAULT
+                ),
+                "",
+            )
+            number = labels.get(REVISION, "")
+            settings = {
+                "split": split,
+                "set": labels.get(_SPLIT, ""),
+                "revision": int(number) if number.isdigit() else 0,
+                "default": default if versions else "",
+                "capacity": labels.get(_CAPACITY, ""),
+            }
+            found.append(Resource(kind=TRAFFIC, name=place, settings=settings, lasting=True))
+        return found
+
+    def _set_endpoint(self, one: Resource) -> None:
+        path, owner, settings = self._path(one.name), one.settings["owner"], one.settings
+        ours = {
+            PROJECT: owner["project"],
+            ENVIRONMENT: owner["environment"],
+            _TAGS: settings["tags"],
+            _SET: settings["set"],
+        }
+        connection = {"inferenceTimeout": settings["timeout"]}
+        place = self._owned(one.name, owner["environment"])
+        if place is None:
+            body = {
+                "displayName": one.name,
+                "labels": self._settings.tags | ours,
+                "dedicatedEndpointEnabled": True,
+                "clientConnectionConfig": connection,
+            }
+
+            def create() -> None:
+                query = {"endpointId": one.name}
+                operation = self._rest.call("endpoints.create", self._rest.location, body, query)
+                self._rest.finish(operation, "endpoints.create")
+
+            self._rest.make(lambda: self._owned(one.name, owner["environment"]), create)
+            return
+        if place.get("clientConnectionConfig") != connection:
+            body = {"endpoint": {"name": path, "clientConnectionConfig": connection}}
+            self._rest.finish(self._rest.call("endpoints.update", path, body), "endpoints.update")
+        kept = {key: value for key, value in place.get("labels", {}).items() if key.startswith(rules.PREFIX)}
+        self._patch(one.name, {"labels": self._settings.tags | kept | ours})
+
+    def _patch(self, place: str, changes: dict[str, Any]) -> None:
+        """Change fields of the endpoint, unless somebody else does at the same time: its etag stands in between."""
+        path = self._path(place)
+        etag = self._rest.call("endpoints.get", path).get("etag")
+        body = changes | ({"etag": etag} if etag else {})
+        self._rest.call("endpoints.patch", path, body, {"updateMask": ",".join(sorted(changes))})
+
+    def _delete_endpoint(self, one: Resource) -> None:
+        try:
+            path = self._path(one.name)
+            self._rest.finish(self._rest.call("endpoints.delete", path), "endpoints.delete")
+        except MissingError:
+            return
+
+    # --- deployed models and their shares
+
+    def _there(self, one: Resource) -> dict[str, Any] | None:
+        place, _, number = one.name.partition("/")
+        try:
+            endpoint = self._rest.call("endpoints.get", self._path(place))
+        except MissingError:
+            return None
+        return next((found for found in endpoint.get("deployedModels", []) if found["id"] == number), None)
+
+    def _deploy(self, one: Resource) -> None:
+        place, _, number = one.name.partition("/")
+        path, settings = self._path(place), one.settings
+        self._rest.settle("endpoints", path)
+        there = self._there(one)
+        resources = _resources(settings)
+        if there is None:
+            alias = settings["model"]
+            body: dict[str, Any] = {
+                "deployedModel": {
+                    "id": number,
+                    "displayName": alias,
+                    "model": f"{self._models.path(place)}@{alias}",
+                    "serviceAccount": settings["service_account"],
+                    "dedicatedResources": {"machineSpec": {"machineType": settings["machine"]}} | resources,
+                }
+            }
+
+            def deploy() -> None:
+                self._rest.finish(self._rest.call("endpoints.deployModel", path, body), "endpoints.deployModel")
+
+            self._rest.make(lambda: self._there(one), deploy)
+        elif _deployed(place, there).settings != settings:
+            fields = ("minReplicaCount", "maxReplicaCount", "autoscalingMetricSpecs")
+            body = {
+                "deployedModel": {"id": number, "dedicatedResources": resources},
+                "updateMask": ",".join(f"dedicatedResources.{field}" for field in fields),
+            }
+            call = self._rest.call("endpoints.mutateDeployedModel", path, body)
+            self._rest.finish(call, "endpoints.mutateDeployedModel")
+
+    def _undeploy(self, one: Resource) -> None:
+        place, _, number = one.name.partition("/")
+        path = self._path(place)
+        self._rest.settle("endpoints", path)
+        if self._there(one) is not None:
+            operation = self._rest.call("endpoints.undeployModel", path, {"deployedModelId": number})
+            self._rest.finish(operation, "endpoints.undeployModel")
+
+    def _set_traffic(self, one: Resource, *, delete: bool) -> None:
+        """The shares and the revision that they stand for, in one request: nobody sees one without the other."""
+        try:
+            place = self._rest.call("endpoints.get", self._path(one.name))
+        except MissingError:
+            return
+        labels = place.get("labels", {})
+        ours = (REVISION, _SPLIT, _CAPACITY)
+        labels = {key: value for key, value in labels.items() if key not in ours}
+        if not delete:
+            values = (str(one.settings["revision"]), one.settings["set"], one.settings["capacity"])
+            labels |= dict(zip(ours, values, strict=True))
+        self._patch(one.name, {"trafficSplit": {} if delete else one.settings["split"], "labels": labels})
+        alias = one.settings.get("default")
+        if not delete and alias:
+            found = self._models.find(msgspec.structs.replace(one, name=f"{one.name}/{alias}"))
+            if found is not None and DEFAULT not in found.get("versionAliases", []):
+                self._models.make_default(one.name, found["versionId"])
+
+
+def _split(endpoint: dict[str, Any]) -> dict[str, int]:
+    return {key: share for key, share in endpoint.get("trafficSplit", {}).items() if share}
+
+
+def _answering(endpoint: dict[str, Any], split: dict[str, int]) -> int | None:
+    """The revision that answers: the one that the shares were set for, or whose model somebody gave all of them."""
+    labels = endpoint.get("labels", {})
+    if labels.get(_SPLIT) == rules.digest({"split": split}):
+        return int(labels[REVISION])
+    return rules.revision_of(next(iter(split))) if len(split) == 1 else None
+
+
+def _resources(settings: dict[str, Any]) -> dict[str, Any]:
+    per_minute = settings["requests_per_minute"]
+    return {
+        "minReplicaCount": settings["minimum"],
+        "maxReplicaCount": settings["maximum"],
+        "autoscalingMetricSpecs": [{"metricName": _REQUESTS, "target": per_minute}] if per_minute else [],
+    }
+
+
+def _deployed(place: str, one: dict[str, Any]) -> Resource:
+    machines = one.get("dedicatedResources", {})
+    specs = machines.get("autoscalingMetricSpecs", [])
+    minimum = machines.get("minReplicaCount", 1)
+    settings = {
+        "model": one.get("displayName", ""),
+        "machine": machines.get("machineSpec", {}).get("machineType", ""),
+        "service_account": one.get("serviceAccount", ""),
+        "minimum": minimum,
+        "maximum": machines.get("maxReplicaCount", minimum),
+        "requests_per_minute": next((spec["target"] for spec in specs if spec["metricName"] == _REQUESTS), None),
+    }
+    return Resource(kind=DEPLOYED, name=f"{place}/{one['id']}", settings=settings)

@@ -1,0 +1,330 @@
+"""From what is wanted and what is there to the steps on Vertex AI; pure, but for packing.
+
+| kind | name | made |
+|---|---|---|
+| packages | PROJECT/ENVIRONMENT/PACKAGE, in the store | for each revision |
+| models/versions | ENDPOINT/ALIAS | for each revision (container) or version (platform) |
+| endpoints | ENDPOINT | once |
+| endpoints/deployedModels | ENDPOINT/ID | with its version |
+| endpoints/trafficSplit | ENDPOINT | changed: this is what a revision's answering is |
+| alertPolicies | ENDPOINT-errors, ENDPOINT-latency | once |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from passerelle.adapters import vertex_rules as rules
+from passerelle.deployment.package import Package
+from passerelle.deployment.plan import steps
+from passerelle.deployment.spec import Deployment, Variant
+from passerelle.deployment.target import DriftError, Observed, Plan, Resource, Step
+from passerelle.project.targets import Vertex
+
+PACKAGE, VERSION, ENDPOINT = "packages", "models/versions", "endpoints"
+DEPLOYED, TRAFFIC, ALARM = "endpoints/deployedModels", "endpoints/trafficSplit", "alertPolicies"
+#: The routes of the container (serving/contracts.py).
+PREDICT_ROUTE, HEALTH_ROUTE, PORT = "/predict", "/health", 8080
+
+_ALARM_S = 300
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deployment wants, and where its packages are on this machine."""
+
+    resources: tuple[Resource, ...]
+    #: The package's resource name → its folder here; those that are in the store already are not packed.
+    folders: dict[str, Path]
+
+
+def container_spec(settings: Vertex) -> dict[str, Any]:
+    """The container of a version, in the interface's words."""
+    spec: dict[str, Any] = {
+        "imageUri": settings.image,
+        "args": ["serve"],
+        "ports": [{"containerPort": PORT}],
+        "predictRoute": PREDICT_ROUTE,
+        "healthRoute": HEALTH_ROUTE,
+    }
+    if settings.variables:
+        spec["env"] = [{"name": name, "value": value} for name, value in sorted(settings.variables.items())]
+    return spec
+
+
+def want(deployment: Deployment, settings: Vertex, observed: Observed, pack: Callable[[Deployment], Package]) -> Wanted:
+    """The resources that a deployment wants, in the order in which they are made."""
+    endpoint = rules.endpoint_id(deployment.project, deployment.environment)
+    owner = {"project": deployment.project, "environment": deployment.environment}
+    parts: list[Resource] = []
+    folders: dict[str, Path] = {}
+    split: dict[str, int] = {}
+    platform = settings.strategy == "platform"
+    shares = rules.percentages([one.weight for one in deployment.live]) if platform else [100]
+    alias = ""
+    for variant, percent in zip(deployment.live if platform else (None,), shares, strict=True):
+        package, version, folder = _part(deployment, variant, settings, observed, pack)
+        deployed = _deployed(version, settings, observed, endpoint, deployment.revision)
+        parts += [*package, version, deployed]
+        if folder is not None:
+            folders[package[0].name] = folder
+        split[deployed.name.partition("/")[2]] = percent
+        if not alias or variant == deployment.champion:
+            alias = version.name.partition("/")[2]
+    place = Resource(
+        kind=ENDPOINT,
+        name=endpoint,
+        settings=marked({"timeout": f"{settings.timeout_ms / 1000:g}s", "tags": rules.digest(settings.tags)})
+        | {"owner": owner},
+        lasting=True,
+    )
+    traffic = Resource(
+        kind=TRAFFIC,
+        name=endpoint,
+        settings=marked({"split": split})
+        | {"revision": deployment.revision, "default": alias, "capacity": _capacity(settings)},
+        lasting=True,
+    )
+    order = {PACKAGE: 0, VERSION: 1, DEPLOYED: 3}
+    made = [*parts, place]
+    made.sort(key=lambda one: order.get(one.kind, 2))
+    return Wanted(resources=(*made, traffic, *_alarms(endpoint, owner, settings)), folders=folders)
+
+
+def marked(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with a mark of them: what is there and does not fit its mark was changed by somebody else."""
+    return settings | {"set": rules.digest(settings)}
+
+
+def to_nothing(observed: Observed, target: str, environment: str) -> Plan:
+    """The plan that leaves nothing."""
+    deletes = steps((), observed.resources)
+    return Plan(target=target, environment=environment, revision=None, steps=(*_waiting(observed), *deletes))
+
+
+def to_deployment(deployment: Deployment, settings: Vertex, observed: Observed, wanted: Wanted, target: str) -> Plan:
+    """The plan that leads to a deployment. Raises DriftError for what was changed by hand, if the settings say so."""
+    if settings.drift == "refuse":
+        _refuse_drift(observed, wanted.resources)
+    kept = _kept(observed, wanted.resources)
+    made = steps(wanted.resources, observed.resources, keep=lambda one: (one.kind, one.name) in kept)
+    back = _back_at_once(deployment, observed)
+    notes = _notes(settings, kept, deployment)
+    return Plan(
+        target=target,
+        environment=deployment.environment,
+        revision=deployment.revision,
+        steps=(*_waiting(observed), *back, *made),
+        notes=notes,
+    )
+
+
+def _part(
+    deployment: Deployment,
+    variant: Variant | None,
+    settings: Vertex,
+    observed: Observed,
+    pack: Callable[[Deployment], Package],
+) -> tuple[list[Resource], Resource, Path | None]:
+    """Package and version of the container (variant None) or of one variant, and the folder of what is packed anew.
+
+    A variant that is there already stays as it is, in the package of the revision that brought it: only weights change.
+    """
+    immutable: list[Any] = [container_spec(settings), settings.store]
+    endpoint = rules.endpoint_id(deployment.project, deployment.environment)
+    owner = f"{deployment.project}/{deployment.environment}"
+    found = None
+    if variant is not None:
+        name = f"{endpoint}/{rules.part_name(deployment, variant, immutable)}"
+        found = next((one for one in observed.resources if (one.kind, one.name) == (VERSION, name)), None)
+    if found is not None:  # its package may have been removed: Vertex AI keeps a copy
+        uri = found.settings["artifactUri"]
+        return [one for one in observed.resources if one.kind == PACKAGE and one.settings["uri"] == uri], found, None
+    alone = deployment
+    if variant is not None:
+        alone = msgspec.structs.replace(deployment, variants=(msgspec.structs.replace(variant, weight=1.0),))
+    packed = pack(alone)
+    name = f"{owner}/{packed.name}"
+    uri = f"{settings.store}/packages/{name}"
+    alias = rules.part_name(deployment, variant, immutable if variant else [*immutable, packed.digest])
+    version = Resource(
+        kind=VERSION,
+        name=f"{endpoint}/{alias}",
+        settings={
+            "artifactUri": uri,
+            "image": settings.image,
+            "revision": deployment.revision,
+            "owner": {"project": deployment.project, "environment": deployment.environment},
+        },
+    )
+    package = Resource(kind=PACKAGE, name=name, settings={"uri": uri, **_measure(packed.folder)})
+    return [package], version, packed.folder
+
+
+def _deployed(version: Resource, settings: Vertex, observed: Observed, endpoint: str, revision: int) -> Resource:
+    alias = version.name.partition("/")[2]
+    fixed = {"model": alias, "machine": settings.instance, "service_account": settings.service_account}
+    wanted = fixed | scaling(settings)
+    there = next(
+        (
+            one
+            for one in observed.resources
+            if one.kind == DEPLOYED and {key: one.settings.get(key) for key in fixed} == fixed
+        ),
+        None,
+    )
+    name = there.name if there else f"{endpoint}/{rules.deployed_id(revision, alias, fixed)}"
+    return Resource(kind=DEPLOYED, name=name, settings=wanted)
+
+
+def scaling(settings: Vertex) -> dict[str, Any]:
+    """How many machines, and the requests a minute above which one more is started; None: never."""
+    how = settings.scaling
+    grows = how.maximum > how.minimum
+    return {
+        "minimum": how.minimum,
+        "maximum": how.maximum,
+        "requests_per_minute": how.requests_per_minute if grows else None,
+    }
+
+
+def _capacity(settings: Vertex) -> str:
+    return rules.digest(scaling(settings))
+
+
+def _measure(folder: Path) -> dict[str, int]:
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    return {"files": len(sizes), "size_bytes": sum(sizes)}
+
+
+def _alarms(endpoint: str, owner: dict[str, str], settings: Vertex) -> list[Resource]:
+    alarms, found = settings.alarms, []
+    online = "aiplatform.googleapis.com/prediction/online"
+    of_endpoint = f'resource.type = "aiplatform.googleapis.com/Endpoint" AND resource.labels.endpoint_id = "{endpoint}"'
+    channels = [alarms.notify] if alarms.notify else []
+    if alarms.error_share is not None:
+        settings_of = {
+            "filter": f'metric.type = "{online}/error_count" AND {of_endpoint}',
+            "denominator": f'metric.type = "{online}/response_count" AND {of_endpoint}',
+            "above": alarms.error_share,
+            "aligner": "ALIGN_RATE",
+            "reducer": "REDUCE_SUM",
+        }
+        found.append(("errors", settings_of))
+    if alarms.latency_ms is not None:
+        settings_of = {
+            "filter": f'metric.type = "{online}/prediction_latencies" AND metric.labels.latency_type = "total" AND '
+            + of_endpoint,
+            "denominator": "",
+            "above": alarms.latency_ms,
+            "aligner": "ALIGN_PERCENTILE_99",
+            "reducer": "REDUCE_MAX",
+        }
+        found.append(("latency", settings_of))
+    return [
+        Resource(
+            kind=ALARM,
+            name=f"{endpoint}-{name}",
+            settings=marked(one | {"for_s": _ALARM_S, "channels": channels}) | {"owner": owner},
+            lasting=True,
+        )
+        for name, one in found
+    ]
+
+
+def _waiting(observed: Observed) -> tuple[Step, ...]:
+    """What somebody began, who may be dead, is let end before anything else is done."""
+    places = [one for one in observed.resources if one.kind == ENDPOINT]
+    if observed.state != "changing" or not places:
+        return ()
+    place = msgspec.structs.replace(places[0], settings={})
+    return (Step(act="wait", resource=place, why="an operation has begun that is not done"),)
+
+
+def _back_at_once(deployment: Deployment, observed: Observed) -> tuple[Step, ...]:
+    """A roll-back to what is kept takes effect in seconds, before the revision that stands for it is made."""
+    traffic = next((one for one in observed.resources if one.kind == TRAFFIC), None)
+    if deployment.rolls_back_to is None or traffic is None or observed.revision == deployment.revision:
+        return ()
+    goal = f"revision-{deployment.rolls_back_to}-"
+    for one in observed.resources:
+        if one.kind == DEPLOYED and str(one.settings.get("model", "")).startswith(goal):
+            number = one.name.partition("/")[2]
+            settings = marked({"split": {number: 100}}) | {
+                "revision": deployment.rolls_back_to,
+                "default": one.settings["model"],
+                "capacity": rules.digest({key: one.settings[key] for key in _MACHINES}),
+            }
+            if traffic.settings.get("split") != {number: 100}:
+                step = msgspec.structs.replace(traffic, settings=settings)
+                why = f"roll back at once, to what is kept of revision {deployment.rolls_back_to}"
+                return (Step(act="change", resource=step, before=traffic.settings, why=why),)
+    return ()
+
+
+def _kept(observed: Observed, wanted: Sequence[Resource]) -> set[tuple[str, str]]:
+    """What stays although it is not wanted: the part that answers now, or else the newest one, to roll back to."""
+    names = {one.name for one in wanted if one.kind == DEPLOYED}
+    others = [one for one in observed.resources if one.kind == DEPLOYED and one.name not in names]
+    answering: dict[str, int] = next(
+        (one.settings.get("split", {}) for one in observed.resources if one.kind == TRAFFIC), {}
+    )
+    stay = [one for one in others if one.name.partition("/")[2] in answering]
+    if not stay and others:
+        newest = max(rules.revision_of(one.name.partition("/")[2]) for one in others)
+        stay = [one for one in others if rules.revision_of(one.name.partition("/")[2]) == newest]
+    aliases = {str(one.settings.get("model")) for one in stay}
+    versions = [one for one in observed.resources if one.kind == VERSION and one.name.partition("/")[2] in aliases]
+    uris = {one.settings.get("artifactUri") for one in versions}
+    packages = [one for one in observed.resources if one.kind == PACKAGE and one.settings.get("uri") in uris]
+    return {(one.kind, one.name) for one in (*stay, *versions, *packages)}
+
+
+def _refuse_drift(observed: Observed, wanted: Sequence[Resource]) -> None:
+    goals = {(one.kind, one.name): one.settings for one in wanted}
+    traffic = next((one.settings for one in observed.resources if one.kind == TRAFFIC), {})
+    for one in observed.resources:
+        goal = goals.get((one.kind, one.name), {})
+        found, differs = one.settings, ""
+        if "set" in found:
+            own = {key: value for key, value in found.items() if key not in _BESIDE}
+            aim = {key: value for key, value in goal.items() if key not in _BESIDE}
+            if own != aim and rules.digest(own) != found["set"]:
+                differs = str(own)
+        elif one.kind == DEPLOYED and one.name.partition("/")[2] in traffic.get("split", {}):
+            now = {key: found.get(key) for key in _MACHINES}
+            aim = {key: goal.get(key) for key in now}
+            if now != aim and rules.digest(now) != traffic.get("capacity"):
+                differs = str(now)
+        if differs:
+            raise DriftError(
+                f"{one.kind} {one.name} was changed by hand: it is {differs} now. Put it back, or let Passerelle do "
+                'it: drift = "restore" in the target\'s settings.'
+            )
+
+
+#: Of a DeployedModel's settings those that can be changed; see scaling.
+_MACHINES = ("minimum", "maximum", "requests_per_minute")
+#: Settings that stand beside the mark: not part of what it marks.
+_BESIDE = ("set", "owner", "revision", "default", "capacity")
+
+
+def _notes(settings: Vertex, kept: set[tuple[str, str]], deployment: Deployment) -> tuple[str, ...]:
+    notes = []
+    if settings.strategy == "platform":
+        notes.append(
+            "Vertex AI splits by request, not by unit: this is a canary, and no verdict comes of it. A variant keeps "
+            "the revision that brought it in its predictions."
+        )
+    elif len(deployment.variants) > 1:
+        notes.append("One container serves every variant: it routes by unit and scores shadows itself.")
+    again = sum(kind == DEPLOYED for kind, _ in kept)
+    if again:
+        notes.append(
+            f"The revision before stays at 0 %, to roll back to within seconds: {again * settings.scaling.minimum} "
+            f"more {settings.instance} to pay until the next one."
+        )
+    return tuple(notes)

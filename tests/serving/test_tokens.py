@@ -83,3 +83,11 @@ def test_a_damaged_file_lets_nobody_through(tmp_path: Path) -> None:
     with pytest.raises(RefusedError):
         door.check("read", authorization=f"Bearer {secret}", host="localhost")
     door.check("nothing", authorization=None, host="evil.example")
+
+
+def test_behind_a_platform_that_decides_all_pass_but_administrators(tmp_path: Path) -> None:
+    door = Door(tmp_path / "tokens.json", host="0.0.0.0", auth="platform")  # noqa: S104  (nothing listens)
+    for needed in ("predict", "label", "read", "nothing"):
+        door.check(needed, authorization=None, host="a.region.inference.example")
+    with pytest.raises(ServingError, match="send the header Authorization"):
+        door.check("admin", authorization=None, host="localhost")

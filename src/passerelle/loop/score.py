@@ -28,7 +28,7 @@ from passerelle.ledger.segments import Writer
 from passerelle.ledger.storage import LocalStorage, ledger_folder
 from passerelle.ledger.views import ask
 from passerelle.loop.rollout import revisions
-from passerelle.project.settings import LedgerMode, Project
+from passerelle.project.settings import Project
 from passerelle.schema import Column, Columns, Schema, count
 from passerelle.serving.events import Answer, Event
 from passerelle.serving.service import Service
@@ -176,8 +176,8 @@ def _recorded(project: Project, environment: str) -> set[str]:
 async def _answers(project: Project, deployment: Deployment, sent: list[Event]) -> list[Answer]:
     storage = LocalStorage(ledger_folder(project.state, deployment.environment))
 
-    def open_recorder(mode: LedgerMode) -> Writer:
-        return Writer(storage, slot=SLOT, mode=mode)
+    def open_recorder(deployment: Deployment) -> Writer:
+        return Writer(storage, slot=SLOT, mode=deployment.ledger)
 
     service = Service(
         open_scorer=open_scorer, open_recorder=open_recorder, deadline_s=project.serving.deadline_ms / 1000

@@ -95,7 +95,7 @@ class Service:
         self,
         *,
         open_scorer: OpenScorer,
-        open_recorder: Callable[[LedgerMode], Recorder],
+        open_recorder: Callable[[Deployment], Recorder],
         deadline_s: float,
         measures: Measures | None = None,
     ) -> None:
@@ -105,7 +105,8 @@ class Service:
         self._open_recorder = open_recorder
         self._deadline_s = deadline_s
         self._active: Active | None = None
-        self._recorders: dict[LedgerMode, Recorder] = {}
+        #: By where and how they record.
+        self._recorders: dict[tuple[str | None, LedgerMode], Recorder] = {}
         self._applying = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -158,7 +159,7 @@ class Service:
                 loaded = await self._load(deployment, kept)
                 try:
                     new = Active(deployment, loaded, deadline_s=self._deadline_s, measures=self.measures)
-                    self._recorder(deployment.ledger)
+                    self._recorder(deployment)
                 except BaseException:
                     await _close({one.key: one for one in loaded.values() if one.key not in kept}.values())
                     raise
@@ -211,7 +212,7 @@ class Service:
             outcomes.append(Outcome(id=truth.id, value=value, known_at=known_at, received_at=received_at))
         if issues:
             raise RowsError(issues[:MAX_ISSUES])
-        await self._append(active.deployment.ledger, outcomes)
+        await self._append(active.deployment, outcomes)
         self.measures.outcomes.inc(len(outcomes))
         unknown = unknown_classes(active.manifest, (outcome.value for outcome in outcomes))
         return Recorded(recorded=len(outcomes), unknown_classes=unknown or msgspec.UNSET)
@@ -240,7 +241,7 @@ class Service:
             record_of(active.deployment, variant, event, fact, one, probability=probability)
             for event, fact, (variant, probability), one in zip(events, facts, chosen, scored, strict=True)
         ]
-        await self._append(active.deployment.ledger, records)
+        await self._append(active.deployment, records)
         for lane in active.shadows:
             active.enter()
             self._spawn(self._shadow(active, lane, events, facts, read))
@@ -265,15 +266,16 @@ class Service:
             raise failed[0]
         return {variant.version: (kept | loaded)[key_of(variant, deployment)] for variant in deployment.variants}
 
-    def _recorder(self, mode: LedgerMode) -> Recorder | None:
-        if mode == "off":
+    def _recorder(self, deployment: Deployment) -> Recorder | None:
+        if deployment.ledger == "off":
             return None
-        if mode not in self._recorders:
-            self._recorders[mode] = self._open_recorder(mode)
-        return self._recorders[mode]
+        key = deployment.ledger_at, deployment.ledger
+        if key not in self._recorders:
+            self._recorders[key] = self._open_recorder(deployment)
+        return self._recorders[key]
 
-    async def _append(self, mode: LedgerMode, records: Sequence[Record]) -> None:
-        recorder = self._recorder(mode)
+    async def _append(self, deployment: Deployment, records: Sequence[Record]) -> None:
+        recorder = self._recorder(deployment)
         if recorder is not None:
             await recorder.append(records)
         counts = Counter((r.version, r.role, r.status) for r in records if isinstance(r, Prediction))
@@ -297,7 +299,7 @@ class Service:
                 if one.status != "timed_out"
             ]
             if records:
-                await self._append(active.deployment.ledger, records)
+                await self._append(active.deployment, records)
             if len(records) < len(events):
                 self._dropped(lane, len(events) - len(records), "they came too late")
         except PasserelleError as error:

@@ -29,8 +29,8 @@ from pathlib import Path
 
 import msgspec
 
-from passerelle.deployment.spec import Revisions, environment_folder
-from passerelle.errors import PasserelleError, ServingError
+from passerelle.deployment.spec import Auth, Revisions, environment_folder
+from passerelle.errors import DeploymentError, PasserelleError, ServingError
 from passerelle.notebook.environment import without_secrets
 from passerelle.project.settings import FILE, Project, load_project
 from passerelle.serving.door import Door
@@ -47,6 +47,8 @@ _TICK_S = 0.1
 #: A worker that died is started again after this long, doubled each time, up to the most, if it had not lived long.
 _BACKOFF_S, _MOST_BACKOFF_S, _LONG_LIFE_S = 0.1, 5.0, 10.0
 _BACKLOG = 2048
+#: Of the variables that say to an object store who we are.
+_OF_STORES = ("AWS_", "AZURE_", "GOOGLE_", "MSI_", "IDENTITY_", "STORAGE_EMULATOR_")
 
 
 def serve(
@@ -58,12 +60,17 @@ def serve(
     workers: int | None = None,
     command: Sequence[str] = WORKER,
     until_closed: int | None = None,
+    listener: socket.socket | None = None,
+    auth: Auth = "tokens",
 ) -> None:
     """Serve an environment until SIGTERM or SIGINT, or until the file ``until_closed`` is at its end.
 
-    Host, port and workers are the project's where they are not given. Prints one line with the address once every
-    worker answers. Raises ServingError if the port is taken, if there is no revision, if the first one cannot be
-    loaded, if another process serves the environment, or if other machines could reach it and it has no tokens.
+    Host, port and workers are the project's where they are not given. ``listener`` is a socket that listens already,
+    and ``auth`` says who decides on requests: both are a container's (serving.container).
+
+    Prints one line with the address once every worker answers. Raises ServingError if the port is taken, if there is no
+    revision, if the first one cannot be loaded, if another process serves the environment, or if other machines could
+    reach it and it has no tokens.
     """
     settings = project.serving
     host = settings.host if host is None else host
@@ -74,19 +81,34 @@ def serve(
         raise ServingError(
             f"{environment} has no revision yet: make one with passerelle deploy VERSION --to {environment}."
         )
-    Door(tokens_path(project.state), host=host)
-    with _alone(folder), _bound(host, port) as listener, _measures(folder) as measures:
+    Door(tokens_path(project.state), host=host, auth=auth)
+    bound = contextlib.nullcontext(listener) if listener is not None else bound_socket(host, port)
+    with _alone(folder), bound as at, _measures(folder) as measures:
         forget(folder, workers=workers)
         crew = [
             _Worker(
                 f"w{number}",
                 [*command, "--root", str(project.root), "--environment", environment, "--host", host],
-                listener,
-                {**without_secrets(os.environ), FOLDER_VARIABLE: str(measures)},
+                at,
+                {**_variables(folder), FOLDER_VARIABLE: str(measures)},
             )
             for number in range(workers)
         ]
-        _run(crew, folder, url_of(listener), until_closed)
+        _run(crew, folder, url_of(at), until_closed)
+
+
+def _variables(folder: Path) -> dict[str, str]:
+    """What a worker sees of our environment: no secrets, but those by which it writes a ledger that is kept afar.
+
+    The model's own process sees none of them either way (notebook.environment.allowed_environment).
+    """
+    variables = without_secrets(os.environ)
+    current = None
+    with contextlib.suppress(DeploymentError):  # damaged: the workers say so
+        current = Revisions(folder).current()
+    if current is not None and "://" in (current.ledger_at or ""):
+        variables |= {name: value for name, value in os.environ.items() if name.startswith(_OF_STORES)}
+    return variables
 
 
 def url_of(listener: socket.socket) -> str:
@@ -251,7 +273,8 @@ def _wait_for_orphans(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
+def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that listens, for as long as a with block lasts. Raises ServingError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

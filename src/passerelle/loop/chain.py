@@ -57,6 +57,12 @@ _STAGING_TOKEN = "PASSERELLE_STAGING_TOKEN"  # noqa: S105  (a variable's name)
 
 #: Jobs that make nothing for the others: what staging records of them is thrown away with the machine.
 _LOOKING = ("report", "smoke", "load")
+#: How each service says that a change is only proposed (a pull request): it shares nothing.
+_PROPOSED = (
+    ("GITHUB_EVENT_NAME", "pull_request"),
+    ("CI_PIPELINE_SOURCE", "merge_request_event"),
+    ("BUILD_REASON", "PullRequest"),
+)
 #: Names of variables that the chain's definitions hand on.
 _OURS = ("PASSERELLE_", "AWS_ROLE_ARN", "AZURE_", "GOOGLE_")
 #: How long a job waits for another that works on the same project.
@@ -143,7 +149,7 @@ def run_job(name: str, project: Project, *, now: datetime, on_step: Callable[[in
         )
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(identify(Path(folder), os.environ) if where is not None else {})
-        with _sharing(project, where, keep=name not in _LOOKING) as told:
+        with _sharing(project, where, name) as told:
             done = _run(name, project, now, on_step, shared=where is not None)
         return msgspec.structs.replace(done, lines=(told, *done.lines))
 
@@ -179,7 +185,12 @@ def _unset_empty() -> None:
 
 
 def _shared_at() -> str | None:
-    """The store's address if all three places are named; None if none is. Raises SettingsError for some of them."""
+    """The store's address if all three places are named; None if none is, and for a change that is only proposed.
+
+    Raises SettingsError if some of them are named.
+    """
+    if any(os.environ.get(variable) == value for variable, value in _PROPOSED):
+        return None
     needed = (postgresql.VARIABLE, _REGISTRY, sharing.VARIABLE)
     missing = [one for one in needed if not os.environ.get(one)]
     if not missing:
@@ -190,13 +201,17 @@ def _shared_at() -> str | None:
 
 
 @contextmanager
-def _sharing(project: Project, at: str | None, *, keep: bool) -> Iterator[str]:
+def _sharing(project: Project, at: str | None, name: str) -> Iterator[str]:
     """Work on what is shared; yields what to tell of it."""
     if at is None:
-        told = f"Nothing is shared: without {postgresql.VARIABLE}, {_REGISTRY} and {sharing.VARIABLE} this job's work "
-        yield f"{told}ends with this machine; only train, gate and report can be done."
+        told = (
+            f"Nothing is shared: without {postgresql.VARIABLE}, {_REGISTRY} and {sharing.VARIABLE}, and for a change "
+        )
+        yield f"{told}that is only proposed, this job's work ends with this machine: train, gate and report, no more."
         return
-    with sharing.shared(project.state, project.name, at, wait_s=_WAIT_S, keep=keep) as share:
+    looks = name in _LOOKING
+    wait_s = None if looks or name == "rollback" else _WAIT_S  # a roll-back waits for no training
+    with sharing.shared(project.state, project.name, at, wait_s=wait_s, keep=not looks) as share:
         yield f"Shared: {project.name}, begun at head {share.number} of the store."
 
 

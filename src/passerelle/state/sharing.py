@@ -7,7 +7,8 @@ put by one job only, after it has seen head N, and a job that dies leaves the ne
     objects/<sha256>          a file's content
     heads/<number:08d>.json   Head
 
-A job holds the lease "share", brings down what the newest head names, works, and puts up what is new. Whatever the
+A job brings down what the newest head names, works, and puts up what is new; most hold the lease "share" meanwhile.
+Where another put a head in between, what it changed is taken over, and a file both changed is refused. Whatever the
 database is told of is put up first (database.writing does it before it commits): a delivery that was accepted, a
 revision that was made, has its files in the store. What a killed job had not told of is not there for anybody.
 """
@@ -17,8 +18,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -126,7 +127,6 @@ class Share:
                 f"{self._folder} holds {len(strange)} files that the store does not have, such as {strange[0]}: it was "
                 "never shared. Work in a fresh clone, or move the folder away."
             )
-        mark.write_text(f'{{"head": {newest.number}}}\n', encoding="utf-8")
         for name in strange:  # of a job that ended before it had told of them
             here[name].unlink()
         fetched = 0
@@ -137,12 +137,13 @@ class Share:
                 fetched += 1
             self._known[name] = _stamp(path)
         self._head = newest
+        self._mark()
         return fetched
 
     def put_up(self) -> int:
         """Put up what is new, as the next head; how many files changed. Nothing changed: nothing is put.
 
-        Raises ShareError if another job has put that head: nothing of this one's is visible then.
+        Raises ShareError if another job changed the same files meanwhile: nothing of this one's is visible then.
         """
         here = self._paths()
         files: dict[str, Entry] = {}
@@ -161,17 +162,41 @@ class Share:
             changed += 1
             self._store.put(f"objects/{digest}", content, only_new=True)
             files[name] = Entry(sha256=digest, size_bytes=len(content), written_s=path.stat().st_mtime)
-        if not changed:
-            return 0
-        head = Head(number=self._head.number + 1, project=self._project, files=files)
-        if not self._store.put(_head_name(head.number), msgspec.json.encode(head), only_new=True):
-            raise ShareError(
-                f"another job put head {head.number} into the store while this one worked on {self._head.number}: "
-                "nothing of this one is kept. Run it again."
-            )
-        self._head = head
-        (self._folder / _MARK).write_text(f'{{"head": {head.number}}}\n', encoding="utf-8")
+        if changed:
+            self._follow(files)
         return changed
+
+    def _follow(self, files: dict[str, Entry]) -> None:
+        """Put the next head; where another job was before this one, after its head, unless they changed the same."""
+        head = Head(number=self._head.number + 1, project=self._project, files=files)
+        while not self._store.put(_head_name(head.number), msgspec.json.encode(head), only_new=True):
+            theirs = self._newest()
+            if theirs is None or theirs.number < head.number:
+                raise ShareError(f"the store has a head {head.number} and does not list it: look at the store.")
+            merged, clash = merge(self._head.files, theirs.files, files)
+            if clash:
+                raise ShareError(
+                    f"another job changed {clash[0]} (head {theirs.number} of the store) while this one, which began "
+                    f"at head {self._head.number}, changed it too: nothing of this one is kept. Run it again."
+                )
+            self._obey(theirs, except_for=files.keys())
+            files = merged
+            head = Head(number=theirs.number + 1, project=self._project, files=files)
+        self._head = head
+        self._mark()
+
+    def _obey(self, head: Head, except_for: Collection[str]) -> None:
+        """Take over what another job changed meanwhile."""
+        for name in self._head.files.keys() - head.files.keys():
+            self._place(name).unlink(missing_ok=True)
+        for name, entry in head.files.items():
+            if self._head.files.get(name) != entry and (name not in except_for or name in self._head.files):
+                self._fetch(self._place(name), name, entry)
+                self._known[name] = _stamp(self._place(name))
+        self._head = head
+
+    def _mark(self) -> None:
+        (self._folder / _MARK).write_text(f'{{"head": {self._head.number}}}\n', encoding="utf-8")
 
     def _newest(self) -> Head | None:
         names = sorted(found.key for found in self._store.list("heads"))
@@ -232,15 +257,46 @@ class Share:
 _shares: dict[Path, Share] = {}
 
 
+def merge(
+    base: Mapping[str, Entry], theirs: Mapping[str, Entry], ours: Mapping[str, Entry]
+) -> tuple[dict[str, Entry], list[str]]:
+    """What two jobs made of the same files, together; and the names that both changed, each in its way. Pure.
+
+    >>> one, two = (Entry(sha256=text, size_bytes=1, written_s=0.0) for text in "12")
+    >>> merged, clash = merge({"a": one}, {"a": one, "b": one}, {"c": two})
+    >>> sorted(merged), clash
+    (['b', 'c'], [])
+    >>> merge({}, {"000001.json": one}, {"000001.json": two})[1]
+    ['000001.json']
+    """
+    merged, clash = dict(theirs), []
+    for name in sorted(base.keys() | ours.keys()):
+        before, mine, other = (_content(some.get(name)) for some in (base, ours, theirs))
+        if mine in (before, other):
+            continue
+        if other != before:
+            clash.append(name)
+        elif name in ours:
+            merged[name] = ours[name]
+        else:
+            del merged[name]
+    return merged, clash
+
+
+def _content(entry: Entry | None) -> str | None:
+    return None if entry is None else entry.sha256
+
+
 @contextmanager
-def shared(folder: Path, project: str, at: str, *, wait_s: float, keep: bool = True) -> Iterator[Share]:
+def shared(folder: Path, project: str, at: str, *, wait_s: float | None, keep: bool = True) -> Iterator[Share]:
     """Share a state folder through the store at an address while the block runs: one process at a time, anywhere.
 
-    Without ``keep`` the block only looks: nothing that it makes is put up.
+    Without ``wait_s`` it waits for nobody: what two change is merged, and refused where it is the same. Without
+    ``keep`` the block only looks: nothing that it makes is put up.
     Raises LeaseError if another works for longer than ``wait_s``, and what Share's methods raise. If the block raises,
     what the database was told of has been put up, and the rest is not.
     """
-    with lease(folder, "share", wait_s=wait_s):
+    with nullcontext() if wait_s is None else lease(folder, "share", wait_s=wait_s):
         share = Share(folder, project, open_store(at))
         share.bring_down()
         if not keep:

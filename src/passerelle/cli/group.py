@@ -26,6 +26,7 @@ ORDER = (
         "import",
         "deploy",
         "rollback",
+        "target",
         "serve",
         "up",
         "score",

@@ -4,47 +4,78 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show
+from passerelle.cli.targets import on_step
 from passerelle.clock import system_clock
+
+if TYPE_CHECKING:
+    from passerelle.deployment.spec import Deployment
+    from passerelle.project.settings import Project
+
+
+TARGET = click.option("--target", help="Of the environment's targets, only this one.")
 
 
 @main.command()
-@click.argument("version", type=int)
+@click.argument("version", type=int, required=False)
 @TO
 @click.option("--share", type=click.FloatRange(0, 1, min_open=True), default=1.0, help="Of the units, beside the rest.")
 @click.option("--shadow", is_flag=True, help="Only score it beside the version that answers.")
 @click.option("--reason", help="Why, in one sentence; kept with the revision.")
+@TARGET
+@click.option("--plan", "only_plan", is_flag=True, help="Change nothing: only say what would be done at the targets.")
 @AS_JSON
 @click.pass_context
 def deploy(
     context: click.Context,
-    version: int,
+    version: int | None,
     environment: str,
+    *,
     share: float,
     reason: str | None,
-    *,
+    target: str | None,
     shadow: bool,
+    only_plan: bool,
     as_json: bool,
 ) -> None:
     """Make VERSION answer in an environment.
 
-    A new revision, which a running endpoint obeys within a second. What answers is the champion; with --share or
-    --shadow the version is put beside it.
+    A new revision, which a running endpoint obeys within a second, and which is brought to the environment's targets.
+    What answers is the champion; with --share or --shadow the version is put beside it. Without VERSION the current
+    revision is brought to the targets again.
     """
     from passerelle.loop.rollout import deploy as put
-    from passerelle.loop.rollout import reconcile
+    from passerelle.loop.rollout import renew
+    from passerelle.loop.targets import names_of
     from passerelle.loop.train import registry_of
 
+    if version is None and (shadow or share != 1 or reason):
+        raise click.UsageError("--share, --shadow and --reason are about a VERSION: name it.")
     project = project_of(context)
-    registry = registry_of(project)
+    names_of(project, environment, target)
     now = system_clock()
-    made = put(project, registry, version, environment=environment, share=share, shadow=shadow, reason=reason, now=now)
-    reconcile(project, registry)
-    show(made, as_json=as_json, text=f"{environment} is at revision {made.revision}: {made.reason}.")
+    if version is None:
+        made = renew(project, environment=environment, draft=only_plan, now=now)
+    else:
+        made = put(
+            project,
+            registry_of(project),
+            version,
+            environment=environment,
+            share=share,
+            shadow=shadow,
+            reason=reason,
+            draft=only_plan,
+            now=now,
+        )
+    if only_plan:
+        _show_plans(project, made, target, as_json=as_json)
+        return
+    _bring(context, project, made, target, as_json=as_json)
 
 
 @main.command()
@@ -54,13 +85,47 @@ def deploy(
 @click.pass_context
 def rollback(context: click.Context, environment: str, reason: str | None, *, as_json: bool) -> None:
     """Go back to what answered before: a new revision."""
-    from passerelle.loop.rollout import reconcile, roll_back
-    from passerelle.loop.train import registry_of
+    from passerelle.loop.rollout import roll_back
 
     project = project_of(context)
     made = roll_back(project, environment=environment, reason=reason, now=system_clock())
+    _bring(context, project, made, None, as_json=as_json)
+
+
+def _bring(context: click.Context, project: Project, made: Deployment, target: str | None, *, as_json: bool) -> None:
+    """Tell of a revision, and bring it to its targets; the exit code is the first that could not be done's."""
+    import msgspec
+
+    from passerelle.loop.rollout import reconcile
+    from passerelle.loop.targets import bring
+    from passerelle.loop.train import registry_of
+
     reconcile(project, registry_of(project))
-    show(made, as_json=as_json, text=f"{environment} is at revision {made.revision}: {made.reason}.")
+    brought = bring(project, made.environment, target=target, on_step=on_step, now=system_clock())
+    text = [f"{made.environment} is at revision {made.revision}: {made.reason}."]
+    show(
+        msgspec.to_builtins(made) | {"targets": msgspec.to_builtins(brought)},
+        as_json=as_json,
+        text=[*text, *(one.sentence for one in brought)],
+    )
+    context.exit(next((one.exit_code for one in brought if one.exit_code), 0))
+
+
+def _show_plans(project: Project, made: Deployment, target: str | None, *, as_json: bool) -> None:
+    import msgspec
+
+    from passerelle.cli.plans import lines
+    from passerelle.loop.targets import names_of, plan_for
+
+    plans = [plan_for(project, made, name) for name in names_of(project, made.environment, target)]
+    text = [f"{made.environment} would be at revision {made.revision}: {made.reason}. Nothing was changed."]
+    if not plans:
+        text.append(f"{made.environment} has no target: an endpoint of this machine follows by itself.")
+    show(
+        msgspec.to_builtins(made) | {"plans": msgspec.to_builtins(plans)},
+        as_json=as_json,
+        text=[*text, *(line for plan in plans for line in lines(plan))],
+    )
 
 
 @main.command()

@@ -11,10 +11,11 @@ import msgspec
 from passerelle.bundle.keys import trusted
 from passerelle.bundle.manifest import INLINE
 from passerelle.bundle.verify import verify
-from passerelle.deployment.spec import Deployment, Revisions, Variant, environment_folder
-from passerelle.errors import DeploymentError
+from passerelle.deployment.spec import Auth, Deployment, Revisions, Variant, environment_folder
+from passerelle.errors import DeploymentError, SettingsError
 from passerelle.loop.checking import refuse_unknown_columns
-from passerelle.project.settings import Project
+from passerelle.project.settings import FILE, Project
+from passerelle.project.targets import Cloud
 from passerelle.registry.versions import Registry
 from passerelle.state.database import open_state
 from passerelle.state.lease import lease
@@ -43,14 +44,16 @@ def deploy(
     salt: str | None = None,
     trial: str | None = None,
     after: int | None = None,
+    draft: bool = False,
     now: datetime,
 ) -> Deployment:
     """Make a version answer in an environment: alone, for a share of the units beside the one that answers, or shadow.
 
     If the current revision already says the same (variants, settings, trial and trusted keys) it is returned, and
     nothing is changed. ``salt`` is for the first revision only: those that follow keep it. ``trial`` is the trial that
-    the revision begins. ``after`` is the revision that the caller has seen (0: none); else it is looked up here. Raises
-    DeploymentError if somebody made a revision in between, RegistryError if there is no such version.
+    the revision begins. ``after`` is the revision that the caller has seen (0: none); else it is looked up here. A
+    ``draft`` is only answered, to be looked at. Raises DeploymentError if somebody made a revision in between,
+    RegistryError if there is no such version.
     """
     place = revisions(project, environment)
     current = place.current()
@@ -75,8 +78,54 @@ def deploy(
         reason=reason or sentence,
         salt=salt,
         trial=trial,
+        draft=draft,
         now=now,
     )
+
+
+def renew(project: Project, *, environment: str = PRODUCTION, draft: bool = False, now: datetime) -> Deployment:
+    """The current revision; a new one that says the same if the settings now say otherwise where its ledger is kept.
+
+    So it is when an environment got its first target in a cloud. Raises DeploymentError if nothing is deployed.
+    """
+    place = revisions(project, environment)
+    current = place.current()
+    if current is None:
+        raise DeploymentError(f"nothing is deployed in {environment}: passerelle deploy VERSION --to {environment}.")
+    if (current.ledger_at, current.auth) == kept_at(project, environment):
+        return current
+    return _put(
+        project,
+        place,
+        current,
+        current.variants,
+        environment=environment,
+        reason=f"the targets of {environment} have changed",
+        trial=current.trial,
+        draft=draft,
+        now=now,
+    )
+
+
+def kept_at(project: Project, environment: str) -> tuple[str | None, Auth]:
+    """Where revisions of an environment keep their ledger, and who decides whether a request may pass.
+
+    Of one with targets in clouds: in their store, and the platform. Raises SettingsError if two name different stores:
+    a trial is judged by one ledger.
+    """
+    clouds = {
+        name: one for name, one in project.targets.items() if isinstance(one, Cloud) and one.environment == environment
+    }
+    stores = {one.store for one in clouds.values()}
+    if not stores:
+        return None, "tokens"
+    if len(stores) > 1:
+        said = ", ".join(f"{name}: {one.store}" for name, one in clouds.items())
+        raise SettingsError(
+            f"{FILE}: the targets of {environment} keep their ledgers apart ({said}), and a trial is judged by one: "
+            "give them one store, or environments of their own."
+        )
+    return f"{stores.pop()}/ledger/{environment}", "platform"
 
 
 def roll_back(
@@ -211,7 +260,9 @@ def _put(
     salt: str | None = None,
     trial: str | None = None,
     rolls_back_to: int | None = None,
+    draft: bool = False,
 ) -> Deployment:
+    ledger_at, auth = kept_at(project, environment)
     number = current.revision + 1 if current else 1
     deployment = Deployment(
         project=project.name,
@@ -222,6 +273,8 @@ def _put(
         trusted_keys=trusted(project.state),
         trial=trial,
         ledger=project.serving.ledger,
+        ledger_at=ledger_at,
+        auth=auth,
         unit=project.task.unit,
         time=project.task.time,
         privacy=project.privacy,
@@ -231,7 +284,8 @@ def _put(
     )
     if current and rolls_back_to is None and _says(deployment) == _says(current):
         return current
-    place.put(deployment, after=number - 1)
+    if not draft:
+        place.put(deployment, after=number - 1)
     return deployment
 
 

@@ -27,6 +27,7 @@ from passerelle.errors import PasserelleError
 from passerelle.loop import tick as steps
 from passerelle.loop.decide import Decision
 from passerelle.loop.rollout import PRODUCTION
+from passerelle.loop.targets import keep_brought
 from passerelle.project.settings import FILE, Project, load_project
 from passerelle.state.database import open_state
 from passerelle.state.lease import LeaseError, lease
@@ -208,10 +209,16 @@ def _tick(environment: str, now: str) -> dict[str, Any]:
     take("compact", lambda: {"segments": steps.gather(project, environment, now=at)})
     take("gaps", lambda: {"filled": steps.fill(project, environment, now=at)})
     take("trial", lambda: msgspec.structs.asdict(steps.judge(project, environment, now=at)))
+    take("targets", lambda: _keep_brought(project, environment, at))
     take("watch", lambda: {"alerts": steps.look(project, environment, now=at)})
     take("deliver", lambda: steps.send(project, now=at))
     take("decide", lambda: {"decision": steps.decide(project, environment, now=at)})
     return done | {"problems": problems}
+
+
+def _keep_brought(project: Project, environment: str, at: datetime) -> dict[str, Any]:
+    keep_brought(project, environment, key=_hands.key, now=at)
+    return {}
 
 
 @DBOS.workflow(name="training")

@@ -1,0 +1,100 @@
+"""The verbs of a target: status, remove."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from passerelle.cli.group import AS_JSON, main, project_of, show
+from passerelle.cli.plans import lines, sentence
+from passerelle.clock import system_clock
+
+if TYPE_CHECKING:
+    from passerelle.deployment.target import Observed, Step
+
+
+@main.group()
+def target() -> None:
+    """Look at the targets where deployments are applied, and clear them.
+
+    A target is a [targets.NAME] section of passerelle.toml; passerelle deploy brings revisions there.
+    """
+
+
+@target.command()
+@click.argument("name", metavar="[TARGET]", required=False)
+@AS_JSON
+@click.pass_context
+def status(context: click.Context, name: str | None, *, as_json: bool) -> None:
+    """Say which revision answers at TARGET, or at each, and what is there.
+
+    Exits with 1 if one does not answer by its environment's current revision.
+    """
+    from passerelle.deployment.applying import open_target
+    from passerelle.loop.rollout import revisions
+
+    project = project_of(context)
+    names = [name] if name is not None else list(project.targets)
+    found: dict[str, Observed] = {}
+    said: list[str] = []
+    behind = False
+    for one in names:
+        opened = open_target(project, one)
+        environment = project.targets[one].environment
+        seen = found[one] = opened.observe(environment)
+        current = revisions(project, environment).current()
+        wanted = None if current is None else current.revision
+        behind = behind or seen.revision != wanted or seen.state != "serving"
+        said += _lines(one, environment, seen, wanted)
+    said = said or ["There is no target: passerelle.toml has no [targets.NAME]. An endpoint here follows by itself."]
+    show(found, as_json=as_json, text=said)
+    if behind:
+        context.exit(1)
+
+
+@target.command()
+@click.argument("name", metavar="TARGET")
+@click.option("--plan", "only_plan", is_flag=True, help="Only say what would be done.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@AS_JSON
+@click.pass_context
+def remove(context: click.Context, name: str, *, only_plan: bool, yes: bool, as_json: bool) -> None:
+    """Delete all that is ours at TARGET: its endpoint answers no more.
+
+    The ledger's tables, the bundles and the revisions stay. The loop does not bring the endpoint back; passerelle
+    deploy does.
+    """
+    from passerelle.loop.targets import plan_for
+    from passerelle.loop.targets import remove as clear
+
+    project = project_of(context)
+    if only_plan or not yes:
+        plan = plan_for(project, None, name)
+        if only_plan:
+            show(plan, as_json=as_json, text=lines(plan))
+            return
+        click.echo("\n".join(lines(plan)), err=True)
+        click.confirm(f"Delete all of {project.name} at {name}?", abort=True, err=True)
+    brought = clear(project, name, on_step=on_step, now=system_clock())
+    show(brought, as_json=as_json, text=brought.sentence)
+    context.exit(brought.exit_code)
+
+
+def on_step(name: str, number: int, steps: int, step: Step) -> None:
+    """Say which step is taken."""
+    click.echo(f"  {name} {number}/{steps}  {sentence(step)}", err=True)
+
+
+def _lines(name: str, environment: str, seen: Observed, wanted: int | None) -> list[str]:
+    there = "no revision of ours answers" if seen.revision is None else f"revision {seen.revision} answers"
+    if wanted is None:
+        due = f"nothing is deployed in {environment}"
+    elif seen.revision == wanted:
+        due = "which is the current one"
+    else:
+        due = f"revision {wanted} is the current one: passerelle deploy --to {environment} --target {name}"
+    said = [f"{name}, {environment}: {seen.state}; {there}, {due}"]
+    if seen.problem:
+        said.append(f"  problem: {seen.problem}")
+    return said + [f"  {one.kind} {one.name}" for one in seen.resources]

@@ -1,0 +1,180 @@
+"""Targets: the current revision of an environment is brought to its targets, and found there at each tick.
+
+The revision is the truth, wherever it answers: a target that cannot be reached changes nothing of it. What went wrong
+stands on the timeline, once, and is tried again at the next tick, or by ``passerelle deploy``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from passerelle.deployment.applying import Applied, apply_deployment, open_target
+from passerelle.deployment.spec import Deployment
+from passerelle.deployment.target import Plan, Step
+from passerelle.errors import DeploymentError, PasserelleError, SettingsError
+from passerelle.loop.rollout import kept_at, revisions
+from passerelle.project.settings import FILE, Project
+from passerelle.state.database import open_state
+from passerelle.state.lease import lease
+from passerelle.state.timeline import Event, events, record
+
+KIND = "target"
+_WAIT_S = 5.0
+
+#: Hears of each step before it is taken: the target's name, the step's number from 1, how many there are, the step.
+OnStep = Callable[[str, int, int, Step], None]
+
+
+class Brought(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one target."""
+
+    target: str
+    #: None: it could not be done.
+    applied: Applied | None = None
+    problem: str | None = None
+    #: What the command line ends with.
+    exit_code: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """For a person."""
+        if self.applied is None:
+            return f"{self.target}: {self.problem}"
+        done, number = len(self.applied.plan.steps), self.applied.observed.revision
+        what = "nothing is left" if number is None else f"revision {number} answers"
+        return f"{self.target}: {what}, after {done} steps." if done else f"{self.target}: {what}; nothing was to do."
+
+
+def names_of(project: Project, environment: str, target: str | None = None) -> tuple[str, ...]:
+    """The targets of an environment, or the one that is named.
+
+    Raises SettingsError for an unknown target, or one of another environment.
+    """
+    there = tuple(name for name, one in project.targets.items() if one.environment == environment)
+    if target is None or target in there:
+        return there if target is None else (target,)
+    if target in project.targets:
+        other = project.targets[target].environment
+        raise SettingsError(f"target {target!r} is for {other}, not for {environment}: say --to {other}.")
+    known = f"the targets are {', '.join(project.targets)}" if project.targets else "there is no target yet"
+    raise SettingsError(
+        f"there is no target {target!r}: {known}. Name one of them, or add [targets.{target}] to {FILE}."
+    )
+
+
+def plan_for(project: Project, deployment: Deployment | None, name: str, key: Ed25519PrivateKey | None = None) -> Plan:
+    """What an apply would do; nothing is changed. Raises as apply_deployment does."""
+    target = open_target(project, name, key)
+    return target.plan(deployment, target.observe(project.targets[name].environment))
+
+
+def bring(
+    project: Project,
+    environment: str,
+    *,
+    target: str | None = None,
+    key: Ed25519PrivateKey | None = None,
+    on_step: OnStep | None = None,
+    now: datetime,
+) -> tuple[Brought, ...]:
+    """Bring an environment's current revision to its targets, or to the one that is named.
+
+    Each is done whatever becomes of the others, and what became of it is told on the timeline if it is news. A target
+    that was removed comes back. Raises SettingsError as names_of does, DeploymentError if there is no revision.
+    """
+    names = names_of(project, environment, target)
+    current = revisions(project, environment).current()
+    if current is None:
+        raise DeploymentError(f"nothing is deployed in {environment}: passerelle deploy VERSION --to {environment}.")
+    for name in names:
+        _removed(project, name).unlink(missing_ok=True)
+    return tuple(_bring(project, current, name, key, on_step, now) for name in names)
+
+
+def keep_brought(project: Project, environment: str, *, key: Ed25519PrivateKey | None, now: datetime) -> None:
+    """As bring, for the loop: a target that was removed stays away. Raises DeploymentError, naming what failed."""
+    names = [name for name in names_of(project, environment) if not _removed(project, name).exists()]
+    current = revisions(project, environment).current() if names else None
+    if current is None:
+        return
+    brought = [_bring(project, current, name, key, None, now) for name in names]
+    problems = [one.sentence for one in brought if one.problem is not None]
+    if problems:
+        raise DeploymentError(" ".join(problems))
+
+
+def remove(
+    project: Project, name: str, *, key: Ed25519PrivateKey | None = None, on_step: OnStep | None = None, now: datetime
+) -> Brought:
+    """Leave nothing at a target; the loop does not bring it back, ``passerelle deploy`` does.
+
+    Raises SettingsError for an unknown target; else what went wrong is answered, and told on the timeline.
+    """
+    if name not in project.targets:
+        names_of(project, "", name)
+    mark = _removed(project, name)
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    return _bring(project, None, name, key, on_step, now)
+
+
+def _removed(project: Project, name: str) -> Path:
+    """The mark of a target that a person removed."""
+    return project.state / "targets" / f"{name}.removed"
+
+
+def _bring(  # noqa: PLR0917  (one act, from three doors)
+    project: Project,
+    deployment: Deployment | None,
+    name: str,
+    key: Ed25519PrivateKey | None,
+    on_step: OnStep | None,
+    now: datetime,
+) -> Brought:
+    def heard(number: int, steps: int, step: Step) -> None:
+        if on_step is not None:
+            on_step(name, number, steps, step)
+
+    environment = project.targets[name].environment
+    try:
+        refuse_unfit(project, deployment)
+        with lease(project.state, f"target-{name}", wait_s=_WAIT_S):
+            applied = apply_deployment(open_target(project, name, key), deployment, environment, heard)
+    except (PasserelleError, OSError) as error:
+        code = error.exit_code if isinstance(error, PasserelleError) else 1
+        brought = Brought(target=name, problem=str(error), exit_code=code)
+        what = "could not be removed" if deployment is None else f"does not have revision {deployment.revision}"
+        _tell(project, name, f"target {name} {what}: {error}", now, problem=True)
+        return brought
+    brought = Brought(target=name, applied=applied)
+    _tell(project, name, f"target {brought.sentence}", now, problem=False, done=bool(applied.plan.steps))
+    return brought
+
+
+def refuse_unfit(project: Project, deployment: Deployment | None) -> None:
+    """Raise DeploymentError for a revision that was made before its environment had these targets."""
+    if deployment is None:
+        return
+    at, auth = kept_at(project, deployment.environment)
+    if (deployment.ledger_at, deployment.auth) != (at, auth):
+        raise DeploymentError(
+            f"revision {deployment.revision} keeps its ledger at {deployment.ledger_at or 'this machine'}, and {FILE} "
+            f"says {at or 'this machine'} now: passerelle deploy --to {deployment.environment} makes a revision that "
+            "does."
+        )
+
+
+def _tell(project: Project, name: str, sentence: str, now: datetime, *, problem: bool, done: bool = True) -> None:
+    """Say it if it is news: a problem once, that something was done, that it works again."""
+    engine = open_state(project.state)
+    told = events(engine, kind=KIND, subject=name, limit=1)
+    failing = bool(told and told[-1].details.get("problem"))
+    same = bool(told) and told[-1].sentence == sentence
+    if same if problem else not (done or failing):
+        return
+    record(engine, Event(at=now, kind=KIND, subject=name, sentence=sentence, details={"problem": problem}))

@@ -93,6 +93,9 @@ class AzureML(Cloud, tag="azureml", frozen=True, kw_only=True, forbid_unknown_fi
     resource_group: str
     workspace: str
     location: str
+    #: The resource id of the identity that the container runs under, which reads and writes the store; None: one that
+    #: Azure makes with the endpoint, and that may not write there until somebody allows it.
+    identity: str | None = None
     #: The compute that trains; None: serverless.
     training_compute: str | None = None
 

@@ -1,0 +1,191 @@
+"""Targets of an environment: what a revision says for them, and how the loop and a person bring it there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from shelf import Shelf
+
+from passerelle.deployment.target import TargetError
+from passerelle.errors import DeploymentError, SettingsError
+from passerelle.loop import targets
+from passerelle.loop.rollout import deploy, kept_at, renew, revisions, roll_back
+from passerelle.loop.targets import bring, keep_brought, names_of, plan_for, remove
+from passerelle.project.settings import Project, ProjectSection, Task
+from passerelle.project.targets import SageMaker
+from passerelle.state.database import open_state
+from passerelle.state.timeline import events
+from passerelle.testing.targets import MemoryPlace, MemoryTarget
+
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
+SEA = SageMaker(
+    image=f"registry/image@sha256:{'a' * 64}",
+    store="s3://bucket/orders",
+    instance="ml.m5.large",
+    region="eu-west-3",
+    role="arn:aws:iam::123456789012:role/serving",
+)
+PLACES: dict[str, MemoryPlace] = {}
+
+
+class Sea(MemoryTarget):
+    """A SageMaker of memory."""
+
+    def __init__(self, name: str, _settings: SageMaker, project: Project, *, pack: object) -> None:
+        assert callable(pack)
+        super().__init__(PLACES[name], project=project.name)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setattr("passerelle.deployment.applying.load", lambda _: Sea)
+    PLACES.update(sea=MemoryPlace(), lake=MemoryPlace())
+    return Project(
+        project=ProjectSection(name="orders"),
+        task=Task(kind="binary", target="late", key=("order",)),
+        targets={"sea": SEA, "lake": SEA, "dock": msgspec.structs.replace(SEA, environment="staging")},
+        root=tmp_path,
+    )
+
+
+def put(project: Project, version: int, *, environment: str = "production") -> int:
+    shelf = Shelf(project)
+    return deploy(project, shelf, version, environment=environment, now=NOW).revision  # type: ignore[arg-type]
+
+
+def told(project: Project, target: str) -> list[str]:
+    return [event.sentence for event in events(open_state(project.state), kind=targets.KIND, subject=target)]
+
+
+def answers(target: str) -> int | None:
+    return MemoryTarget(PLACES[target], project="orders").observe("production").revision
+
+
+def test_revision_for_a_cloud_keeps_its_ledger_in_the_store(project: Project) -> None:
+    put(project, 1)
+    put(project, 1, environment="staging")
+    put(project, 1, environment="elsewhere")
+    found = {name: revisions(project, name).get(1) for name in ("production", "staging", "elsewhere")}
+    assert {name: (one.ledger_at, one.auth) for name, one in found.items()} == {
+        "production": ("s3://bucket/orders/ledger/production", "platform"),
+        "staging": ("s3://bucket/orders/ledger/staging", "platform"),
+        "elsewhere": (None, "tokens"),
+    }
+
+
+def test_two_stores_for_one_environment_are_refused(project: Project) -> None:
+    apart = project.targets | {"lake": msgspec.structs.replace(SEA, store="s3://other/orders")}
+    with pytest.raises(SettingsError, match=r"sea: s3://bucket/orders, lake: s3://other/orders.*one store"):
+        kept_at(msgspec.structs.replace(project, targets=apart), "production")
+
+
+def test_revision_made_before_its_target_is_renewed(project: Project) -> None:
+    before = msgspec.structs.replace(project, targets={})
+    put(before, 1)
+    assert renew(before, now=NOW).revision == 1
+    [one, _] = bring(project, "production", now=NOW)
+    assert one.problem is not None
+    assert "passerelle deploy --to production makes a revision" in one.problem
+    assert PLACES["sea"].names() == []
+    assert renew(project, draft=True, now=NOW).revision == 2
+    assert revisions(project, "production").numbers() == [1]
+    made = renew(project, now=NOW)
+    assert (made.revision, made.reason) == (2, "the targets of production have changed")
+    assert made.variants == revisions(project, "production").get(1).variants
+    assert [found.problem for found in bring(project, "production", now=NOW)] == [None, None]
+
+
+def test_deploy_roll_back_and_again(project: Project) -> None:
+    assert put(project, 1) == 1
+    assert [(one.target, one.sentence) for one in bring(project, "production", now=NOW)] == [
+        ("sea", "sea: revision 1 answers, after 5 steps."),
+        ("lake", "lake: revision 1 answers, after 5 steps."),
+    ]
+    [again] = bring(project, "production", target="sea", now=NOW)
+    assert again.sentence == "sea: revision 1 answers; nothing was to do."
+    put(project, 2)
+    bring(project, "production", target="sea", now=NOW)
+    assert (answers("sea"), answers("lake")) == (2, 1)
+    assert roll_back(project, now=NOW).revision == 3
+    bring(project, "production", now=NOW)
+    assert (answers("sea"), answers("lake")) == (3, 3)
+    assert told(project, "sea") == [
+        "target sea: revision 1 answers, after 5 steps.",
+        "target sea: revision 2 answers, after 4 steps.",
+        "target sea: revision 3 answers, after 6 steps.",
+    ]
+
+
+def test_failure_is_told_once_and_tried_again(project: Project) -> None:
+    put(project, 1)
+    PLACES["sea"].order(refusals={"create config": "no quota is left"})
+    [failed, done] = bring(project, "production", now=NOW)
+    assert (failed.problem, failed.exit_code) == ("create config orders-production-000001: no quota is left.", 1)
+    assert (done.problem, answers("lake")) == (None, 1)
+    PLACES["sea"].order(refusals={"create config": "no quota is left"})
+    for hour in (1, 2):
+        PLACES["sea"].order(refusals={"create config": "no quota is left"})
+        with pytest.raises(DeploymentError, match=r"sea: create config .* no quota is left"):
+            keep_brought(project, "production", key=None, now=NOW + timedelta(hours=hour))
+    assert revisions(project, "production").numbers() == [1]
+    keep_brought(project, "production", key=None, now=NOW + timedelta(hours=3))
+    keep_brought(project, "production", key=None, now=NOW + timedelta(hours=4))
+    assert answers("sea") == 1
+    assert told(project, "sea") == [
+        "target sea does not have revision 1: create config orders-production-000001: no quota is left.",
+        "target sea: revision 1 answers, after 4 steps.",
+    ]
+
+
+def test_removed_target_stays_away_until_it_is_deployed_to(project: Project) -> None:
+    put(project, 1)
+    bring(project, "production", now=NOW)
+    assert remove(project, "sea", now=NOW).sentence == "sea: nothing is left, after 4 steps."
+    keep_brought(project, "production", key=None, now=NOW)
+    assert (PLACES["sea"].names(), answers("lake")) == ([], 1)
+    bring(project, "production", now=NOW)
+    assert answers("sea") == 1
+    keep_brought(project, "production", key=None, now=NOW)
+    assert answers("sea") == 1
+
+
+def test_removal_that_fails_is_told(project: Project) -> None:
+    put(project, 1)
+    bring(project, "production", target="sea", now=NOW)
+    PLACES["sea"].order(refusals={"delete endpoint": "a lock is on it"})
+    gone = remove(project, "sea", now=NOW)
+    assert gone.exit_code == TargetError.exit_code
+    assert told(project, "sea")[-1] == (
+        "target sea could not be removed: delete endpoint orders-production: a lock is on it."
+    )
+    assert remove(project, "sea", now=NOW).problem is None
+    assert PLACES["sea"].names() == []
+
+
+def test_plan_changes_nothing(project: Project) -> None:
+    put(project, 1)
+    current = revisions(project, "production").current()
+    plan = plan_for(project, current, "sea")
+    assert (plan.revision, len(plan.steps), PLACES["sea"].names()) == (1, 5, [])
+
+
+@pytest.mark.parametrize(
+    ("environment", "target", "words"),
+    [
+        ("production", "ocean", r"no target 'ocean': the targets are sea, lake, dock"),
+        ("production", "dock", r"target 'dock' is for staging, not for production: say --to staging"),
+    ],
+)
+def test_target_that_is_not_there_is_refused(project: Project, environment: str, target: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        names_of(project, environment, target)
+
+
+def test_nothing_deployed_is_refused(project: Project) -> None:
+    with pytest.raises(DeploymentError, match="nothing is deployed in production"):
+        bring(project, "production", now=NOW)
+    keep_brought(project, "production", key=None, now=NOW)
+    assert told(project, "sea") == []

@@ -32,7 +32,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 20.0
 _REQUEST_TIMEOUT_S = 60
 #: A first deployment on a machine that has to be found takes 5 to 30 minutes.
 _OPERATION_TIMEOUT_S = 3600.0
-_FIRST_POLL_S, _LONGEST_POLL_S = 0.05, 10.0
+_FIRST_POLL_S, _LONGEST_POLL_S = 0.01, 10.0
 _CREATED, _NOT_FOUND, _CONFLICT, _TOO_MANY, _SERVER = 300, 404, 409, 429, 500
 _FORBIDDEN, _UNAUTHENTICATED, _PRECONDITION = 403, 401, 412
 #: google.rpc.Code, of operations that failed.
@@ -175,7 +175,7 @@ class Rest:
                     "endpoint's log in the console, then deploy again: it is taken up where it stands."
                 )
             time.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, _LONGEST_POLL_S)
+            pause_s = min(pause_s * 2, _LONGEST_POLL_S)
             found = self.call("operations.get", found["name"])
         problem = found.get("error")
         if problem:

@@ -223,3 +223,16 @@ class Cloud(Endpoints):
             return EMPTY
 
         return self.begin("models.delete", "projects/{}/locations/{}/models/{}".format(*names), then)
+
+    # --- storage.v1, of the same objects
+
+    def do_storage_objects_list(self, names: list[str], query: dict[str, str], _: Any) -> Any:
+        found = [name for name in sorted(self.objects) if name.startswith(query.get("prefix", ""))]
+        items = [{"name": name, "bucket": names[0], "size": str(len(self.objects[name]))} for name in found]
+        return {"kind": "storage#objects", "items": items}
+
+    def do_storage_objects_get(self, names: list[str], query: dict[str, str], _: Any) -> Any:
+        demand(names[1] in self.objects, f"{names[1]} is not found", 404)
+        if query.get("alt") == "media":
+            return self.objects[names[1]]
+        return {"name": names[1], "bucket": names[0], "size": str(len(self.objects[names[1]]))}

@@ -1,8 +1,9 @@
 """Google's discovery documents as a judge of requests and answers: they come with google-api-python-client.
 
 What they say is checked strictly: paths, verbs, query parameters, fields, types, enumerations, int64 and int32,
-durations, field masks, fields that are output only. Google itself is laxer here and there: it takes snake_case names and ignores
-what is output only. What they do not say (required fields, sums, patterns) is in googling.py, as rules of ours.
+durations, field masks, fields that are output only. Google itself is laxer: it takes snake_case names and
+ignores what is output only. What they do not say (required fields, sums, patterns) is in cloud.py and
+cloud_endpoints.py, as rules of ours.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Method:
         schema = self.found.get("request")
         if schema is None:
             return [*faults, "a body where none is taken"] if body else faults
-        return faults + [*self._check(schema, body or {}, "body", sent=True, lax=lax)]
+        return [*faults, *self._check(schema, body or {}, "body", sent=True, lax=lax)]
 
     def answer_faults(self, body: Any) -> list[str]:
         """What is wrong with an answer."""

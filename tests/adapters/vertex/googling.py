@@ -1,8 +1,9 @@
 """Vertex AI, Cloud Monitoring and Cloud Storage, as far as an adapter asks them: a process, on this machine only.
 
 Each request and each answer is judged by Google's own discovery documents (discovering.py); what these leave to prose
-is checked by the rules here, each with its negative control in test_vertex_rules_of_google.py. Cloud Storage is spoken in
-two ways: its XML interface, which obstore uses and no document describes, and storage.v1, which Google's client uses.
+is checked by the rules in cloud.py and cloud_endpoints.py, each with its negative control in test_google_rules.py.
+Cloud Storage is spoken in two ways: its XML interface, which obstore uses and no document describes, and storage.v1,
+which Google's own client uses.
 
 Shown: that requests are well formed and in an order that Google's rules allow; what we do about refusals, lost answers,
 operations that fail, and changes by hand. Not shown: permissions, quotas, time, routing, that the container starts.

@@ -67,7 +67,7 @@ def test_dockerfile_says_all_that_the_clouds_want() -> None:
     assert 'com.amazonaws.sagemaker.capabilities.accept-bind-to-port="true"' in text
     assert 'io.passerelle.architecture="amd64"' in text
     assert f'PASSERELLE_TRUSTED_KEYS="{KEY} {"b" * 64}"' in text
-    assert 'PASSERELLE_MODEL_PYTHON="/opt/passerelle/bin/python"' in text
+    assert 'PASSERELLE_PYTHON="/opt/passerelle/bin/python"' in text
     assert 'ENTRYPOINT ["/opt/passerelle/bin/python", "-m", "passerelle.serving.container"]' in text
     assert f"\nUSER {USER}\n" in text
     assert "/opt/model" not in text
@@ -78,7 +78,7 @@ def test_dockerfile_says_all_that_the_clouds_want() -> None:
 
 def test_model_apart_has_its_own_environment() -> None:
     text = dockerfile(msgspec.structs.replace(RECIPE, model_apart=True, user=ROOT))
-    assert 'PASSERELLE_MODEL_PYTHON="/opt/model/bin/python"' in text
+    assert 'PASSERELLE_PYTHON="/opt/model/bin/python"' in text
     assert "-r /wheels/requirements-model.txt" in text
     assert "COPY --from=build /opt/model /opt/model" in text
     assert "USER 0:0" in text

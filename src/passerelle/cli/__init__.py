@@ -3,7 +3,20 @@
 Exit codes: 0 done, 1 something failed, 2 wrong usage or settings, 3 refused by a check (data, skew, parity, gate).
 """
 
-from passerelle.cli import ci, load, production, project, targets, touring, training, trying, up, watching
+from passerelle.cli import ci, image, load, production, project, targets, touring, training, trying, up, watching
 from passerelle.cli.group import main
 
-__all__ = ["ci", "load", "main", "production", "project", "targets", "touring", "training", "trying", "up", "watching"]
+__all__ = [
+    "ci",
+    "image",
+    "load",
+    "main",
+    "production",
+    "project",
+    "targets",
+    "touring",
+    "training",
+    "trying",
+    "up",
+    "watching",
+]

@@ -24,6 +24,7 @@ ORDER = (
         "train",
         "versions",
         "import",
+        "image",
         "deploy",
         "rollback",
         "target",

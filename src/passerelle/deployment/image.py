@@ -39,7 +39,7 @@ TRAINING: tuple[str, ...] = ("control", "stores")
 USER = "65532:65532"
 ROOT = "0:0"
 #: Tells what the image's model process runs under.
-MODEL_PYTHON = "PASSERELLE_MODEL_PYTHON"
+MODEL_PYTHON = "PASSERELLE_PYTHON"
 TRUSTED_KEYS = "PASSERELLE_TRUSTED_KEYS"
 #: In this order, the first that is installed builds.
 BUILDERS = ("buildah", "podman", "docker")

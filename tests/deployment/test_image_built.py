@@ -1,0 +1,303 @@
+"""The image, built by buildah on a root file system of Debian's, pushed to a registry, started as each cloud does.
+
+What this does not show: a kernel that keeps containers apart (chroot isolation shares the host's network), and that a
+cloud pulls it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import httpx
+import msgspec
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from passerelle.bundle.keys import public_hex, throwaway_key, trust
+from passerelle.bundle.manifest import Provenance, read_manifest
+from passerelle.bundle.seal import seal
+from passerelle.deployment.image import Context, build, write_context
+from passerelle.deployment.image_facts import ImageError, ImageFacts, check_architecture, inspect
+from passerelle.deployment.package import Package, pack
+from passerelle.deployment.spec import Deployment, Variant
+from passerelle.deployment.wheelhouse import pins
+from passerelle.notebook.submission import Answers, Submission
+from passerelle.project.settings import Project, load_project
+from passerelle.schema import Column, Schema
+
+ROOT_FILES = Path(__file__).parents[2] / ".tools/rootfs.tar"
+PARTS = ("buildah", "skopeo", "docker-registry")
+MISSING = [*(part for part in PARTS if shutil.which(part) is None), *([] if ROOT_FILES.exists() else [ROOT_FILES.name])]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} not installed: sudo make test-system"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="buildah needs root for chroot isolation"),
+]
+KEY = throwaway_key()
+MADE = datetime(2013, 2, 1, tzinfo=UTC)
+SCHEMA = Schema(columns=(Column(name="hour", kind="integer"), Column(name="wind", kind="number")))
+EVENT = {"hour": 23, "wind": 4.5}
+#: From the start of the process to the first healthy answer.
+READY_S = 5.0
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+class Land:
+    """A project with a version, its package, its image, and the registry that has it."""
+
+    def __init__(self, project: Project, package: Package, expected: float, registry: str) -> None:
+        self.project, self.package, self.expected, self.registry = project, package, expected, registry
+        self.context: Context | None = None
+        self.pushed = ""
+        self.facts: ImageFacts | None = None
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """buildah's own folder, and its settings."""
+    folder = tmp_path_factory.mktemp("storage")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CONTAINERS_STORAGE_CONF", str(folder / "storage.conf"))
+        patch.setenv("CONTAINERS_REGISTRIES_CONF", str(folder / "registries.conf"))
+        patch.setenv("BUILDAH_ISOLATION", "chroot")
+        (folder / "storage.conf").write_text(
+            f'[storage]\ndriver = "vfs"\ngraphroot = "{folder}/store"\nrunroot = "{folder}/run"\n'
+        )
+        yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def registry(storage: Path) -> Iterator[str]:
+    port = free_port()
+    at = f"127.0.0.1:{port}"
+    (storage / "registries.conf").write_text(f'[[registry]]\nlocation = "{at}"\ninsecure = true\n')
+    (storage / "registry.yml").write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {storage}/registry}}}}\nhttp: {{addr: '{at}'}}\n"
+    )
+    with (storage / "registry.log").open("wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", storage / "registry.yml"], stdout=log, stderr=log)
+    try:
+        for _ in range(100):
+            with contextlib.suppress(httpx.TransportError):
+                httpx.get(f"http://{at}/v2/")
+                break
+            time.sleep(0.05)
+        yield at
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def run(*command: Any) -> str:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def made_project(root: Path) -> tuple[Project, Package, float]:
+    """A version with a compiled form, made in an environment of what serves and no more; and its package."""
+    from sklearn.linear_model import LogisticRegression
+
+    from passerelle.bundle.compile import compile_form
+    from passerelle.bundle.export import export
+
+    (root / "passerelle.toml").write_text(
+        '[project]\nname = "flights"\n[task]\nkind = "binary"\ntarget = "late"\nkey = ["id"]\n'
+    )
+    project = load_project(root / "passerelle.toml")
+    trust(project.state, public_hex(KEY))
+    generator = np.random.default_rng(0)
+    frame = pd.DataFrame({"hour": generator.integers(0, 24, 200), "wind": generator.normal(10, 3, 200)})
+    model = LogisticRegression().fit(frame, frame["hour"] + frame["wind"] > 20)
+    folder = root / "submission"
+    folder.mkdir()
+    submission = Submission(
+        schema=SCHEMA,
+        classes=(False, True),
+        x_columns=SCHEMA.names,
+        constants=(),
+        rows=len(frame),
+        proofs={},
+        has_features=False,
+        python="/of/the/training/machine/python",
+        python_version="3.11.2",
+        platform="linux",
+        packages=pins(("serve",), "3.11"),
+    )
+    (folder / "submission.json").write_bytes(msgspec.json.encode(submission))
+    (folder / "model.pkl").write_bytes(cloudpickle.dumps({"model": model, "features": None, "events": None}))
+    rows = {"hour": frame["hour"].to_numpy(np.int64), "wind": frame["wind"].to_numpy(float)}
+    Answers(inputs=rows, outputs=model.predict_proba(frame)[:, 1:]).write(folder / "golden.msgpack")
+    export(model, SCHEMA, task="binary", classes=(False, True), into=root / "described")
+    compile_form(root / "described", root / "inline")
+    bundle = seal(
+        folder,
+        into=project.state / "bundles",
+        project=project,
+        provenance=Provenance(created_at=MADE),
+        metrics={},
+        key=KEY,
+        inline=root / "inline",
+    )
+    deployment = Deployment(
+        project="flights",
+        environment="production",
+        revision=3,
+        variants=(Variant(version=1, bundle=str(bundle.path), digest=bundle.digest),),
+        salt="salt",
+        trusted_keys=(public_hex(KEY),),
+        auth="platform",
+        created_at=MADE,
+        reason="first",
+    )
+    expected = float(model.predict_proba(pd.DataFrame([EVENT]))[0, 1])
+    return project, pack(project, deployment, key=KEY, into=root / "packages"), expected
+
+
+@pytest.fixture(scope="module")
+def land(registry: str, tmp_path_factory: pytest.TempPathFactory) -> Land:
+    root = tmp_path_factory.mktemp("flights")
+    container = run("buildah", "from", "scratch")
+    run("buildah", "add", "-q", container, ROOT_FILES, "/")
+    run("buildah", "commit", "-q", container, f"{registry}/python:3.11")
+    run("buildah", "rm", container)
+    run("buildah", "push", "-q", "--tls-verify=false", f"{registry}/python:3.11")
+    made = Land(*made_project(root), registry)
+    manifest, _ = read_manifest(next((made.project.state / "bundles").iterdir()))
+    made.context = write_context(
+        made.project, manifest.environment, root / "image", base=f"{registry}/python:3.11", extras=("serve",)
+    )
+    made.pushed = build(made.context, f"{registry}/flights:1")
+    run("buildah", "push", "-q", "--tls-verify=false", made.pushed)
+    return made
+
+
+def test_pushed_and_seen_by_the_registrys_interface(land: Land) -> None:
+    facts = inspect(land.pushed)
+    seen = json.loads(run("skopeo", "inspect", "--tls-verify=false", f"docker://{land.pushed}"))
+    assert facts.digest == seen["Digest"]
+    assert facts.architectures == (seen["Architecture"],) == ("amd64",)
+    assert facts.labels.items() <= seen["Labels"].items()
+    assert facts.labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
+    assert facts.labels["io.passerelle.version"] == importlib.metadata.version("passerelle")
+    assert facts.user == "65532:65532"
+    assert facts.entrypoint == ("/opt/passerelle/bin/python", "-m", "passerelle.serving.container")
+    by_digest = inspect(f"{land.registry}/flights@{facts.digest}")
+    assert by_digest == facts
+    with pytest.raises(ImageError, match="machines are arm64"):
+        check_architecture(land.pushed, facts, "arm64")
+    with pytest.raises(ImageError, match="not in its registry"):
+        inspect(f"{land.registry}/flights:2")
+
+
+def test_image_holds_no_model_no_row_and_no_secret(land: Land) -> None:
+    container = run("buildah", "from", land.pushed)
+    top = Path(run("buildah", "mount", container))
+    try:
+        left = {path.name for path in (top / "opt/passerelle").rglob("*") if path.is_file()}
+        assert "container.py" in left
+        assert not left & {"manifest.json", "model.pkl", "golden.msgpack", "key.pem", "passerelle.toml"}
+        assert not (top / "wheels").exists()
+        assert sum(path.stat().st_size for path in (top / "opt/passerelle").rglob("*") if path.is_file()) < 300e6
+    finally:
+        run("buildah", "umount", container)
+        run("buildah", "rm", container)
+
+
+STARTS = {
+    "sagemaker": ("/opt/ml/model", {}, ["serve"], "SAGEMAKER_BIND_TO_PORT", "/ping", "/invocations"),
+    "vertex": (
+        "/tmp/artifact",  # noqa: S108  (in the container)
+        {"AIP_MODE": "PREDICTION", "AIP_STORAGE_URI": "/tmp/artifact", "AIP_HEALTH_ROUTE": "/health"},  # noqa: S108
+        ["serve"],
+        "AIP_HTTP_PORT",
+        "/health",
+        "/predict",
+    ),
+    "azureml": (
+        "/var/azureml-app/azureml-models/flights/1/3",
+        {"AZUREML_MODEL_DIR": "/var/azureml-app/azureml-models/flights/1"},
+        [],
+        "PORT",
+        "/v2/health/ready",
+        "/score",
+    ),
+    "kserve": ("/mnt/models", {}, [], "PORT", "/v2/health/ready", "/v1/models/flights:predict"),
+}
+
+
+@pytest.mark.parametrize("cloud", STARTS)
+def test_it_serves_as_each_cloud_starts_it(land: Land, cloud: str, tmp_path: Path) -> None:
+    place, variables, arguments, port_name, probe, route = STARTS[cloud]
+    port = free_port()
+    container = run("buildah", "from", land.pushed)
+    entry = inspect(land.pushed).entrypoint
+    given = [
+        word for name, value in {**variables, port_name: str(port)}.items() for word in ("--env", f"{name}={value}")
+    ]
+    command = ["buildah", "run", *given, "--volume", f"{land.package.folder}:{place}:ro", container, "--"]
+    log = tmp_path / "log"
+    begun = time.monotonic()
+    with log.open("wb") as out:
+        process = subprocess.Popen([*command, *entry, *arguments], stdout=out, stderr=out)
+    try:
+        status = 0
+        while status != 200 and time.monotonic() - begun < 6 * READY_S:
+            assert process.poll() is None, log.read_text()
+            with contextlib.suppress(httpx.TransportError):
+                status = httpx.get(f"http://127.0.0.1:{port}{probe}", timeout=2).status_code
+            time.sleep(0.02)
+        took_s = time.monotonic() - begun
+        assert status == 200, log.read_text()
+        print(f"{cloud}: {took_s:.2f} s to the first healthy probe")  # noqa: T201
+        answer = httpx.post(f"http://127.0.0.1:{port}{route}", json={"instances": [EVENT]}, timeout=10).json()
+        assert "predictions" in answer, answer
+        assert str(round(land.expected, 9))[:8] in json.dumps(answer)
+        users = {
+            one.info["uids"].real
+            for one in psutil.process_iter(["uids", "cmdline"])
+            if "passerelle.serving.container" in (one.info["cmdline"] or []) and one.info["cmdline"][0] != "buildah"
+        }
+        assert 65532 in users
+        assert took_s < READY_S
+    finally:
+        end(process)
+        run("buildah", "rm", container)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Stop what listens, as a platform does, by its own pid: buildah forks."""
+    inside = list(psutil.Process(process.pid).children(recursive=True)) if process.poll() is None else []
+    for one in inside:
+        with contextlib.suppress(psutil.Error):
+            if "passerelle.serving.container" in one.cmdline():
+                one.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(20)
+    for one in inside:
+        with contextlib.suppress(psutil.Error):
+            one.kill()
+    if process.poll() is None:
+        process.kill()
+        process.wait(10)

@@ -23,12 +23,16 @@ from gcp_storage_emulator.handlers.objects import _checksums, _delete, _make_obj
 from gcp_storage_emulator.server import RequestHandler
 from gcp_storage_emulator.storage import Storage
 
-PAGE = 5
+PAGE = 10
 _lock = Lock()
 
 
 class XmlHandler(RequestHandler):
     """The XML API over the emulator's storage."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one packet
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:  # noqa: N802  (http.server's name)
         """Get an object, or list the bucket."""

@@ -159,46 +159,75 @@ class VertexTarget:
             _SET: settings["set"],
         }
         connection = {"inferenceTimeout": settings["timeout"]}
-        place = self._owned(one.name, owner["environment"])
-        if place is None:
+
+        def find() -> dict[str, Any] | None:
+            self._rest.settle("endpoints", path)
+            return self._owned(one.name, owner["environment"])
+
+        def create() -> None:
             body = {
                 "displayName": one.name,
                 "labels": self._settings.tags | ours,
                 "dedicatedEndpointEnabled": True,
                 "clientConnectionConfig": connection,
             }
+            call = self._rest.call("endpoints.create", self._rest.location, body, {"endpointId": one.name})
+            self._rest.finish(call, "endpoints.create")
 
-            def create() -> None:
-                query = {"endpointId": one.name}
-                operation = self._rest.call("endpoints.create", self._rest.location, body, query)
-                self._rest.finish(operation, "endpoints.create")
+        def is_set() -> bool:
+            return (find() or {}).get("clientConnectionConfig") == connection
 
-            self._rest.make(lambda: self._owned(one.name, owner["environment"]), create)
-            return
-        if place.get("clientConnectionConfig") != connection:
+        def update() -> None:
             body = {"endpoint": {"name": path, "clientConnectionConfig": connection}}
             self._rest.finish(self._rest.call("endpoints.update", path, body), "endpoints.update")
-        kept = {key: value for key, value in place.get("labels", {}).items() if key.startswith(rules.PREFIX)}
-        self._patch(one.name, {"labels": self._settings.tags | kept | ours})
 
-    def _patch(self, place: str, changes: dict[str, Any]) -> None:
-        """Change fields of the endpoint, unless somebody else does at the same time: its etag stands in between."""
+        self._rest.make(find, create)
+        self._rest.make(is_set, update)
+
+        def labels(place: dict[str, Any]) -> dict[str, Any]:
+            there = place.get("labels", {})
+            kept = {key: value for key, value in there.items() if key.startswith(rules.PREFIX)}
+            return {"labels": self._settings.tags | kept | ours}
+
+        self._patch(one.name, labels)
+
+    def _patch(self, place: str, changes: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Change fields of the endpoint, as ``changes`` says from what is there.
+
+        Its etag stands between two who change it at the same time: the later one looks again.
+        """
         path = self._path(place)
-        etag = self._rest.call("endpoints.get", path).get("etag")
-        body = changes | ({"etag": etag} if etag else {})
-        self._rest.call("endpoints.patch", path, body, {"updateMask": ",".join(sorted(changes))})
+
+        def done() -> bool:
+            there = self._rest.call("endpoints.get", path)
+            return all((there.get(field) or {}) == value for field, value in changes(there).items())
+
+        def change() -> None:
+            there = self._rest.call("endpoints.get", path)
+            body = changes(there)
+            mask = {"updateMask": ",".join(sorted(body))}
+            etag = {"etag": there["etag"]} if there.get("etag") else {}
+            self._rest.call("endpoints.patch", path, body | etag, mask)
+
+        self._rest.make(done, change)
 
     def _delete_endpoint(self, one: Resource) -> None:
-        try:
-            path = self._path(one.name)
-            self._rest.finish(self._rest.call("endpoints.delete", path), "endpoints.delete")
-        except MissingError:
-            return
+        path = self._path(one.name)
 
-    # --- deployed models and their shares
+        def gone() -> bool:
+            self._rest.settle("endpoints", path)
+            try:
+                self._rest.call("endpoints.get", path)
+            except MissingError:
+                return True
+            return False
+
+        self._rest.make(gone, lambda: self._rest.finish(self._rest.call("endpoints.delete", path), "endpoints.delete"))
 
     def _there(self, one: Resource) -> dict[str, Any] | None:
+        """A DeployedModel, when what has begun on its endpoint is done."""
         place, _, number = one.name.partition("/")
+        self._rest.settle("endpoints", self._path(place))
         try:
             endpoint = self._rest.call("endpoints.get", self._path(place))
         except MissingError:
@@ -208,26 +237,26 @@ class VertexTarget:
     def _deploy(self, one: Resource) -> None:
         place, _, number = one.name.partition("/")
         path, settings = self._path(place), one.settings
-        self._rest.settle("endpoints", path)
-        there = self._there(one)
-        resources = _resources(settings)
-        if there is None:
-            alias = settings["model"]
-            body: dict[str, Any] = {
+        resources, alias = _resources(settings), settings["model"]
+
+        def deploy() -> None:
+            machines = {"machineSpec": {"machineType": settings["machine"]}} | resources
+            body = {
                 "deployedModel": {
                     "id": number,
                     "displayName": alias,
                     "model": f"{self._models.path(place)}@{alias}",
                     "serviceAccount": settings["service_account"],
-                    "dedicatedResources": {"machineSpec": {"machineType": settings["machine"]}} | resources,
+                    "dedicatedResources": machines,
                 }
             }
+            self._rest.finish(self._rest.call("endpoints.deployModel", path, body), "endpoints.deployModel")
 
-            def deploy() -> None:
-                self._rest.finish(self._rest.call("endpoints.deployModel", path, body), "endpoints.deployModel")
+        def has_its_machines() -> bool:
+            there = self._there(one)
+            return there is not None and _deployed(place, there).settings == settings
 
-            self._rest.make(lambda: self._there(one), deploy)
-        elif _deployed(place, there).settings != settings:
+        def mutate() -> None:
             fields = ("minReplicaCount", "maxReplicaCount", "autoscalingMetricSpecs")
             body = {
                 "deployedModel": {"id": number, "dedicatedResources": resources},
@@ -236,27 +265,34 @@ class VertexTarget:
             call = self._rest.call("endpoints.mutateDeployedModel", path, body)
             self._rest.finish(call, "endpoints.mutateDeployedModel")
 
+        self._rest.make(lambda: self._there(one), deploy)
+        self._rest.make(has_its_machines, mutate)
+
     def _undeploy(self, one: Resource) -> None:
         place, _, number = one.name.partition("/")
-        path = self._path(place)
-        self._rest.settle("endpoints", path)
-        if self._there(one) is not None:
-            operation = self._rest.call("endpoints.undeployModel", path, {"deployedModelId": number})
-            self._rest.finish(operation, "endpoints.undeployModel")
+
+        def undeploy() -> None:
+            call = self._rest.call("endpoints.undeployModel", self._path(place), {"deployedModelId": number})
+            self._rest.finish(call, "endpoints.undeployModel")
+
+        self._rest.make(lambda: self._there(one) is None, undeploy)
 
     def _set_traffic(self, one: Resource, *, delete: bool) -> None:
         """The shares and the revision that they stand for, in one request: nobody sees one without the other."""
-        try:
-            place = self._rest.call("endpoints.get", self._path(one.name))
-        except MissingError:
-            return
-        labels = place.get("labels", {})
         ours = (REVISION, _SPLIT, _CAPACITY)
-        labels = {key: value for key, value in labels.items() if key not in ours}
+        values = ("", "", "")
         if not delete:
             values = (str(one.settings["revision"]), one.settings["set"], one.settings["capacity"])
-            labels |= dict(zip(ours, values, strict=True))
-        self._patch(one.name, {"trafficSplit": {} if delete else one.settings["split"], "labels": labels})
+
+        def shares(place: dict[str, Any]) -> dict[str, Any]:
+            labels = {key: value for key, value in place.get("labels", {}).items() if key not in ours}
+            labels |= {} if delete else dict(zip(ours, values, strict=True))
+            return {"trafficSplit": {} if delete else one.settings["split"], "labels": labels}
+
+        try:
+            self._patch(one.name, shares)
+        except MissingError:
+            return
         alias = one.settings.get("default")
         if not delete and alias:
             found = self._models.find(msgspec.structs.replace(one, name=f"{one.name}/{alias}"))

@@ -127,7 +127,10 @@ class VertexModels:
         """Make a version, unless it is there; the first of a name makes the model."""
         place, _, alias = one.name.partition("/")
         model, owner = self.path(place), one.settings["owner"]
-        self._rest.settle("models", model)
+
+        def find() -> dict[str, Any] | None:
+            self._rest.settle("models", model)
+            return self.find(one)
 
         def create() -> None:
             labels = {
@@ -152,22 +155,32 @@ class VertexModels:
                 body["parentModel"] = model
             self._rest.finish(self._rest.call("models.upload", self._rest.location, body), "models.upload")
 
-        self._rest.make(lambda: self.find(one), create)
+        self._rest.make(find, create)
 
     def delete(self, one: Resource) -> None:
         """The last version goes with its model; the default one hands its alias on first: Vertex AI keeps it else."""
         place = one.name.partition("/")[0]
-        model, found = self.path(place), self.find(one)
-        if found is None:
-            return
-        others = [other for other in self.all(place) if other["versionId"] != found["versionId"]]
-        if not others:
-            self._rest.finish(self._rest.call("models.delete", model), "models.delete")
-            return
-        if DEFAULT in found.get("versionAliases", []):
-            self.make_default(place, others[-1]["versionId"])
-        version = f"{model}@{found['versionId']}"
-        self._rest.finish(self._rest.call("models.deleteVersion", version), "models.deleteVersion")
+        model = self.path(place)
+
+        def gone() -> bool:
+            self._rest.settle("models", model)
+            return self.find(one) is None
+
+        def delete() -> None:
+            every = self.all(place)
+            found = self.find(one)
+            others = [other for other in every if found and other["versionId"] != found["versionId"]]
+            if found is None:
+                return
+            if not others:
+                self._rest.finish(self._rest.call("models.delete", model), "models.delete")
+                return
+            if DEFAULT in found.get("versionAliases", []):
+                self.make_default(place, others[-1]["versionId"])
+            version = f"{model}@{found['versionId']}"
+            self._rest.finish(self._rest.call("models.deleteVersion", version), "models.deleteVersion")
+
+        self._rest.make(gone, delete)
 
     def make_default(self, place: str, version: str) -> None:
         """Let a version be the one that is meant when none is named."""

@@ -109,7 +109,7 @@ def to_deployment(deployment: Deployment, settings: Vertex, observed: Observed, 
     """The plan that leads to a deployment. Raises DriftError for what was changed by hand, if the settings say so."""
     if settings.drift == "refuse":
         _refuse_drift(observed, wanted.resources)
-    kept = _kept(observed, wanted.resources)
+    kept = set() if deployment.rolls_back_to is not None else _kept(observed, wanted.resources)
     made = steps(wanted.resources, observed.resources, keep=lambda one: (one.kind, one.name) in kept)
     back = _back_at_once(deployment, observed)
     notes = _notes(settings, kept, deployment)
@@ -266,7 +266,10 @@ def _back_at_once(deployment: Deployment, observed: Observed) -> tuple[Step, ...
 
 
 def _kept(observed: Observed, wanted: Sequence[Resource]) -> set[tuple[str, str]]:
-    """What stays although it is not wanted: the part that answers now, or else the newest one, to roll back to."""
+    """What stays although it is not wanted: the part that answers now, or else the newest one, to roll back to.
+
+    After a roll-back nothing does: what it went back to is what answers, and what it left is not to be gone to.
+    """
     names = {one.name for one in wanted if one.kind == DEPLOYED}
     others = [one for one in observed.resources if one.kind == DEPLOYED and one.name not in names]
     answering: dict[str, int] = next(

@@ -45,7 +45,7 @@ class Method(msgspec.Struct, frozen=True):
     verb: str
     path: str
     permission: str
-    #: Does calling it twice do no more than calling it once?
+    #: May it be called again when no answer came? Not what begins an operation, or makes something that Google names.
     repeatable: bool = True
 
 
@@ -55,17 +55,19 @@ METHODS = {
     "models.get": Method("GET", "v1/{}", "aiplatform.models.get"),
     "models.listVersions": Method("GET", "v1/{}:listVersions", "aiplatform.models.list"),
     "models.mergeVersionAliases": Method("POST", "v1/{}:mergeVersionAliases", "aiplatform.models.update"),
-    "models.deleteVersion": Method("DELETE", "v1/{}:deleteVersion", "aiplatform.models.delete"),
-    "models.delete": Method("DELETE", "v1/{}", "aiplatform.models.delete"),
+    "models.deleteVersion": Method("DELETE", "v1/{}:deleteVersion", "aiplatform.models.delete", repeatable=False),
+    "models.delete": Method("DELETE", "v1/{}", "aiplatform.models.delete", repeatable=False),
     "models.operations.list": Method("GET", "v1/{}/operations", "aiplatform.operations.list"),
-    "endpoints.create": Method("POST", "v1/{}/endpoints", "aiplatform.endpoints.create"),
+    "endpoints.create": Method("POST", "v1/{}/endpoints", "aiplatform.endpoints.create", repeatable=False),
     "endpoints.get": Method("GET", "v1/{}", "aiplatform.endpoints.get"),
     "endpoints.patch": Method("PATCH", "v1/{}", "aiplatform.endpoints.update"),
-    "endpoints.update": Method("POST", "v1/{}:update", "aiplatform.endpoints.update"),
-    "endpoints.deployModel": Method("POST", "v1/{}:deployModel", "aiplatform.endpoints.deploy"),
-    "endpoints.mutateDeployedModel": Method("POST", "v1/{}:mutateDeployedModel", "aiplatform.endpoints.deploy"),
-    "endpoints.undeployModel": Method("POST", "v1/{}:undeployModel", "aiplatform.endpoints.undeploy"),
-    "endpoints.delete": Method("DELETE", "v1/{}", "aiplatform.endpoints.delete"),
+    "endpoints.update": Method("POST", "v1/{}:update", "aiplatform.endpoints.update", repeatable=False),
+    "endpoints.deployModel": Method("POST", "v1/{}:deployModel", "aiplatform.endpoints.deploy", repeatable=False),
+    "endpoints.mutateDeployedModel": Method(
+        "POST", "v1/{}:mutateDeployedModel", "aiplatform.endpoints.deploy", repeatable=False
+    ),
+    "endpoints.undeployModel": Method("POST", "v1/{}:undeployModel", "aiplatform.endpoints.undeploy", repeatable=False),
+    "endpoints.delete": Method("DELETE", "v1/{}", "aiplatform.endpoints.delete", repeatable=False),
     "endpoints.operations.list": Method("GET", "v1/{}/operations", "aiplatform.operations.list"),
     "operations.get": Method("GET", "v1/{}", "aiplatform.operations.list"),
     "customJobs.create": Method("POST", "v1/{}/customJobs", "aiplatform.customJobs.create", repeatable=False),
@@ -151,7 +153,10 @@ class Rest:
                 return
 
     def make(self, find: Callable[[], Any], create: Callable[[], Any]) -> None:
-        """Create what ``find`` does not find; after a lost answer it is looked for before it is created again."""
+        """Create what ``find`` does not find; after a lost answer it is looked for before it is created again.
+
+        ``create`` may as well change or delete, when ``find`` says whether that is done.
+        """
         for attempt in range(_TRIES):
             if find():
                 return

@@ -209,7 +209,8 @@ class Cloud(Endpoints):
         demand("default" not in found["versionAliases"], "the default version: give the alias to another first")
 
         def then() -> dict[str, Any]:
-            self.models[place].remove(found)
+            if found in self.models.get(place, []):
+                self.models[place].remove(found)
             return EMPTY
 
         return self.begin("models.deleteVersion", "projects/{}/locations/{}/models/{}".format(*names[:2], place), then)

@@ -34,10 +34,11 @@ def arm(at: int, when: str) -> None:
         count += 1
         if count == at and when == "before":
             die()
-        answer = call(self, method, *arguments, **named)
-        if count == at and when == "after":
-            die()
-        return answer
+        try:
+            return call(self, method, *arguments, **named)
+        finally:
+            if count == at and when == "after":
+                die()
 
     Rest.call = counted  # type: ignore[method-assign]
     if when == "half":

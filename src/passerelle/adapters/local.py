@@ -92,13 +92,13 @@ class LocalTarget:
         newest = (Revisions(folder).numbers() or [0])[-1]
         if newest != revision:
             raise TargetError(
-                f"{self._name}: revision {revision} of {environment} is wanted, and {newest} is the newest, which the "
+                f"revision {revision} of {environment} is wanted, and {newest} is the newest, which the "
                 "endpoint follows: apply that one."
             )
         try:
             wait_observed(folder, revision, [slot], self._wait_s)
         except DeploymentError as error:
-            raise TargetError(f"{self._name}: {error}") from error
+            raise TargetError(str(error)) from error
 
     def _folder(self, environment: str) -> Path:
         return environment_folder(self._project.state, environment)

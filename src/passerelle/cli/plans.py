@@ -10,6 +10,8 @@ from passerelle.deployment.target import Plan, Step
 
 _SIGNS = {"create": "+", "change": "~", "wait": " ", "delete": "-"}
 _ABSENT = object()
+#: The mark by which a change by hand is told (deployment.plan.mark): nobody decides by it.
+_MARK = "asked"
 
 
 def lines(plan: Plan) -> list[str]:
@@ -60,7 +62,7 @@ def _step(step: Step) -> list[str]:
 def _flat(settings: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     """Each value by its place: tags.owner, Variants[0].Weight."""
     if isinstance(settings, dict) and (settings or not where):
-        for key in settings:
+        for key in (one for one in settings if where or one != _MARK):
             yield from _flat(settings[key], f"{where}.{key}" if where else str(key))
     elif isinstance(settings, list | tuple) and settings:
         for number, one in enumerate(settings):

@@ -32,25 +32,32 @@ def status(context: click.Context, name: str | None, *, as_json: bool) -> None:
     Exits with 1 if one does not answer by its environment's current revision.
     """
     from passerelle.deployment.applying import open_target
+    from passerelle.errors import PasserelleError
     from passerelle.loop.rollout import revisions
+    from passerelle.loop.targets import names_of
 
     project = project_of(context)
-    names = [name] if name is not None else list(project.targets)
-    found: dict[str, Observed] = {}
+    if name is not None:
+        names_of(project, project.targets[name].environment if name in project.targets else "", name)
+    found: dict[str, Observed | str] = {}
     said: list[str] = []
-    behind = False
-    for one in names:
-        opened = open_target(project, one)
+    code = 0
+    for one in [name] if name is not None else list(project.targets):
         environment = project.targets[one].environment
-        seen = found[one] = opened.observe(environment)
         current = revisions(project, environment).current()
         wanted = None if current is None else current.revision
-        behind = behind or seen.revision != wanted or seen.state != "serving"
+        try:
+            seen = found[one] = open_target(project, one).observe(environment)
+        except PasserelleError as error:
+            found[one], code = str(error), error.exit_code
+            said.append(f"{one}, {environment}: {error}")
+            continue
+        if seen.revision != wanted or seen.state != ("absent" if wanted is None else "serving"):
+            code = code or 1
         said += _lines(one, environment, seen, wanted)
     said = said or ["There is no target: passerelle.toml has no [targets.NAME]. An endpoint here follows by itself."]
     show(found, as_json=as_json, text=said)
-    if behind:
-        context.exit(1)
+    context.exit(code)
 
 
 @target.command()

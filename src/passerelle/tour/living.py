@@ -11,16 +11,17 @@ Everything is found before it is made again: cut short at any point, the same co
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from passerelle.bundle.keys import throwaway_key
-from passerelle.errors import ServingError
+from passerelle.errors import KilledError, ServingError
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask
 from passerelle.loop.recorded import Period, first_moment, read_period
@@ -44,6 +45,10 @@ from passerelle.tour.stages import keep_stage, stage_path
 
 #: The hour (UTC) at which the loop ticks.
 NOON = 12
+Answer = TypeVar("Answer")
+
+#: How often what the tour computes in a process of its own is taken again, if that is killed.
+_KILLS = 3
 #: The tour's own salt: two tours give a unit the same variant, so that they can be compared.
 SALT = "tour"
 
@@ -171,7 +176,7 @@ class _Year:
     def _answer(self, stage: Delivery, since: datetime, until: datetime | None, baseline: Baseline) -> None:
         """The events of a period, day by day; after the last period, the days until its outcomes are mature."""
         kept = stage_path(self.out, stage.stamp)
-        period = read_period(self.project, self._champion(), stage.files)
+        period = _surely(partial(read_period, self.project, self._champion(), stage.files))
         self._waiting = sorted([*self._waiting, *period.told], key=lambda told: told.known_at)
         ends = max(one.at for one in period.asked) + timedelta(seconds=1)
         asked = sorted(period.asked, key=lambda one: one.at)
@@ -196,7 +201,7 @@ class _Year:
             self._tick(last + timedelta(hours=1))
         if not kept.exists():
             keep = partial(self._keep, kept, period, since, max(ends, until or ends), baseline)
-            self._compared.append(self._comparing.submit(keep))
+            self._compared.append(self._comparing.submit(_surely, keep))
 
     def _send(self, at: datetime, asked: list[Asked], told: list[Told]) -> None:
         """Some events and truths, in the order of their time, to an endpoint that lives."""
@@ -268,6 +273,16 @@ class _Year:
             until=until,
             baseline=baseline.scores(period.main),
         )
+
+
+def _surely(act: Callable[[], Answer]) -> Answer:
+    """Act, again if a process that was needed for it is killed from outside: it may be the memory's fault, or luck."""
+    for _ in range(_KILLS):
+        try:
+            return act()
+        except KilledError:
+            continue
+    return act()
 
 
 def _days(since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:

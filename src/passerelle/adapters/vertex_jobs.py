@@ -46,7 +46,7 @@ class VertexJobs:
                                 for name, value in sorted(
                                     (
                                         settings.variables
-                                        | {"PASSERELLE_JOB_INPUT": job.input, "PASSERELLE_JOB_OUTPUT": job.output}
+                                        | {"PASSERELLE_INPUT": job.input, "PASSERELLE_OUTPUT": job.output}
                                     ).items()
                                 )
                             ],

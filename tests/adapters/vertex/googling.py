@@ -57,6 +57,12 @@ class Handler(BaseHTTPRequestHandler):
             if path == "/_orders":
                 self.cloud.order(json.loads(data))
                 return self.answer(200, {})
+            if path.startswith("/download/storage/"):  # the media of what storage.v1 says there is
+                parts = parts._replace(path=parts.path.removeprefix("/download"))
+                path = path.removeprefix("/download")
+            if path.startswith("/ui/"):  # google-api-core asks for operations under this name too
+                parts = parts._replace(path=parts.path.replace("/ui/", "/v1/", 1))
+                path = path.replace("/ui/", "/v1/", 1)
             if not path.startswith(("/v1/", "/v3/", "/storage/")):
                 return self.store(path, query, data)
             try:

@@ -149,7 +149,7 @@ def test_a_job_is_started_once_watched_and_stopped(google: Google) -> None:
     assert pool["machineSpec"] == {"machineType": "n1-standard-4"}
     assert (pool["containerSpec"]["imageUri"], pool["containerSpec"]["args"]) == (IMAGE, ["train"])
     variables = {one["name"]: one["value"] for one in pool["containerSpec"]["env"]}
-    assert variables["PASSERELLE_JOB_INPUT"] == "gs://acme-models/in"
+    assert variables["PASSERELLE_INPUT"] == "gs://acme-models/in"
     assert (spec["scheduling"]["timeout"], spec["serviceAccount"]) == ("900s", settings().service_account)
     assert target.status("run-7") == JobStatus(state="running")
     number = found["name"].rpartition("/")[2]

@@ -15,6 +15,7 @@ import msgspec
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from passerelle.data.bucket import fetch
 from passerelle.data.contract import contract_path
 from passerelle.data.handout import count_mature
 from passerelle.data.landing import inbox, ingest
@@ -29,6 +30,7 @@ from passerelle.errors import (
     RegistryError,
     SettingsError,
     StateError,
+    StoreError,
 )
 from passerelle.ledger.compaction import compact, seal_the_living
 from passerelle.ledger.storage import LocalStorage, ledger_folder, open_storage
@@ -87,9 +89,13 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def land(project: Project, *, now: datetime) -> Landed:
-    """1. Ingest what is new in the inbox. A file whose table cannot be told stops no other."""
+    """1. Fetch what is new in the bucket; ingest what is new in the inbox. What cannot be read stops nothing else."""
     said: list[str] = []
     problem = None
+    try:
+        fetch(project)
+    except (DataError, StoreError) as error:
+        problem = str(error)
     for path in inbox(project):
         try:
             said += [one.sentence for one in ingest(project, [path], now=now)]

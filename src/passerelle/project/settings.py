@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from passerelle.errors import SettingsError
-from passerelle.project.targets import AnyTarget
+from passerelle.project.targets import AnyTarget, Store
 
 FILE = "passerelle.toml"
 
@@ -133,6 +133,8 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     outcomes: Name = "outcomes"
     #: The folder that ``passerelle ingest`` looks through when it is given no file.
     inbox: str = "deliveries"
+    #: Where new data lies in an object store (s3://, az://, gs://), fetched into the inbox; None: nowhere.
+    bucket: Store | None = None
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -381,8 +383,7 @@ def _refuse_addresses(channels: Sequence[str], path: Path) -> None:
 
 
 def _refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where: str, path: Path) -> None:
-    hints = msgspec.structs.fields(section)
-    known = {field.name: field.type for field in hints if field.name != "root"}
+    known = {field.name: field.type for field in msgspec.structs.fields(section) if field.name != "root"}
     for key, value in raw.items():
         place = f"{where}.{key}".lstrip(".")
         if key not in known:

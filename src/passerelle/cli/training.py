@@ -22,9 +22,10 @@ def ingest(
 ) -> None:
     """Accept or quarantine deliveries.
 
-    FILES, of which a folder is one batch; without any, what is new in the inbox. A file's name says its table; once a
-    project has tables, a name that says none of them is put aside. Exit code 3 if one was quarantined.
+    FILES, of which a folder is one batch; without any, what is new in the bucket and the inbox. A file's name says its
+    table; once a project has tables, a name that says none of them is put aside. Exit code 3 if one was quarantined.
     """
+    from passerelle.data.bucket import fetch
     from passerelle.data.landing import inbox
     from passerelle.data.landing import ingest as land
 
@@ -32,6 +33,8 @@ def ingest(
     # By hand, in a kernel of another environment, training_data asks this interpreter for the data.
     project.state.mkdir(parents=True, exist_ok=True)
     (project.state / "python").write_text(f"{sys.executable}\n")
+    if not files:
+        fetch(project)
     deliveries = land(project, list(files) or inbox(project), now=system_clock(), table=table, new_table=new_table)
     hint = "Nothing new in the inbox. What was put aside before is tried again if you name it: passerelle ingest FILE"
     lines = [f"{one.status:12} {one.sentence}" for one in deliveries] or [hint]

@@ -25,10 +25,13 @@ class JobError(Exception):
 class Runner:
     """A machine for every job, and the artefacts that pass between them."""
 
-    def __init__(self, repository: Path, work: Path, *, secrets: dict[str, str] | None = None) -> None:
+    def __init__(self, repository: Path, work: Path, *, given: dict[str, str] | None = None) -> None:
         self.repository = repository
         self.work = work
-        self.secrets = secrets or {}
+        #: What the service was given by people: secrets.NAME and vars.NAME, or CI/CD variables.
+        self.given = given or {}
+        #: What every machine of the tests has: where the emulated cloud is.
+        self.cloud: dict[str, str] = {}
         self.artefacts = work / "artefacts"
         #: Step or job → what it printed.
         self.printed: dict[str, str] = {}
@@ -57,6 +60,8 @@ class Runner:
             "CI": "true",
             "PIP_NO_INDEX": "1",  # nothing is downloaded: the install step finds everything satisfied
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "OMP_NUM_THREADS": "1",
+            **self.cloud,
         }
 
     def shell(self, name: str, script: str, clone: Path, environment: dict[str, str]) -> bool:
@@ -75,54 +80,50 @@ class Runner:
         return done.returncode == 0
 
 
-def run_github(runner: Runner, path: str = ".github/workflows/passerelle.yml", ref: str = "refs/heads/main") -> None:
+def run_github(runner: Runner, *, event: str = "push", ref: str = "refs/heads/main", job: str = "") -> None:
     """Every job of a workflow, in the order of its needs (which is the order of the file)."""
-    workflow = yaml.safe_load((runner.repository / path).read_text(encoding="utf-8"))
-    for name, job in workflow["jobs"].items():
-        needs = [job["needs"]] if "needs" in job else []
+    path = runner.repository / ".github/workflows/passerelle.yml"
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    known = runner.given | {"github.ref": ref, "github.event_name": event, "inputs.job": job}
+    for name, one in workflow["jobs"].items():
+        needs = one.get("needs", [])
+        needs = [needs] if isinstance(needs, str) else needs
         assert all(need in runner.results for need in needs), f"{name} stands before what it needs"
-        names = {f"needs.{need}.result": runner.results[need] for need in needs} | {"github.ref": ref}
-        ready = all(result == "success" for result in names.values() if result != ref)
-        if not _holds(job.get("if"), names, failed=not ready):
+        names = known | {f"needs.{need}.result": runner.results[need] for need in needs}
+        ready = all(runner.results[need] == "success" for need in needs)
+        if not holds(one.get("if"), names, failed=not ready):
             runner.results[name] = "skipped"
             continue
-        runner.results[name] = _github_job(runner, name, job, names)
+        runner.results[name] = _github_job(runner, name, one, names, workflow.get("env", {}))
 
 
-def _github_job(runner: Runner, name: str, job: dict[str, Any], names: dict[str, str]) -> str:
+def _github_job(runner: Runner, name: str, job: dict[str, Any], names: dict[str, str], above: dict[str, str]) -> str:
     clone, environment = runner.machine(name)
-    summary = runner.work / name / "summary.md"
-    own = {
-        key: re.sub(r"\$\{\{ secrets\.(\w+) \}\}", lambda found: runner.secrets.get(found[1], ""), value)
-        for key, value in job.get("env", {}).items()
-    }
-    names = names | {f"env.{key}": value for key, value in own.items()}
+    own = {key: _filled(value, names) for key, value in (above | job.get("env", {})).items()}
+    own["GITHUB_EVENT_NAME"] = names["github.event_name"]
     failed = False
     for number, step in enumerate(job["steps"]):
-        if not _holds(step.get("if"), names, failed=failed):
+        if not holds(step.get("if"), names, failed=failed):
             continue
-        title = step.get("name") or step.get("uses", "").partition("@")[0] or str(number)
+        title = step.get("name") or step.get("run") or step.get("uses", "").partition("@")[0] or str(number)
         if "run" in step:
-            given = environment | own | {"GITHUB_STEP_SUMMARY": str(summary)}
-            good = runner.shell(f"{name}: {title}", step["run"], clone, given)
+            good = runner.shell(f"{name}: {title}", step["run"], clone, environment | own)
         else:
             good = _play(runner, step["uses"].partition("@")[0], step.get("with", {}), clone)
         failed |= not good
     return "failure" if failed else "success"
 
 
+def _filled(text: str, names: dict[str, str]) -> str:
+    return re.sub(r"\$\{\{ (.*?) \}\}", lambda found: str(value_of(found[1], names, failed=False)), text)
+
+
 def _play(runner: Runner, action: str, given: dict[str, Any], clone: Path) -> bool:
     if action in ("actions/checkout", "actions/setup-python"):
         return True  # the machine has both
-    if action in ("actions/cache/restore", "actions/cache/save"):
-        kept, cached = runner.repository.parent / "cache", given["path"].split()[0]
-        source, target = (kept, clone / cached) if action.endswith("restore") else (clone / cached, kept)
-        if source.exists():
-            shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("trust"))
-        return True
     folder = runner.artefacts / given["name"]
     if action == "actions/upload-artifact":
-        return _keep(clone / given["path"], folder)
+        return _keep(clone / given["path"], folder) or given["if-no-files-found"] == "ignore"
     if action == "actions/download-artifact":
         return _keep(folder, clone / given["path"])
     raise AssertionError(f"{action} is not played here")
@@ -135,44 +136,62 @@ def _keep(source: Path, target: Path) -> bool:
     return True
 
 
-def _holds(condition: str | None, names: dict[str, str], *, failed: bool) -> bool:
-    """Is a GitHub condition true? Those that the file has, and no others."""
-    text = (condition or "success()").removeprefix("${{").removesuffix("}}").strip()
+def holds(condition: str | None, names: dict[str, str], *, failed: bool) -> bool:
+    """Is a GitHub condition true? Without a word about failures it asks for success, as the service does."""
+    text = " ".join((condition or "success()").removeprefix("${{").removesuffix("}}").split())
     if "cancelled()" not in text and "success()" not in text:
-        text = f"success() && {text}"
-    python = text.replace("!cancelled()", "True").replace("success()", str(not failed)).replace("&&", "and")
-    for name, value in names.items():
-        python = python.replace(name, repr(value))
-    assert re.fullmatch(r"(True|False|and|==|!=|'[^']*'|\s)+", python), f"not understood: {text}"
-    return bool(eval(python))  # noqa: S307  (only literals and comparisons are left)
+        text = f"success() && ({text})"
+    return bool(value_of(text, names, failed=failed))
 
 
-def run_gitlab(runner: Runner, path: str = ".gitlab-ci.yml", variables: dict[str, str] | None = None) -> None:
+def value_of(text: str, names: dict[str, str], *, failed: bool) -> Any:
+    """What an expression comes to: those that the files have, and no others."""
+    python = text.replace("!cancelled()", "True").replace("success()", str(not failed))
+    python = re.sub(r"'[^']*'|[a-z]+(\.[\w-]+)+", lambda found: _literal(found[0], names), python)
+    python = python.replace("&&", " and ").replace("||", " or ")
+    assert re.fullmatch(r"(True|False|and|or|==|!=|'[^']*'|[()\s])+", python), f"not understood: {text}"
+    return eval(python)  # noqa: S307  (only literals and comparisons are left)
+
+
+def _literal(word: str, names: dict[str, str]) -> str:
+    return word if word.startswith("'") else repr(names.get(word, "")).replace('"', "'")
+
+
+def run_gitlab(runner: Runner, *, source: str = "push") -> None:
     """Every job of a pipeline, by stage; a job that is not `when: always` is skipped once one has failed."""
-    pipeline = yaml.safe_load((runner.repository / path).read_text(encoding="utf-8"))
+    pipeline = yaml.safe_load((runner.repository / ".gitlab-ci.yml").read_text(encoding="utf-8"))
     default = pipeline["default"]
-    jobs = {name: job for name, job in pipeline.items() if isinstance(job, dict) and "stage" in job}
+    own = {"CI_PIPELINE_SOURCE": source, "CI_COMMIT_BRANCH": "main", "CI_DEFAULT_BRANCH": "main", **runner.given}
+    jobs = {
+        name: extended(pipeline, job)
+        for name, job in pipeline.items()
+        if isinstance(job, dict) and "stage" in job and not name.startswith(".")
+    }
     for name, job in sorted(jobs.items(), key=lambda item: pipeline["stages"].index(item[1]["stage"])):
-        failed = any(result != "success" for result in runner.results.values())
-        if failed and job.get("when") != "always":
+        rule = next((one for one in job["rules"] if _rule_holds(one["if"], own)), None)
+        failed = any(result == "failure" for result in runner.results.values())
+        when = None if rule is None else rule.get("when", "on_success")
+        if when is None or when == "manual" or (failed and when != "always"):
             runner.results[name] = "skipped"
             continue
         clone, environment = runner.machine(name)
-        environment |= variables or {}
-        needed = job.get("needs", [before for before in jobs if before in runner.results])
-        for before in needed:
+        for before in job.get("needs", [one for one in jobs if one in runner.results]):
             _keep(runner.artefacts / before, clone)
-        cached = job.get("cache", {}).get("paths", [])
-        kept = runner.repository.parent / "cache"
-        for one in cached:
-            _keep(kept / one, clone / one)
         script = "\n".join(job.get("before_script", default["before_script"]) + job["script"])
-        good = runner.shell(name, script, clone, environment)
-        runner.shell(f"{name}: after", "\n".join(job.get("after_script", [])), clone, environment)
-        if good:
-            for one in cached:
-                _keep(clone / one, kept / one)
+        good = runner.shell(name, script, clone, environment | own)
         artefacts = job.get("artifacts", {})
         if good or artefacts.get("when") == "always":
             good &= all(_keep(clone / one, runner.artefacts / name / one) for one in artefacts.get("paths", []))
         runner.results[name] = "success" if good else "failure"
+
+
+def extended(pipeline: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """A GitLab job with what it extends."""
+    above = job.get("extends")
+    return job if above is None else extended(pipeline, pipeline[above]) | job
+
+
+def _rule_holds(text: str, names: dict[str, str]) -> bool:
+    python = re.sub(r"\$(\w+)", lambda found: repr(names.get(found[1], "")), text).replace("&&", "and")
+    assert re.fullmatch(r"(and|==|!=|'[^']*'|\"[^\"]*\"|\s)+", python), f"not understood: {text}"
+    return bool(eval(python))  # noqa: S307  (only literals and comparisons are left)

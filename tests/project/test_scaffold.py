@@ -42,6 +42,7 @@ def test_the_settings_say_what_was_asked(tmp_path: Path) -> None:
         ".gitignore",
         ".gitlab-ci.yml",
         "README.md",
+        "azure-pipelines.yml",
         "cadrage.md",
         "deliveries/events-1.csv",
         "deliveries/events-2.csv",

@@ -55,6 +55,7 @@ _FILES = {
     "tests/test_notebook.py": "test_notebook.py.j2",
     ".github/workflows/passerelle.yml": "github.yml",
     ".gitlab-ci.yml": "gitlab.yml",
+    "azure-pipelines.yml": "azure-pipelines.yml",
 }
 
 

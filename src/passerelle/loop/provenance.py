@@ -51,7 +51,7 @@ def _files(project: Project) -> tuple[str, dict[str, str], str | None]:
     contract = contract_path(project)
     return (
         file_digest(project.root / project.notebook.path),
-        {str(path.relative_to(project.root)): file_digest(path) for path in _modules(project.root)},
+        {str(path.relative_to(project.root)): file_digest(path) for path in module_paths(project.root)},
         file_digest(contract) if contract.exists() else None,
     )
 
@@ -73,11 +73,11 @@ def code_version(root: Path) -> str | None:
         return None
 
 
-def _modules(root: Path) -> Iterator[Path]:
+def module_paths(root: Path) -> Iterator[Path]:
     """The project's own modules, which a notebook may import; not its environments, tests or hidden folders."""
     for path in sorted(root.iterdir()):
         if path.is_dir() and not path.name.startswith((".", "_")) and not (path / "pyvenv.cfg").exists():
-            yield from (() if path.name in ("tests", "deliveries") else _modules(path))
+            yield from (() if path.name in ("tests", "deliveries") else module_paths(path))
         elif path.suffix == ".py":
             yield path
 

@@ -41,6 +41,7 @@ from passerelle.errors import (
 from passerelle.loop.checking import refuse_unknown_columns
 from passerelle.loop.forms import write_form
 from passerelle.loop.gate import GateResult
+from passerelle.loop.jobs import Runner
 from passerelle.loop.judging import Tables, measure, pass_gate
 from passerelle.loop.provenance import code_digest, code_version, file_digest, run_key
 from passerelle.loop.report import write_page
@@ -135,11 +136,12 @@ def train(
     key: Ed25519PrivateKey | None = None,
     force_gate: bool = False,
     cause: str | None = None,
+    runner: Runner = run_notebook,
 ) -> Training:
     """Make a version of the project's notebook and its accepted data, signed with ``key`` (the user's own by default).
 
     ``force_gate`` is a switch of tests: what the gate refuses is made all the same, and says so. ``cause`` is kept with
-    the run: which training of the loop it is of.
+    the run: which training of the loop it is of. ``runner`` runs the notebook: here, or as a job (jobs.run_as_job).
 
     Raises NotebookError if a cell fails, SubmissionError if what it submitted cannot be served, ParityError if serving
     does not reproduce it, GateError if it is plainly worse than the champion, KilledError if a process of the run is
@@ -189,6 +191,7 @@ def train(
                 on_step=on_step,
                 key=signing_key(project, key),
                 force_gate=force_gate,
+                runner=runner,
             )
         except BaseException as error:
             refused = isinstance(error, PasserelleError) and error.exit_code == REFUSED
@@ -226,10 +229,11 @@ def _train(
     on_step: Callable[[int, int, str], None] | None,
     key: Ed25519PrivateKey,
     force_gate: bool,
+    runner: Runner,
 ) -> Training:
     folder = project.state / "runs" / run
     kept = holdout_path(project, run)
-    execution = run_notebook(project, folder, holdout=kept, on_cell=on_step)
+    execution = runner(project, folder, holdout=kept, on_cell=on_step)
     submission = folder / SUBMISSION
     submitted = msgspec.json.decode((submission / "submission.json").read_bytes(), type=Submission)
     answers = read_answers(submission / HOLDOUT)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
+from doorway import Served
 
 from passerelle.bundle.manifest import MANIFEST, Environment, Manifest, Provenance, read_manifest
 from passerelle.deployment.spec import Deployment, Revisions, Variant, environment_folder
@@ -20,7 +21,9 @@ from passerelle.ledger.segments import read_segment
 from passerelle.ledger.storage import LocalStorage, ledger_folder
 from passerelle.project.settings import load_project
 from passerelle.schema import Column, Columns, Schema, count
+from passerelle.serving.contracts import add_contracts
 from passerelle.serving.endpoint import Endpoint, start_endpoint
+from passerelle.serving.http import Limits
 from passerelle.serving.service import Service
 
 MADE = datetime(2013, 2, 1, tzinfo=UTC)
@@ -240,3 +243,19 @@ def land(tmp_path: Path) -> Land:
 @pytest.fixture
 def bundle() -> Callable[..., tuple[str, str]]:
     return write_bundle
+
+
+@pytest.fixture
+def starting(house: House, tmp_path: Path) -> Iterator[Served]:
+    """A door with the routes of all contracts, before the first revision."""
+    with Served(house, tmp_path / "tokens.json", max_rows=3, max_body_bytes=4000) as one:
+        variables = {"AIP_PREDICT_ROUTE": "/v1/endpoints/e:predict", "AIP_HEALTH_ROUTE": "/healthy"}
+        add_contracts(one.http, house.service, limits=Limits(max_rows=3), variables=variables)
+        yield one
+
+
+@pytest.fixture
+def ready(starting: Served) -> Served:
+    """The same, answering."""
+    starting.apply(starting.house.deployment(1))
+    return starting

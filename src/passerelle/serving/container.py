@@ -47,7 +47,7 @@ _JOB = (sys.executable, "-m", "passerelle.loop.jobrun")
 def serve(variables: Mapping[str, str], *, command: Sequence[str] = WORKER, places: Sequence[Path] = PLACES) -> None:
     """Serve the package that the platform brought, until SIGTERM. Raises PasserelleError: it cannot, and why."""
     # All interfaces, in a container, whose platform says who reaches it.
-    host = variables.get("PASSERELLE_HOST") or "0.0.0.0"  # noqa: S104
+    host = variables.get("PASSERELLE_HOST") or "0.0.0.0"  # noqa: S104  (as the comment above says)
     with (
         tempfile.TemporaryDirectory(prefix="passerelle-") as scratch,
         bound_socket(host, port_of(variables)) as listener,

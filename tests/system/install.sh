@@ -62,3 +62,10 @@ if ! .tools/hadolint/bin/hadolint --version 2>/dev/null | grep -q " $HADOLINT\$"
 fi
 echo "image: $(buildah --version), $(du -h .tools/rootfs.tar)"
 echo "hadolint: $(.tools/hadolint/bin/hadolint --version)"
+
+# The state on a server: PostgreSQL, whose programs Debian keeps off the path. The tests start their own; none is left on.
+if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql-15 >/dev/null
+fi
+echo "postgresql: $(ls -d /usr/lib/postgresql/*/bin)"

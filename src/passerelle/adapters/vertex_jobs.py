@@ -97,7 +97,7 @@ def _label(name: str) -> str:
     """A job's name as a label's value: as it is if it is legal, else what is legal of it and a mark.
 
     >>> _label("run-12"), _label("Run 12")
-    ('run-12', 'run-12-ecd0')
+    ('run-12', 'run-12-28ff')
     """
     legal = re.sub(r"[^a-z0-9_-]", "-", name.lower())[: _LONGEST_LABEL - 5]
     return name if re.fullmatch(r"[a-z0-9_-]{1,63}", name) else f"{legal}-{digest(name)[:4]}"

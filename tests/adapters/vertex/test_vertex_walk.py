@@ -58,7 +58,7 @@ def test_killed_at_a_request_and_applied_again(
     due = google.there()
     assert requests > 20
     points = [(at, when) for at in range(1, requests + 1) for when in ("before", "after")]
-    points = points if SOAK else points[len(before) :: 14]
+    points = points if SOAK else points[len(before) :: 23]
     if to is not None:
         points.append((0, "half"))
     for at, when in points:

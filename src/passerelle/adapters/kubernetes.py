@@ -1,0 +1,288 @@
+"""Kubernetes: a deployment as manifests, applied by kubectl on the server's side, or written for whoever applies them.
+
+The package lies in the store; pods fetch it. One Deployment (or InferenceService) is changed in place: a roll-out
+replaces pods one by one, and old ones answer until new ones are ready.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from passerelle.adapters.kubernetes_manifests import (
+    ANSWERS,
+    ASKED,
+    FORMS,
+    KINDS,
+    RETRY,
+    REVISION,
+    changed,
+    manifests,
+    project_onto,
+    refuse,
+    resource,
+    selector,
+)
+from passerelle.adapters.objectstore import open_store, put_folder
+from passerelle.deployment.package import Package
+from passerelle.deployment.plan import mark, refuse_trial, steps
+from passerelle.deployment.spec import Deployment
+from passerelle.deployment.target import DriftError, Observed, Plan, Resource, Step, TargetError
+from passerelle.project.settings import FILE, Project
+from passerelle.project.targets import Kubernetes
+
+MANAGER = "passerelle"
+_PACKAGE = "Package"
+_WORKLOADS = ("Deployment", "InferenceService")
+_KUBECTL_S = 120
+_TRIES = 4
+State = Literal["changing", "serving", "failed"]
+
+
+class KubernetesTarget:
+    """See Target. Who this machine is, kubectl's own settings say (KUBECONFIG)."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Kubernetes,
+        project: Project,
+        *,
+        pack: Callable[[Deployment], Package],
+        wait_s: float = 900.0,
+        kubectl: tuple[str, ...] = ("kubectl",),
+    ) -> None:
+        self._name, self._settings, self._project, self._pack = name, settings, project, pack
+        self._wait_s, self._command = wait_s, kubectl
+
+    def observe(self, environment: str) -> Observed:
+        """See Target. Everything is found by its labels, and packages by where they lie."""
+        found = [*self._packages(environment)]
+        state: Literal["absent", "changing", "serving", "failed"] = "absent"
+        revision, problem = None, None
+        labels = ",".join(f"{key}={value}" for key, value in selector(self._project.name, environment).items())
+        kinds = FORMS[self._settings.form]
+        for one in self._json("get", ",".join(KINDS[kind] for kind in kinds), "-l", labels)["items"]:
+            if one["metadata"].get("ownerReferences"):
+                continue  # KServe's own, made from ours
+            found.append(_found(one))
+            if one["kind"] in _WORKLOADS:
+                state, problem = _state(one)
+                answers = one["metadata"]["annotations"].get(ANSWERS)
+                revision = _revision(one) if state == "serving" else int(answers) if answers else None
+        return Observed(state=state, revision=revision, resources=tuple(sorted(found, key=_order)), problem=problem)
+
+    def plan(self, deployment: Deployment | None, observed: Observed) -> Plan:
+        """See Target."""
+        if deployment is None:
+            environment = self._settings.environment
+            return Plan(target=self._name, environment=environment, revision=None, steps=steps((), observed.resources))
+        refuse(deployment, self._settings)
+        refuse_trial(deployment, self._settings.strategy)
+        package = self._pack(deployment)
+        wanted = [
+            _package(package.name),
+            *map(resource, manifests(deployment, self._settings, self._at(deployment.environment, package.name))),
+        ]
+        there = [one for one in observed.resources if not (observed.state == "failed" and one.kind in _WORKLOADS)]
+        if self._settings.drift == "refuse":
+            _refuse_by_hand(there)
+        before = max((one.name for one in there if one.kind == _PACKAGE and one.name < package.name), default="")
+        made = steps(
+            wanted,
+            there,
+            keep=lambda one: one.kind == _PACKAGE and one.name == before,
+            waits=_WORKLOADS,
+            changing=observed.state == "changing",
+        )
+        notes = ["the container routes and shadows by the deployment: pods are told nothing of weights."]
+        if self._settings.scaling.maximum > self._settings.scaling.minimum:
+            notes.append("pods are added by processor, which needs metrics-server; requests_per_minute is not used.")
+        if self._settings.store.startswith("/"):
+            notes.append(f"{self._settings.store} must be a folder of each node: it is mounted into the pods.")
+        return Plan(
+            target=self._name,
+            environment=deployment.environment,
+            revision=deployment.revision,
+            steps=made,
+            notes=tuple(notes),
+        )
+
+    def apply(self, step: Step) -> None:
+        """See Target."""
+        one = step.resource
+        if one.kind == _PACKAGE:
+            self._apply_package(step)
+        elif step.act == "wait":
+            self._wait(one)
+        elif step.act == "delete":
+            self._kubectl("delete", KINDS[one.kind], one.name, "--ignore-not-found", "--wait=true")
+        else:
+            self._put(one)
+
+    def render(self, deployment: Deployment, folder: Path) -> list[Path]:
+        """Put the package into the store and write the manifests into a folder, for what applies them from git."""
+        refuse(deployment, self._settings)
+        refuse_trial(deployment, self._settings.strategy)
+        package = self._pack(deployment)
+        put_folder(self._at(deployment.environment, package.name), package.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        written = []
+        for one in manifests(deployment, self._settings, self._at(deployment.environment, package.name)):
+            path = folder / f"{one['kind'].lower()}.json"
+            path.write_bytes(msgspec.json.format(msgspec.json.encode(one), indent=2) + b"\n")
+            written.append(path)
+        return written
+
+    def _at(self, environment: str, package: str = "") -> str:
+        return f"{self._settings.store}/packages/{self._project.name}/{environment}/{package}".rstrip("/")
+
+    def _packages(self, environment: str) -> list[Resource]:
+        """Of those that are whole: passerelle.toml is put last."""
+        keys = [one.key for one in open_store(self._at(environment)).list()]
+        names = sorted({key.partition("/")[0] for key in keys})
+        return [_package(name, whole=f"{name}/{FILE}" in keys) for name in names]
+
+    def _apply_package(self, step: Step) -> None:
+        environment = self._settings.environment
+        at = self._at(environment, step.resource.name)
+        if step.act == "delete":
+            store = open_store(at)
+            # What makes it whole goes first: what is left of a cut removal is seen.
+            for one in sorted(store.list(), key=lambda found: found.key != FILE):
+                store.delete(one.key)
+            return
+        put_folder(at, self._project.state / "packages" / environment / step.resource.name)
+
+    def _put(self, one: Resource) -> None:
+        manifest = json.loads(json.dumps(one.settings["manifest"]))
+        live = self._live(one)
+        annotations = manifest["metadata"].setdefault("annotations", {})
+        annotations[ASKED] = json.dumps(one.settings["manifest"], sort_keys=True)
+        if live is not None and not self._labels().items() <= live["metadata"].get("labels", {}).items():
+            raise TargetError(
+                f"{self._name}: there is a {one.kind} {one.name} that Passerelle did not make: rename the project, or "
+                "remove it."
+            )
+        if one.kind in _WORKLOADS and live is not None:
+            state, _ = _state(live)
+            old = live["metadata"].get("annotations", {}).get(ANSWERS)
+            answers = str(_revision(live)) if state == "serving" else old
+            if answers:
+                annotations[ANSWERS] = answers
+            if state == "failed":  # a new roll-out, though the same is asked for
+                inner = manifest["spec"]["template"] if one.kind == "Deployment" else manifest
+                inner["metadata"].setdefault("annotations", {})[RETRY] = live["metadata"]["resourceVersion"]
+        # Server-side apply refuses unknown fields by itself: kubectl need not fetch the schemas to do so.
+        flags = ("--server-side", f"--field-manager={MANAGER}", "--force-conflicts", "--validate=false")
+        self._kubectl("apply", *flags, "-f", "-", given=manifest)
+
+    def _labels(self) -> dict[str, str]:
+        return selector(self._project.name, self._settings.environment)
+
+    def _wait(self, one: Resource) -> None:
+        until = time.monotonic() + self._wait_s
+        while True:
+            live = self._live(one)
+            if live is None:
+                raise TargetError(
+                    f"{self._name}: {one.kind} {one.name} went away while it was waited for: deploy again."
+                )
+            state, problem = _state(live)
+            if state == "serving":
+                return
+            if state == "failed":
+                raise TargetError(f"{self._name}: {one.kind} {one.name} does not become ready: {problem}.")
+            if time.monotonic() > until:
+                raise TargetError(f"{self._name}: {one.kind} {one.name} was not ready after {self._wait_s:.0f} s.")
+            time.sleep(min(2.0, self._wait_s / 20))
+
+    def _live(self, one: Resource) -> dict[str, Any] | None:
+        text = self._kubectl("get", KINDS[one.kind], one.name, "--ignore-not-found", "-o", "json")
+        return json.loads(text) if text.strip() else None
+
+    def _json(self, *arguments: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._kubectl(*arguments, "-o", "json"))
+        return found
+
+    def _kubectl(self, *arguments: str, given: dict[str, Any] | None = None) -> str:
+        """Run kubectl; when the server is throttled or away for a moment, again. Raises TargetError in its words."""
+        command = [*self._command, "--namespace", self._settings.namespace, *arguments]
+        text = None if given is None else json.dumps(given)
+        for again in range(_TRIES):
+            try:
+                done = subprocess.run(  # noqa: S603  (kubectl, no shell)
+                    command, input=text, capture_output=True, text=True, timeout=_KUBECTL_S, check=False
+                )
+            except FileNotFoundError as error:
+                raise TargetError(f"{command[0]} is not installed: install it, or render the manifests.") from error
+            if done.returncode == 0:
+                return done.stdout
+            said = done.stderr.strip()
+            if not any(word in said for word in ("TooManyRequests", "too many requests", "ServiceUnavailable")):
+                break
+            time.sleep(2.0**again / 4)
+        grants = ""
+        if "Forbidden" in said or "forbidden" in said:
+            grants = " docs/howto/kubernetes.md has the Role that grants it."
+        raise TargetError(f"{self._name}: kubectl {' '.join(arguments[:3])}: {said}.{grants}")
+
+
+def _package(name: str, *, whole: bool = True) -> Resource:
+    return Resource(kind=_PACKAGE, name=name, settings={"whole": whole})
+
+
+def _order(one: Resource) -> tuple[int, str]:
+    return ((_PACKAGE, *KINDS).index(one.kind), one.name)
+
+
+def _found(one: dict[str, Any]) -> Resource:
+    """What is found, of what we asked for."""
+    text = one["metadata"].get("annotations", {}).get(ASKED)
+    asked = json.loads(text) if text else {}
+    settings: dict[str, Any] = {"asked": mark(asked), "manifest": project_onto(one, asked)}
+    if changes := list(changed(asked, settings["manifest"])):
+        settings["by_hand"] = changes
+    return Resource(kind=one["kind"], name=one["metadata"]["name"], settings=settings, lasting=True)
+
+
+def _refuse_by_hand(there: list[Resource]) -> None:
+    """Raise DriftError for what differs from what was asked for, whatever is asked for now."""
+    for one in there:
+        if changes := one.settings.get("by_hand"):
+            raise DriftError(
+                f"{one.kind} {one.name} was changed by hand: {', '.join(changes)}. Put that into passerelle.toml if it "
+                'is to stay; to have it put back, say drift = "restore" for this target.'
+            )
+
+
+def _revision(one: dict[str, Any]) -> int | None:
+    inner = one["spec"]["template"]["metadata"] if one["kind"] == "Deployment" else one["metadata"]
+    text = inner.get("labels", {}).get(REVISION)
+    return int(text) if text else None
+
+
+def _state(one: dict[str, Any]) -> tuple[State, str | None]:
+    """How far a roll-out is, and why it failed."""
+    status = one.get("status", {})
+    conditions = {each["type"]: each for each in status.get("conditions", [])}
+    if status.get("observedGeneration", 0) < one["metadata"].get("generation", 1):
+        return "changing", None
+    if one["kind"] == "InferenceService":
+        ready = conditions.get("Ready", {})
+        if ready.get("status") == "True":
+            return "serving", None
+        failed = status.get("modelStatus", {}).get("lastFailureInfo", {})
+        return ("failed", str(failed.get("message", ""))) if failed else ("changing", None)
+    progress = conditions.get("Progressing", {})
+    if progress.get("reason") == "ProgressDeadlineExceeded":
+        return "failed", str(progress.get("message", ""))
+    wanted = one["spec"].get("replicas", 1)
+    counts = [status.get(name, 0) for name in ("updatedReplicas", "replicas", "availableReplicas")]
+    return ("serving", None) if counts == [wanted] * 3 else ("changing", None)

@@ -1,0 +1,203 @@
+"""A server for kubectl, of ours: it is no Kubernetes.
+
+It speaks discovery, get by labels, server-side apply by one manager, and delete, over HTTP; every body is checked
+against the official schemas (kubernetes-validate's, strictly; KServe's definition, extracted). A roll-out ends at the
+second look at it, well or as was ordered. What it does not show: permissions, admission, scheduling, pods, probes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import jsonschema
+import kubernetes_validate
+
+KINDS = {
+    "deployments": ("apps", "v1", "Deployment"),
+    "services": ("", "v1", "Service"),
+    "horizontalpodautoscalers": ("autoscaling", "v2", "HorizontalPodAutoscaler"),
+    "inferenceservices": ("serving.kserve.io", "v1beta1", "InferenceService"),
+}
+KSERVE = json.loads((Path(__file__).parent / "kserve_schema.json").read_text())
+PATH = re.compile(r"/apis?/(?P<version>.+)/namespaces/(?P<namespace>[^/]+)/(?P<kind>\w+)(?:/(?P<name>[^/]+))?")
+
+
+def check(body: dict[str, Any]) -> None:
+    """Raise an error for a manifest that the official schema refuses."""
+    if body["kind"] == "InferenceService":
+        jsonschema.validate(body, KSERVE)
+    else:
+        kubernetes_validate.validate(body, "1.32", strict=True)
+
+
+class Place(ThreadingHTTPServer):
+    """What is there: (kind, name) → object."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.fails = False
+        self.count = 0
+        self.forbidden = False
+        self.requests: list[str] = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def put(self, kind: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """One manager owns all: what it leaves out goes, what others added (status) stays."""
+        old = self.objects.get((kind, name))
+        self.count += 1
+        metadata = body["metadata"] | {"resourceVersion": str(self.count), "uid": name, "generation": 1}
+        made = body | {"metadata": metadata}
+        made["spec"] = {"addedByTheCluster": True} | body["spec"]
+        if old is not None:
+            made["status"] = old.get("status", {})
+            metadata["generation"] = old["metadata"]["generation"] + (old["spec"] != made["spec"])
+            if kind == "InferenceService":
+                metadata["generation"] = old["metadata"]["generation"] + 1
+        rolls = kind in ("Deployment", "InferenceService")
+        if rolls and (old is None or old["metadata"]["generation"] != metadata["generation"]):
+            made["status"] = {"observedGeneration": metadata["generation"], "looks": 0, "fails": self.fails}
+            self.fails = False
+        self.objects[kind, name] = made
+        return made
+
+    def look(self, one: dict[str, Any]) -> dict[str, Any]:
+        """The roll-out goes on by a step with each look."""
+        status = one.get("status")
+        if status is not None and "looks" in status:
+            status["looks"] += 1
+            if status["looks"] >= 2 and one["kind"] == "InferenceService":
+                failed = {"lastFailureInfo": {"message": "as you ordered"}}
+                status |= (
+                    {"modelStatus": failed}
+                    if status["fails"]
+                    else {"conditions": [{"type": "Ready", "status": "True"}]}
+                )
+            elif status["looks"] >= 2:
+                reason = "ProgressDeadlineExceeded" if status["fails"] else "NewReplicaSetAvailable"
+                status["conditions"] = [{"type": "Progressing", "reason": reason, "message": "as you ordered"}]
+                if not status["fails"]:
+                    count = one["spec"].get("replicas", 1)
+                    status |= dict.fromkeys(("updatedReplicas", "replicas", "availableReplicas"), count)
+        return one
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Place
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path)
+        query = {key: value[0] for key, value in parse_qs(path.query).items()}
+        self.server.requests.append(f"GET {path.path}")
+        found = PATH.fullmatch(path.path)
+        if found is None:
+            self.answer(*discovered(path.path))
+            return
+        kind = KINDS[found["kind"]][2]
+        if found["name"] is not None:
+            one = self.server.objects.get((kind, found["name"]))
+            self.answer(*((200, self.server.look(one)) if one else missing(found["kind"], found["name"])))
+            return
+        if self.server.forbidden:
+            self.answer(403, status(403, "Forbidden", f'{found["kind"]} is forbidden: User "ci" cannot list'))
+            return
+        wanted = dict(part.split("=") for part in query.get("labelSelector", "").split(",") if part)
+        items = [
+            self.server.look(one)
+            for (of, _), one in self.server.objects.items()
+            if of == kind and wanted.items() <= one["metadata"].get("labels", {}).items()
+        ]
+        self.answer(
+            200,
+            {
+                "apiVersion": "v1" if kind == "Service" else found["version"],
+                "kind": f"{kind}List",
+                "items": items,
+                "metadata": {},
+            },
+        )
+
+    def do_PATCH(self) -> None:
+        path = urlsplit(self.path)
+        query = parse_qs(path.query)
+        self.server.requests.append(f"PATCH {path.path}")
+        found = PATH.fullmatch(path.path)
+        assert found is not None
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.headers["Content-Type"] != "application/apply-patch+yaml" or query["fieldManager"] != ["passerelle"]:
+            self.answer(400, status(400, "BadRequest", "server-side apply by passerelle is wanted"))
+            return
+        try:
+            check(body)
+        except Exception as error:  # noqa: BLE001
+            self.answer(422, status(422, "Invalid", str(error)[:500]))
+            return
+        assert found["name"] == body["metadata"]["name"]
+        self.answer(200, self.server.put(body["kind"], found["name"], body))
+
+    def do_DELETE(self) -> None:
+        found = PATH.fullmatch(urlsplit(self.path).path)
+        assert found is not None
+        self.server.requests.append(f"DELETE {self.path}")
+        gone = self.server.objects.pop((KINDS[found["kind"]][2], found["name"]), None)
+        self.answer(*((200, status(200, "Success", "")) if gone else missing(found["kind"], found["name"])))
+
+    def answer(self, code: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def missing(kind: str, name: str) -> tuple[int, dict[str, Any]]:
+    return 404, status(404, "NotFound", f'{kind} "{name}" not found')
+
+
+def status(code: int, reason: str, message: str) -> dict[str, Any]:
+    said = "Success" if code == 200 else "Failure"
+    return {"apiVersion": "v1", "kind": "Status", "status": said, "code": code, "reason": reason, "message": message}
+
+
+def discovered(path: str) -> tuple[int, dict[str, Any]]:
+    """What there is, as kubectl asks for it before anything else."""
+    groups = [
+        {
+            "name": group,
+            "versions": [{"groupVersion": f"{group}/{version}", "version": version}],
+            "preferredVersion": {"groupVersion": f"{group}/{version}", "version": version},
+        }
+        for group, version, _ in KINDS.values()
+        if group
+    ]
+    if path == "/api":
+        return 200, {"kind": "APIVersions", "versions": ["v1"]}
+    if path == "/apis":
+        return 200, {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+    for plural, (group, version, kind) in KINDS.items():
+        if path == (f"/apis/{group}/{version}" if group else f"/api/{version}"):
+            verbs = ["get", "list", "patch", "delete", "create", "watch"]
+            one = {"name": plural, "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": verbs}
+            return 200, {
+                "kind": "APIResourceList",
+                "apiVersion": "v1",
+                "groupVersion": f"{group}/{version}".strip("/"),
+                "resources": [one],
+            }
+    return missing("path", path)

@@ -1,0 +1,182 @@
+"""The target on a server of ours that speaks to the real kubectl; see kubernetes_place for what it cannot show."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import msgspec
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from kubernetes_place import Place, check
+
+from passerelle.adapters.kubernetes import KubernetesTarget
+from passerelle.adapters.kubernetes_manifests import endpoint_name, manifests
+from passerelle.deployment.applying import apply_deployment
+from passerelle.deployment.package import Package
+from passerelle.deployment.spec import Deployment
+from passerelle.deployment.target import PlanError, TargetError
+from passerelle.project.settings import Project, load_project
+from passerelle.project.targets import Kubernetes, Scaling
+from passerelle.testing.target_checks import Check
+from passerelle.testing.targets import TargetCase, sample_deployment, target_checks
+
+IMAGE = "registry.example/trips@sha256:" + "0" * 64
+SETTINGS: dict[str, Any] = {"image": IMAGE, "store": "s3://bucket/trips", "instance": ""}
+FORMS = ("deployment", "kserve")
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    made = Place()
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "passerelle.toml").write_text(
+        '[project]\nname = "trips"\n[task]\nkind = "binary"\ntarget = "late"\nkey = ["id"]\n'
+    )
+    return load_project(tmp_path / "passerelle.toml")
+
+
+def target(project: Project, place: Place, tmp_path: Path, **changes: Any) -> KubernetesTarget:
+    settings = Kubernetes(**{**SETTINGS, "store": str(tmp_path / "store"), **changes})
+
+    def packed(deployment: Deployment) -> Package:
+        digest = f"{deployment.revision:012x}"
+        folder = project.state / "packages/production" / f"{deployment.revision:06d}-{digest}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("deployment.json", "deployment.sig", "passerelle.toml"):
+            (folder / name).write_text(digest)
+        return Package(folder=folder, digest=digest, revision=deployment.revision)
+
+    kubectl = ("kubectl", "--server", place.url, f"--cache-dir={tmp_path}/cache")
+    return KubernetesTarget("cluster", settings, project, pack=packed, wait_s=2.0, kubectl=kubectl)
+
+
+def case(project: Project, place: Place, tmp_path: Path, form: str) -> TargetCase:
+    kind = "Deployment" if form == "deployment" else "InferenceService"
+
+    def there() -> list[str]:
+        store = tmp_path / "store"
+        packages = {path.parent.name for path in store.rglob("*") if path.is_file()}
+        spec = [f"{key} {json.dumps(one['spec'], sort_keys=True)}" for key, one in place.objects.items()]
+        return [*spec, *sorted(packages)]
+
+    def meddle() -> None:
+        one = place.objects[kind, "trips-production"]["spec"]
+        (one if form == "deployment" else one["predictor"])["replicas" if form == "deployment" else "minReplicas"] = 7
+
+    def clash() -> None:
+        place.objects[kind, "trips-production"] = {
+            "apiVersion": "apps/v1" if form == "deployment" else "serving.kserve.io/v1beta1",
+            "kind": kind,
+            "metadata": {"name": "trips-production", "labels": {}, "generation": 1, "resourceVersion": "1"},
+            "spec": {},
+        }
+
+    return TargetCase(
+        open=lambda: target(project, place, tmp_path, form=form),
+        restoring=lambda: target(project, place, tmp_path, form=form, drift="restore"),
+        deployment=sample_deployment,
+        there=there,
+        meddle=meddle,
+        fail=lambda: setattr(place, "fails", True),
+        clash=clash,
+    )
+
+
+needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl: sudo make test-system")
+#: Kubernetes rolls nothing back by itself; the rules are of settings, and tested below.
+CHECKS = target_checks(without=["check_silent_roll_back", "check_rules"])
+
+
+@needs_kubectl
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_checks(check: Check, form: str, project: Project, place: Place, tmp_path: Path) -> None:
+    check(case(project, place, tmp_path, form))
+
+
+def test_manifests_fit_the_official_schemas() -> None:
+    scaled = Kubernetes(**SETTINGS, scaling=Scaling(minimum=1, maximum=3), service_account="trips")
+    made = manifests(sample_deployment(2), scaled, "s3://bucket/p")
+    assert [one["kind"] for one in made] == ["Deployment", "Service", "HorizontalPodAutoscaler"]
+    assert "replicas" not in made[0]["spec"]
+    for version in ("1.28", "1.32", "1.36"):
+        for one in made:
+            kubernetes_validate.validate(one, version, strict=True)
+    (service,) = manifests(sample_deployment(2), msgspec.structs.replace(scaled, form="kserve"), "s3://bucket/p")
+    check(service)
+    service["spec"]["predictor"]["minReplica"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="minReplica"):
+        check(service)
+    made[0]["spec"]["replica"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError, match="replica"):
+        check(made[0])
+
+
+def test_pods_are_safe_and_stop_softly() -> None:
+    one, service = manifests(sample_deployment(2), Kubernetes(**SETTINGS, variables={"A": "b"}), "s3://bucket/p")
+    assert one["metadata"]["labels"]["passerelle.io/revision"] == "2"
+    assert one["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert "passerelle.io/revision" not in one["spec"]["selector"]["matchLabels"]
+    assert service["spec"]["selector"] == one["spec"]["selector"]["matchLabels"]
+    pod = one["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    (container,) = pod["containers"]
+    assert {"name": "PASSERELLE_PACKAGE", "value": "s3://bucket/p"} in container["env"]
+    assert {"name": "A", "value": "b"} in container["env"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/v2/health/ready"
+    assert container["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert pod["terminationGracePeriodSeconds"] > 5 + 30
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes"),
+    [
+        ("no-platform-split", {"strategy": "platform"}),
+        ("no-scale-to-zero", {"scaling": Scaling(minimum=0)}),
+        ("scaling-order", {"scaling": Scaling(minimum=3, maximum=2)}),
+    ],
+)
+def test_rules(rule: str, changes: dict[str, Any], project: Project, place: Place, tmp_path: Path) -> None:
+    one = target(project, place, tmp_path, **changes)
+    with pytest.raises(PlanError) as refused:
+        apply_deployment(one, sample_deployment(1, trial="t"), "production")
+    assert refused.value.rule == rule
+    assert not [line for line in place.requests if not line.startswith("GET")]
+
+
+def test_name_too_long_is_refused() -> None:
+    with pytest.raises(PlanError, match="name-too-long"):
+        endpoint_name("a" * 40, "production")
+
+
+@needs_kubectl
+def test_missing_permission_is_told(project: Project, place: Place, tmp_path: Path) -> None:
+    place.forbidden = True
+    with pytest.raises(TargetError, match=r"cannot list(.|\n)*docs/howto/kubernetes.md"):
+        target(project, place, tmp_path).observe("production")
+
+
+def test_rendered_for_git(project: Project, place: Place, tmp_path: Path) -> None:
+    written = target(project, place, tmp_path).render(sample_deployment(3), tmp_path / "git")
+    assert [path.name for path in written] == ["deployment.json", "service.json"]
+    one = json.loads(written[0].read_text())
+    check(one)
+    address = next(
+        each["value"] for each in one["spec"]["template"]["spec"]["containers"][0]["env"] if "PACKAGE" in each["name"]
+    )
+    assert (Path(address) / "deployment.sig").exists()

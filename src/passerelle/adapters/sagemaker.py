@@ -2,7 +2,8 @@
 
 A revision is a package on S3 (model.tar.gz), a model package of the endpoint's group, a model and an endpoint
 configuration, all made once and never changed; the endpoint is moved from one configuration to the next, by canary with
-alarms that roll it back if the settings say so. The configuration that is really in service tells which revision answers.
+alarms that roll it back if the settings say so. The configuration that is really in service tells which revision
+answers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from passerelle.adapters.sagemaker_wanted import CONFIG, ENDPOINT, SCALING, guar
 from passerelle.deployment.package import Package
 from passerelle.deployment.plan import refuse_drift, steps
 from passerelle.deployment.spec import Deployment
-from passerelle.deployment.target import DriftError, Job, JobStatus, Observed, Plan, Resource, Step, TargetError
+from passerelle.deployment.target import DriftError, Job, JobStatus, Observed, Plan, Resource, Step
 from passerelle.project.settings import Project
 from passerelle.project.targets import SageMaker
 
@@ -62,8 +63,8 @@ class SageMakerTarget:
                 revision=None,
                 steps=steps((), observed.resources, waits=(ENDPOINT,), changing=observed.state == "changing"),
                 notes=(
-                    "Left where it is: the ledger in the store, the endpoint's log in CloudWatch, and the training jobs "
-                    "that have ended (they cost nothing).",
+                    "Left where they are: the ledger in the store and the endpoint's log in CloudWatch.",
+                    "Left: the training jobs that have ended; AWS deletes none, and they cost nothing.",
                 ),
             )
         there = list(observed.resources)
@@ -149,8 +150,8 @@ class SageMakerTarget:
             return
         config = next(one.settings["EndpointConfigName"] for one in observed.resources if one.kind == ENDPOINT)
         raise DriftError(
-            f"the endpoint answers by {config}, which Passerelle did not make, or which was deleted: somebody changed it "
-            'by hand. To have it put back, say drift = "restore" for this target.'
+            f"the endpoint answers by {config}, which Passerelle did not make, or which was deleted: somebody changed "
+            'it by hand. To have it put back, say drift = "restore" for this target.'
         )
 
     def _notes(self, deployment: Deployment) -> tuple[str, ...]:
@@ -159,8 +160,7 @@ class SageMakerTarget:
         if settings.strategy == "platform":
             return (
                 f"{machines} run, and are paid for, for each of {count} variants until the target is removed.",
-                "SageMaker draws a variant for each request, not for each unit, and pairs no shadow with its answer: a "
-                "canary, from which no verdict can be had.",
+                "SageMaker draws a variant per request, not per unit, and pairs no shadow: no verdict can be had.",
             )
         notes = [f"{machines} run, and are paid for, until the target is removed."]
         if count > 1:

@@ -22,7 +22,8 @@ from botocore.exceptions import (
 
 from passerelle.deployment.target import TargetError
 
-#: Attempts of one request, by botocore's standard mode: throttling and faults of the server, with growing pauses and jitter.
+#: Attempts of one request, by botocore's standard mode: of throttling and the server's faults, with growing pauses
+#: and jitter.
 ATTEMPTS = 6
 _ABSENT_CODES = frozenset(
     ("404", "NoSuchKey", "ResourceNotFound", "ResourceNotFoundException", "ObjectNotFoundException")
@@ -147,7 +148,8 @@ class Calls:
             )
         if code in _THROTTLED:
             return TargetError(
-                f"{operation} on {on}: AWS asked {ATTEMPTS} times to go slower ({code}): wait a minute, then deploy again."
+                f"{operation} on {on}: AWS asked {ATTEMPTS} times to go slower ({code}): wait a minute, then "
+                "deploy again."
             )
         return TargetError(f"{operation} on {on} was refused ({code}): {message}")
 

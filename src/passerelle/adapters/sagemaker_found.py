@@ -95,8 +95,8 @@ class Look:
         else:
             whose = "was not made by Passerelle"
         return TargetError(
-            f"the {kind} {self.name} {whose}, and project {self._project!r}, environment {self._environment!r} would be "
-            "called the same here: rename one of them, or remove it."
+            f"the {kind} {self.name} {whose}, and project {self._project!r}, environment {self._environment!r} would "
+            "be called the same here: rename one of them, or remove it."
         )
 
     def _endpoint(self, endpoint: dict[str, Any]) -> Resource:

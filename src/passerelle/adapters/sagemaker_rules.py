@@ -17,7 +17,7 @@ _REVISION_SUFFIX = 16
 MOST_TIMEOUT_MS = 60_000
 MOST_PAYLOAD_BYTES = 6_291_456
 LEAST_WEIGHT = 0.01
-MOST_VARIABLES, MOST_TAGS, MOST_LIVE = 100, 50, 10
+MOST_VARIABLES, MOST_VARIABLE, MOST_TAGS, MOST_LIVE = 100, 1024, 50, 10
 #: Of the tags, some are ours.
 _OWN_TAGS = 4
 #: The tags by which we find what is ours.
@@ -91,14 +91,17 @@ def check(
 
     ``instances``, ``training_instances``: those that SageMaker's interface description knows.
     """
-    _check_settings(settings, project, instances, training_instances)
+    _check_machines(settings, instances, training_instances)
+    _check_settings(settings, project)
+    _check_scaling(settings)
+    _check_variables(settings)
     refuse_trial(deployment, settings.strategy)
     name = endpoint_name(deployment.project, deployment.environment)
     if len(name) + _REVISION_SUFFIX > MOST_NAME:
         raise PlanError(
             "name",
-            f"the endpoint would be called {name} ({len(name)} characters), and SageMaker takes {MOST_NAME} for a name, "
-            f"of which the revision needs {_REVISION_SUFFIX}: take a shorter name for the project or the environment.",
+            f"the endpoint would be called {name} ({len(name)} characters), and SageMaker takes {MOST_NAME} for a "
+            f"name, of which the revision needs {_REVISION_SUFFIX}: shorten the project's or the environment's.",
         )
     if deployment.auth != "platform":
         raise PlanError(
@@ -116,15 +119,21 @@ def check(
         _check_platform(deployment, settings, in_service)
 
 
-def _check_settings(
-    settings: SageMaker, project: Project, instances: Collection[str], training_instances: Collection[str]
-) -> None:
-    scaling, alarms = settings.scaling, settings.alarms
-    reserved = [one for one in settings.variables if one.startswith(("PASSERELLE_", "SAGEMAKER_", "AWS_"))]
-    too_long = [name for name, value in settings.variables.items() if len(value) > 1024 or len(name) > 1024]  # noqa: PLR2004  (the service model's)
-    bad_tags = [one for one in settings.tags if one.lower().startswith(("aws:", "passerelle:"))]
-    known, trains = settings.instance in instances, settings.training_instance in training_instances
-    arm = architecture_of(settings.instance)
+def _check_machines(settings: SageMaker, instances: Collection[str], training_instances: Collection[str]) -> None:
+    for instance, known in ((settings.instance, instances), (settings.training_instance, training_instances)):
+        if instance not in known:
+            raise PlanError(
+                "instance", f"SageMaker has no instance {instance!r}: ml.m5.large, for one; or update boto3."
+            )
+        if (built := architecture_of(instance)) != settings.architecture:
+            raise PlanError(
+                "architecture",
+                f"{instance} has a processor of {built}, and the image, which serves and trains, is built for "
+                f"{settings.architecture}: take another instance, or build the image for it and say architecture.",
+            )
+
+
+def _check_settings(settings: SageMaker, project: Project) -> None:
     if not settings.store.startswith("s3://"):
         raise PlanError("store", f"SageMaker reads models from S3 only, and store is {settings.store}: name s3://...")
     if not _ECR.match(settings.image):
@@ -132,21 +141,6 @@ def _check_settings(
             "image",
             f"SageMaker pulls images from ECR, and {settings.image} is not there: passerelle image, push it to "
             "<account>.dkr.ecr.<region>.amazonaws.com/<repository>, and name it by its digest.",
-        )
-    if not known or not trains:
-        wrong = settings.training_instance if known else settings.instance
-        raise PlanError("instance", f"SageMaker has no instance {wrong!r}: ml.m5.large, for one; or update boto3.")
-    if arm != settings.architecture:
-        raise PlanError(
-            "architecture",
-            f"{settings.instance} has a processor of {arm}, and the image is built for {settings.architecture}: take "
-            "another instance, or build the image for it and say architecture.",
-        )
-    if (train_arm := architecture_of(settings.training_instance)) != settings.architecture:
-        raise PlanError(
-            "architecture",
-            f"{settings.training_instance} has a processor of {train_arm}, and the image, which trains too, is built "
-            f"for {settings.architecture}.",
         )
     if settings.timeout_ms > MOST_TIMEOUT_MS:
         raise PlanError(
@@ -156,24 +150,28 @@ def _check_settings(
     if project.serving.max_body_bytes > MOST_PAYLOAD_BYTES:
         raise PlanError(
             "payload",
-            f"[serving] max_body_bytes is {project.serving.max_body_bytes}, and SageMaker takes {MOST_PAYLOAD_BYTES} in a "
-            "request: lower it, and send larger files through passerelle score.",
+            f"[serving] max_body_bytes is {project.serving.max_body_bytes}, SageMaker takes {MOST_PAYLOAD_BYTES} in "
+            "a request: lower it, and send larger files through passerelle score.",
         )
+    if settings.alarms.notify is not None and not re.match(r"arn:aws[a-z-]*:sns:", settings.alarms.notify):
+        raise PlanError(
+            "notify", f"CloudWatch sends to SNS topics, and alarms.notify is {settings.alarms.notify!r}: name an ARN."
+        )
+
+
+def _check_scaling(settings: SageMaker) -> None:
+    scaling, alarms = settings.scaling, settings.alarms
     if scaling.minimum < 1:
         raise PlanError(
             "scale-to-zero", "scaling.minimum is 0, and a real-time endpoint keeps one machine at least: say 1 or more."
         )
     if scaling.maximum < scaling.minimum:
         raise PlanError("scaling", f"scaling.maximum is {scaling.maximum}, below the minimum of {scaling.minimum}.")
-    if alarms.notify is not None and not re.match(r"arn:aws[a-z-]*:sns:", alarms.notify):
-        raise PlanError(
-            "notify", f"CloudWatch sends to SNS topics, and alarms.notify is {alarms.notify!r}: name an ARN."
-        )
     if settings.canary_percent is not None and alarms.error_share is None and alarms.latency_ms is None:
         raise PlanError(
             "canary-alarms",
-            "canary_percent is set and there is no alarm that could roll it back: set alarms.error_share or latency_ms, "
-            "or leave canary_percent out.",
+            "canary_percent is set and there is no alarm that could roll it back: set alarms.error_share or "
+            "latency_ms, or leave canary_percent out.",
         )
     if settings.canary_percent is not None and scaling.minimum * settings.canary_percent < 100:  # noqa: PLR2004  (percent)
         raise PlanError(
@@ -181,11 +179,17 @@ def _check_settings(
             f"{settings.canary_percent} % of {scaling.minimum} machines is less than one: raise scaling.minimum (2 "
             "with canary_percent = 50), or leave canary_percent out.",
         )
-    if reserved or too_long or len(settings.variables) > MOST_VARIABLES:
-        wrong = ", ".join(sorted({*reserved, *too_long})) or f"{len(settings.variables)} of them"
+
+
+def _check_variables(settings: SageMaker) -> None:
+    reserved = [one for one in settings.variables if one.startswith(("PASSERELLE_", "SAGEMAKER_", "AWS_"))]
+    bad_tags = [one for one in settings.tags if one.lower().startswith(("aws:", "passerelle:"))]
+    longest = max((len(text) for pair in settings.variables.items() for text in pair), default=0)
+    if reserved or longest > MOST_VARIABLE or len(settings.variables) > MOST_VARIABLES:
+        wrong = ", ".join(sorted(reserved)) or f"{len(settings.variables)}, of up to {longest} characters"
         raise PlanError(
             "variables",
-            f"the container's variables cannot be set so ({wrong}): {MOST_VARIABLES} of 1024 characters each, and "
+            f"variables cannot be set so ({wrong}): {MOST_VARIABLES} of {MOST_VARIABLE} characters each, and "
             "PASSERELLE_, SAGEMAKER_ and AWS_ are not yours.",
         )
     if bad_tags or len(settings.tags) + _OWN_TAGS > MOST_TAGS:
@@ -204,8 +208,8 @@ def _check_platform(deployment: Deployment, settings: SageMaker, in_service: Col
     if shadows and len(live) > 1:
         raise PlanError(
             "shadow-and-split",
-            f"SageMaker shadows beside one live variant, and revision {deployment.revision} has {len(live)}: deploy one "
-            'of them, or say strategy = "container".',
+            f"SageMaker shadows beside one live variant, and revision {deployment.revision} has {len(live)}: deploy "
+            'one of them, or say strategy = "container".',
         )
     if len(live) > MOST_LIVE:
         raise PlanError("variants", f"SageMaker takes {MOST_LIVE} variants, and {len(live)} are to answer.")

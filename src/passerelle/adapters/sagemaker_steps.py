@@ -224,7 +224,7 @@ class Steps:
             return  # waited for before a change, or a removal, whatever became of it
         if there["EndpointStatus"] in FAILED:
             raise TargetError(
-                f"endpoint {one.name} is {there['EndpointStatus']}: {there.get('FailureReason', 'AWS does not say why')}. "
+                f"endpoint {one.name} is {there['EndpointStatus']}: {there.get('FailureReason', 'no reason given')}. "
                 "Its log says more (passerelle target status); deploy again when that is corrected."
             )
         if there.get("EndpointConfigName") == config:  # else it was rolled back: the comparison at the end says so

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,13 +10,17 @@ import msgspec
 import pytest
 from shelf import Shelf
 
+from passerelle.adapters.local import LocalTarget
+from passerelle.bundle.keys import throwaway_key
 from passerelle.deployment.target import TargetError
 from passerelle.errors import DeploymentError, SettingsError
 from passerelle.loop import targets
 from passerelle.loop.rollout import deploy, kept_at, renew, revisions, roll_back
 from passerelle.loop.targets import bring, keep_brought, names_of, plan_for, remove
-from passerelle.project.settings import Project, ProjectSection, Task
+from passerelle.loop.workflows import open_loop
+from passerelle.project.settings import Project, ProjectSection, Task, load_project
 from passerelle.project.targets import SageMaker
+from passerelle.serving.observation import Observation, observe
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 from passerelle.testing.targets import MemoryPlace, MemoryTarget
@@ -189,3 +194,34 @@ def test_nothing_deployed_is_refused(project: Project) -> None:
         bring(project, "production", now=NOW)
     keep_brought(project, "production", key=None, now=NOW)
     assert told(project, "sea") == []
+
+
+SETTINGS = """
+[project]
+name = "orders"
+
+[task]
+kind = "binary"
+target = "late"
+key = ["order"]
+
+[targets.here]
+kind = "local"
+"""
+
+
+def test_loop_brings_and_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick whose target fails takes its other steps all the same; the next one brings the revision there."""
+    (tmp_path / "passerelle.toml").write_text(SETTINGS)
+    project = load_project(tmp_path / "passerelle.toml")
+    monkeypatch.setattr(LocalTarget.__init__, "__kwdefaults__", {"wait_s": 0.1})
+    put(project, 1)
+    with open_loop(project, key=throwaway_key()) as loop:
+        failed = loop.tick(NOW)
+        [problem] = failed.problems
+        assert problem.startswith("targets: here: after 0.1 s revision 1 is not applied by w0: is passerelle serve ")
+        assert failed.decision.reason == "nothing to learn from has been delivered yet"
+        assert revisions(project, "production").numbers() == [1]
+        observe(project.state / "deployments" / "production", "w0", Observation(pid=os.getpid(), revision=1, at=NOW))
+        assert loop.tick(NOW + timedelta(hours=1)).problems == ()
+    assert told(project, "here")[-1] == "target here: revision 1 answers; nothing was to do."

@@ -37,7 +37,7 @@ from passerelle.deployment.target import DriftError, Observed, Plan, Resource, S
 from passerelle.project.settings import Project
 from passerelle.project.targets import AzureML
 
-#: Seconds between two questions how far a change has come, and after which it is given up: a first machine may take 30 min.
+#: Seconds between two questions how far a change has come, and after which it is given up: machines may take 30 min.
 POLL_S, PATIENCE_S = 5.0, 3600.0
 _WAITED = (ENDPOINT, DEPLOYMENT, TRAFFIC)
 _VERSIONS = {AUTOSCALE: AUTOSCALE_VERSION, ALERT: ALERT_VERSION}
@@ -121,7 +121,7 @@ class AzureMLTarget(AzureMLJobs):
             refuse_drift(due, observed.resources, drift=settings.drift)
             self._refuse_strangers(observed)
         there = list(observed.resources)
-        traffic = next((one.settings["traffic"] for one in there if one.kind == TRAFFIC), {})
+        traffic: dict[str, int] = next((one.settings["traffic"] for one in there if one.kind == TRAFFIC), {})
         broken = [
             one for one in there if one.kind == DEPLOYMENT and one.settings.get("failed") and one.name not in traffic
         ]
@@ -147,12 +147,12 @@ class AzureMLTarget(AzureMLJobs):
         ]
         if strangers and self._settings.drift == "refuse":
             raise DriftError(
-                f"{self._name}: deployments {', '.join(strangers)} on our endpoint were made by hand: delete them, or say "
-                'drift = "restore" for this target to have it done.'
+                f"{self._name}: deployments {', '.join(strangers)} on our endpoint were made by hand: delete them, or "
+                'say drift = "restore" for this target to have it done.'
             )
 
     def apply(self, step: Step) -> None:
-        """See Target. Traffic is changed only from what the plan saw: somebody else's change in between is not undone."""
+        """See Target. Traffic is changed only from what the plan saw: nobody's change in between is undone."""
         environment = self._settings.environment
         where, one = self._where(environment), step.resource
         if one.kind == PACKAGE:
@@ -207,8 +207,8 @@ class AzureMLTarget(AzureMLJobs):
         if changed:
             raise DriftError(
                 f"the traffic of {where.endpoint} is {now['traffic']}, mirrored {now['mirror']}, and was "
-                f"{before['traffic']}, {before['mirror']} when the plan was made: somebody changed it meanwhile, and it "
-                "was left as it is. Look at it, then deploy again."
+                f"{before['traffic']}, {before['mirror']} when the plan was made: somebody changed it meanwhile, and "
+                "it was left as it is. Look at it, then deploy again."
             )
         key = f"{TRAFFIC} {where.endpoint}"
         self._operations[key] = self._arm.put(path, bodies.traffic_body(due, found))
@@ -300,8 +300,8 @@ class AzureMLTarget(AzureMLJobs):
         owner = (every or {}).get(bodies.PROJECT_TAG)
         said = f"project {owner!r} made" if owner else "Passerelle did not make"
         raise TargetError(
-            f"{self._name}: there is {kind} {where.endpoint} that {said}, and {self._project.name} ({environment}) needs "
-            "the name: rename the project or the environment, or remove it."
+            f"{self._name}: there is {kind} {where.endpoint} that {said}, and {self._project.name} ({environment}) "
+            "needs the name: rename the project or the environment, or remove it."
         )
 
     def _is_ours(self, every: dict[str, str] | None, environment: str) -> bool:

@@ -14,7 +14,10 @@ from passerelle.project.settings import Project
 from passerelle.project.targets import AzureML
 
 #: What the job runs; the folders are where Azure mounts them.
-COMMAND = "PASSERELLE_JOB_INPUT=${{inputs.input}} PASSERELLE_JOB_OUTPUT=${{outputs.output}} python -m passerelle.serving.container train"
+COMMAND = (
+    "PASSERELLE_JOB_INPUT=${{inputs.input}} PASSERELLE_JOB_OUTPUT=${{outputs.output}} "
+    "python -m passerelle.serving.container train"
+)
 _LONGEST_NAME = 255
 _STATES = {"Completed": "succeeded", "Failed": "failed", "Canceled": "stopped", "NotResponding": "failed"}
 
@@ -110,7 +113,7 @@ class AzureMLJobs:
 
 
 def datastore_path(arm: Arm, store: str, path: str) -> str:
-    """A path within the store's container as Azure ML names it: by the datastore of the workspace that is the container.
+    """A path within the store's container as Azure ML names it: by the workspace's datastore of this container.
 
     Raises TargetError if no datastore is: Azure ML reads blobs only through one.
     """
@@ -125,6 +128,6 @@ def datastore_path(arm: Arm, store: str, path: str) -> str:
         if there:
             names.append(f"{one['name']} ({properties.get('accountName')}/{there})")
     raise TargetError(
-        f"no datastore of the workspace is the container of {store}: there are {', '.join(names) or 'none'}. Name one of "
-        "these as the store, or add one: az ml datastore create --type azure_blob ..."
+        f"no datastore of the workspace is the container of {store}: there are {', '.join(names) or 'none'}. Name one "
+        "of these as the store, or add one: az ml datastore create --type azure_blob ..."
     )

@@ -151,9 +151,7 @@ def notes(deployment: Deployment, settings: AzureML) -> tuple[str, ...]:
             said.append("mirrored requests that are pinned to a deployment by their header are not mirrored.")
     elif deployment.trial is not None:
         said.append(f"trial {deployment.trial}: the container routes by unit and scores shadows itself, paired.")
-    said.append(
-        "the deployment before stays, without traffic, to roll back to at once: its machines are paid for until the next."
-    )
+    said.append("the deployment before stays, without traffic, to roll back to at once: its machines are paid for.")
     if settings.alarms.error_share is not None:
         said.append(
             "Azure's metric alerts compare no shares: the alert on failures counts requests a minute, for each status, "

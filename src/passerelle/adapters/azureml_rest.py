@@ -1,7 +1,7 @@
 """Azure's resource manager (ARM) by REST: who we are, one request, its retries, its pages, and what went wrong.
 
-Nothing here knows what a deployment is. API_VERSION is the newest stable one whose whole description (OpenAPI) the tests
-hold, so that each request is checked against it, word for word; it has all that is used: traffic, mirrored traffic,
+Nothing here knows what a deployment is. API_VERSION is the newest stable one whose whole description (OpenAPI) the
+tests hold, so that each request is checked against it, word for word; it has all that is used: traffic, mirrored traffic,
 custom containers with their probes, command jobs.
 """
 
@@ -244,4 +244,4 @@ def _wait_s(attempt: int) -> float:
 
     "Full jitter": M. Brooker, Exponential backoff and jitter, AWS Architecture Blog, 2015.
     """
-    return random.uniform(0.1, 1) * min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)  # noqa: S311  (no secret)
+    return random.uniform(0.1, 1) * min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)  # noqa: S311  (no secret)

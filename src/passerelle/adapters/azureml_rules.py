@@ -55,7 +55,7 @@ def endpoint_name(project: str, environment: str) -> str:
 
 
 def deployment_name(deployment: Deployment, variant: Variant | None, fixed: Any) -> str:
-    """What answers is called by its revision, or, if the platform routes, by its version; ``fixed``: what it is made of.
+    """What answers is called by its revision, or, if the platform routes, its version; ``fixed``: what it is made of.
 
     What is made of something else has another name: it is made beside, and takes over when it is ready.
     """
@@ -110,14 +110,18 @@ def _of_settings(settings: AzureML) -> Iterator[tuple[str, bool, str]]:
     yield (
         "store",
         not settings.store.startswith(("az://", "abfss://")),
-        (f"the store is {settings.store}: Azure ML mounts a model from Azure's blob store only; name az://container/folder "
-        "or abfss://container@account.dfs.core.windows.net/folder, in a datastore of the workspace."),
+        (
+            f"the store is {settings.store}: Azure ML mounts a model from Azure's blob store only; name az://container/folder "
+            "or abfss://container@account.dfs.core.windows.net/folder, in a datastore of the workspace."
+        ),
     )
     yield (
         "store-account",
         settings.store.startswith("az://") and "AZURE_STORAGE_ACCOUNT_NAME" not in settings.variables,
-        (f"the store {settings.store} does not name its account, and the container would not know it: write it as "
-        "abfss://, or put AZURE_STORAGE_ACCOUNT_NAME into variables."),
+        (
+            f"the store {settings.store} does not name its account, and the container would not know it: write it as "
+            "abfss://, or put AZURE_STORAGE_ACCOUNT_NAME into variables."
+        ),
     )
     yield (
         "architecture",
@@ -132,8 +136,10 @@ def _of_settings(settings: AzureML) -> Iterator[tuple[str, bool, str]]:
     yield (
         "scale-to-zero",
         scaling.minimum < 1,
-        ("scaling.minimum is 0: an online deployment keeps at least one machine; say 1, or remove the target when nobody "
-        "asks."),
+        (
+            "scaling.minimum is 0: an online deployment keeps at least one machine; say 1, or remove the target when nobody "
+            "asks."
+        ),
     )
     yield (
         "scaling",
@@ -154,8 +160,10 @@ def _of_settings(settings: AzureML) -> Iterator[tuple[str, bool, str]]:
     yield (
         "tags",
         bool(bad) or len(settings.tags) > _MOST_TAGS,
-        (f"tags {bad or len(settings.tags)}: {_MOST_TAGS} at most, keys of {_LONGEST_KEY} characters without <>%&\\?/ and "
-        f"not beginning with {PREFIX}, values of {_LONGEST_VALUE}."),
+        (
+            f"tags {bad or len(settings.tags)}: {_MOST_TAGS} at most, keys of {_LONGEST_KEY} characters without <>%&\\?/ and "
+            f"not beginning with {PREFIX}, values of {_LONGEST_VALUE}."
+        ),
     )
     reserved = [name for name in settings.variables if name.startswith(_RESERVED)]
     yield (
@@ -170,40 +178,52 @@ def _of_deployment(deployment: Deployment, settings: AzureML) -> Iterator[tuple[
     yield (
         "auth",
         deployment.auth != "platform",
-        (f'revision {deployment.revision} says auth = "{deployment.auth}": Azure ML\'s gateway always asks for its own key '
-        'in the header that our tokens need; deploy a revision with auth = "platform".'),
+        (
+            f'revision {deployment.revision} says auth = "{deployment.auth}": Azure ML\'s gateway always asks for its own key '
+            'in the header that our tokens need; deploy a revision with auth = "platform".'
+        ),
     )
     yield (
         "ledger",
         deployment.ledger != "off" and "://" not in (deployment.ledger_at or ""),
-        (f"the ledger lies at {deployment.ledger_at or 'a folder of the container'}: a machine of Azure ML loses it when "
-        'it goes; name an az:// or abfss:// folder, or say ledger = "off".'),
+        (
+            f"the ledger lies at {deployment.ledger_at or 'a folder of the container'}: a machine of Azure ML loses it when "
+            'it goes; name an az:// or abfss:// folder, or say ledger = "off".'
+        ),
     )
     small = [one.weight for one in deployment.live if round(one.weight * _WHOLE, 6) < 1]
     yield (
         "weight",
         platform and bool(small),
-        (f"the weights {small} are below 1 %: Azure ML takes whole percents; give each variant 1 % or more, or say "
-        'strategy = "container".'),
+        (
+            f"the weights {small} are below 1 %: Azure ML takes whole percents; give each variant 1 % or more, or say "
+            'strategy = "container".'
+        ),
     )
     yield (
         "shadows",
         platform and len(deployment.shadows) > 1,
-        (f"versions {[one.version for one in deployment.shadows]} are shadows: Azure ML mirrors to one; keep one, or say "
-        'strategy = "container".'),
+        (
+            f"versions {[one.version for one in deployment.shadows]} are shadows: Azure ML mirrors to one; keep one, or say "
+            'strategy = "container".'
+        ),
     )
     shares = [mirrored(one) for one in deployment.shadows]
     yield (
         "mirror",
         platform and any(not 1 <= share <= MOST_MIRRORED or share % 1 for share in shares),
-        (f"the shadow is to get {shares} % of the requests: Azure ML mirrors whole percents, 1 to {MOST_MIRRORED}; lower "
-        'its weight, or say strategy = "container".'),
+        (
+            f"the shadow is to get {shares} % of the requests: Azure ML mirrors whole percents, 1 to {MOST_MIRRORED}; lower "
+            'its weight, or say strategy = "container".'
+        ),
     )
     yield (
         "deployments",
         platform and len(deployment.variants) > MOST_DEPLOYMENTS // 2,
-        (f"revision {deployment.revision} has {len(deployment.variants)} variants: an endpoint has {MOST_DEPLOYMENTS} "
-        f"deployments at most, and the revision before keeps its own; {MOST_DEPLOYMENTS // 2} fit."),
+        (
+            f"revision {deployment.revision} has {len(deployment.variants)} variants: an endpoint has {MOST_DEPLOYMENTS} "
+            f"deployments at most, and the revision before keeps its own; {MOST_DEPLOYMENTS // 2} fit."
+        ),
     )
 
 

@@ -227,6 +227,8 @@ class Handler(BaseHTTPRequestHandler):
             for key in [one for one, going in place.going.items() if going[2] == number]:
                 place.tick(key)
             return 200, place.operations[number], {}
+        if page := re.fullmatch(r"/pages/(\d+)(/.+)", path):  # a link of ours, as opaque as Azure's
+            return *self.act(page[2], query, None, start=int(page[1]))[:2], {}
         body = json.loads(raw) if raw else None
         for refusal in place.orders["refusals"]:
             if refusal["verb"] == self.command and re.search(refusal["path"], path) and refusal["times"] > 0:
@@ -243,7 +245,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(500, "OurServerIsWrong", f"{operation.id}: {'; '.join(wrong)}")
         return status, found, headers
 
-    def act(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any, dict[str, str]]:
+    def act(self, path: str, query: dict[str, str], body: Any, start: int = 0) -> tuple[int, Any, dict[str, str]]:
         place, key = self.place, path.lower().rstrip("/")
         base = f"{'https' if isinstance(self.connection, ssl.SSLSocket) else 'http'}://{self.headers['Host']}"
         if self.command == "PUT":
@@ -266,10 +268,10 @@ class Handler(BaseHTTPRequestHandler):
             if name.rpartition("/")[0] == key:
                 place.tick(name)
         every = [one for name, one in sorted(place.made.items()) if name.rpartition("/")[0] == key]
-        start, size = int(query.get("$skip") or 0), place.orders["page"]
+        size = 100 if key.endswith("metricalerts") else place.orders["page"]  # alerts have no pages
         answer: dict[str, Any] = {"value": every[start : start + size]}
         if start + size < len(every):
-            answer["nextLink"] = f"{base}{path}?api-version={query['api-version']}&$skip={start + size}"
+            answer["nextLink"] = f"{base}/pages/{start + size}{path}?api-version={query['api-version']}"
         return 200, answer, {}
 
 

@@ -1,0 +1,186 @@
+"""What goes wrong between Azure and us, a second client as witness, jobs, and deaths by SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.credentials import AccessToken
+from azure.mgmt.machinelearningservices import MachineLearningServicesMgmtClient
+from azure_case import ENDPOINT, Azure, blobs, deployment, target, two
+from azure_place import TOKEN
+
+from passerelle.adapters.azureml_rest import ADDRESS
+from passerelle.deployment.applying import apply_deployment
+from passerelle.deployment.target import DriftError, Job, TargetError
+
+pytest_plugins = ["azure_fixtures"]
+BUSY = {"error": {"code": "TooManyRequests", "message": "slow down"}}
+
+
+def test_missing_permission_names_the_line_of_the_role(azure: Azure, tmp_path: Path) -> None:
+    action = "Microsoft.MachineLearningServices/workspaces/onlineEndpoints/write"
+    message = f"The client 'me' with object id '1' does not have authorization to perform action '{action}' over scope "
+    body = {"error": {"code": "AuthorizationFailed", "message": f"{message}'{ENDPOINT}' or the scope is invalid."}}
+    azure.order(refusals=[{"verb": "PUT", "path": "onlineEndpoints/[^/]+$", "status": 403, "times": 1, "body": body}])
+    with pytest.raises(
+        TargetError, match=f'permission {action} is missing on {ENDPOINT}.*azureml-deployer.json.*"{action}"'
+    ):
+        apply_deployment(target(tmp_path), deployment(1), "production")
+    assert apply_deployment(target(tmp_path), deployment(1), "production").observed.revision == 1
+
+
+def test_throttling_is_waited_for_and_given_up(azure: Azure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("passerelle.adapters.azureml_rest.time.sleep", slept.append)
+    some = {"verb": "GET", "path": "onlineEndpoints", "status": 429, "body": BUSY, "headers": {"Retry-After": "7"}}
+    azure.order(refusals=[some | {"times": 2}])
+    assert target(tmp_path).observe("production").state == "absent"
+    assert slept == [7.0, 7.0]
+    azure.order(refusals=[some | {"times": 99}])
+    with pytest.raises(TargetError, match="429 TooManyRequests: slow down. It was tried 6 times"):
+        target(tmp_path).observe("production")
+
+
+def test_quota_says_what_to_do(azure: Azure, tmp_path: Path) -> None:
+    body = {"error": {"code": "OutOfQuota", "message": "Not enough quota for Standard_DS2_v2"}}
+    azure.order(refusals=[{"verb": "PUT", "path": "/deployments/", "status": 400, "times": 1, "body": body}])
+    with pytest.raises(TargetError, match="OutOfQuota.*ask for more of this machine"):
+        apply_deployment(target(tmp_path), deployment(1), "production")
+
+
+def test_failed_container_shows_its_log(azure: Azure, tmp_path: Path) -> None:
+    azure.order(ends="failed")
+    with pytest.raises(
+        TargetError, match=r"(?s)ContainerCrashed: the container ended.*no package at the model's folder"
+    ):
+        apply_deployment(target(tmp_path), deployment(1), "production")
+
+
+def test_nobody_is_sent_elsewhere_with_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, azure: Azure) -> None:
+    client = target(tmp_path)
+    with pytest.raises(TargetError, match=r"example\.com, which is not"):
+        client._arm._send("GET", "https://example.com/next", None)
+    monkeypatch.setenv(ADDRESS, "http://example.com")
+    with pytest.raises(TargetError, match="begins with https"):
+        target(tmp_path)
+
+
+def test_no_credentials(azure: Azure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDENTITY_HEADER", "wrong")
+    with pytest.raises(TargetError, match="az login"):
+        target(tmp_path).observe("production")
+
+
+def test_traffic_changed_after_the_plan_is_left(azure: Azure, tmp_path: Path) -> None:
+    first = target(tmp_path)
+    apply_deployment(first, two(1, (1.0,)), "production")
+    plan = first.plan(two(2, (1.0,)), first.observe("production"))
+    *steps, traffic = [step for step in plan.steps if step.resource.kind != "metricAlerts" and step.act != "delete"][
+        :-1
+    ]
+    for step in steps:
+        first.apply(step)
+    one = azure.made()[ENDPOINT.lower()]
+    one["properties"]["mirrorTraffic"] = {"x": 10}
+    azure.put(ENDPOINT, one)
+    with pytest.raises(DriftError, match="somebody changed it meanwhile"):
+        first.apply(traffic)
+
+
+def test_pages_are_read_to_the_end(azure: Azure, tmp_path: Path) -> None:
+    apply_deployment(target(tmp_path), deployment(1), "production")
+    apply_deployment(target(tmp_path), deployment(2), "production")
+    all_at_once = target(tmp_path).observe("production")
+    azure.order(page=1)
+    assert target(tmp_path).observe("production") == all_at_once
+
+
+def test_jobs(azure: Azure, tmp_path: Path) -> None:
+    client = target(tmp_path)
+    job = Job(name="train-1", input="jobs/train-1/in", output="jobs/train-1/out", timeout_s=600)
+    assert client.status("train-1").state == "absent"
+    client.start(job)
+    target(tmp_path).start(job)
+    assert sum("Jobs_CreateOrUpdate" in line for line in azure.log()) == 1
+    assert client.status("train-1").state == "running"
+    client.stop("train-1")
+    assert client.status("train-1").state == "stopped"
+
+
+def test_microsofts_client_sees_the_same(azure: Azure, azure_server: Any, tmp_path: Path) -> None:
+    apply_deployment(target(tmp_path), deployment(1), "production")
+
+    class Credential:
+        def get_token(self, *_: str, **__: Any) -> AccessToken:
+            return AccessToken(TOKEN, 2**31)
+
+    parts = ENDPOINT.split("/")
+    with MachineLearningServicesMgmtClient(
+        Credential(), parts[2], base_url=azure.https, connection_verify=str(azure_server[1] / "cert.pem"),
+        credential_scopes=["https://management.azure.com/.default"],
+    ) as witness:  # fmt: skip
+        endpoint = witness.online_endpoints.get("models", "main", "trips-production")
+        (made,) = witness.online_deployments.list("models", "main", "trips-production")
+        assert endpoint.properties.traffic == {made.name: 100}
+        assert made.properties.request_settings.request_timeout.total_seconds() == 30
+        assert made.properties.request_settings.max_concurrent_requests_per_instance == 64
+        assert endpoint.tags["passerelle-revision"] == "1"
+        with pytest.raises(Exception, match="has traffic"):
+            witness.online_deployments.begin_delete("models", "main", "trips-production", made.name)
+
+
+@pytest.fixture(scope="module")
+def apply_apart() -> Iterator[Callable[..., int]]:
+    """An apply in a process of its own, which may kill itself at a step; answers its exit code."""
+    process: subprocess.Popen[str] | None = None
+
+    def run(root: Path, revision: int | None, at: int = 0, *, after: bool = False) -> int:
+        nonlocal process
+        if process is None:
+            script = Path(__file__).with_name("azure_case.py")
+            process = subprocess.Popen(
+                [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps({"root": str(root), "revision": revision, "at": at, "after": after}) + "\n")
+        process.stdin.flush()
+        return int(process.stdout.readline())
+
+    yield run
+    if process is not None and process.stdin and process.stdout:
+        process.stdin.close()
+        process.wait(20)
+        process.stdout.close()
+
+
+def state(azure: Azure) -> list[str]:
+    return sorted([f"{path} {json.dumps(one, sort_keys=True)}" for path, one in azure.made().items()] + blobs())
+
+
+def test_killed_at_each_step_and_applied_again(azure: Azure, tmp_path: Path, apply_apart: Callable[..., int]) -> None:
+    def walk(revision: int | None) -> None:
+        client = target(tmp_path)
+        steps = client.plan(None if revision is None else deployment(revision), client.observe("production")).steps
+        for number in range(2 * len(steps)):
+            # What is left to do gets less with each death, so the first, second ... step of what is left is struck.
+            if apply_apart(tmp_path, revision, 1 + number % 2, after=number % 2 == 1) == 0:
+                break
+        assert apply_apart(tmp_path, revision) == 0
+
+    for revision in (1, 2):
+        assert apply_apart(tmp_path, revision) == 0
+    due = state(azure)
+    assert apply_apart(tmp_path, None) == 0
+    assert state(azure) == []
+    for revision in (1, 2):
+        walk(revision)
+    assert state(azure) == due
+    walk(None)
+    assert state(azure) == []

@@ -79,7 +79,7 @@ def repository(tmp_path: Path) -> tuple[Path, str]:
 
 def begin(runner: Runner, job: str, machine: str, given: dict[str, str]) -> subprocess.Popen[str]:
     clone, environment = runner.machine(machine)
-    command = [runner.python / "python", "-m", "passerelle", "ci", "run", job, "--json"]
+    command = [Path(sys.executable).with_name("passerelle"), "ci", "run", job, "--json"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=clone, env=environment | given, text=True, start_new_session=True, **pipes)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import boto3
+import botocore.loaders
+import botocore.session
 import msgspec
 from botocore import xform_name
 from botocore.config import Config
@@ -57,12 +60,20 @@ def action_of(service: str, operation: str) -> str:
     return _ACTIONS.get((service, operation), f"{service}:{operation}")
 
 
+@cache
+def _loader() -> botocore.loaders.Loader:
+    """Reads AWS's service models, which are large, once for a process."""
+    return botocore.loaders.create_loader()
+
+
 class Calls:
     """The clients of one region. Credentials are found as every AWS tool finds them (AWS_PROFILE, a role ...)."""
 
     def __init__(self, region: str) -> None:
         self.region = region
-        self._session = boto3.Session(region_name=region)
+        session = botocore.session.get_session()
+        session.register_component("data_loader", _loader())
+        self._session = boto3.Session(botocore_session=session, region_name=region)
         self._config = Config(
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS}, connect_timeout=10, read_timeout=60
         )

@@ -97,15 +97,8 @@ class AzureMLTarget(AzureMLJobs):
         answering = next((one.settings for one in found if one.kind == TRAFFIC), None)
         revision = answering["revision"] if answering and answering["traffic"] else None
         failed = sorted(key for key, state in states.items() if state in ("Failed", "Canceled"))
-        state: Literal["absent", "changing", "serving", "failed"] = "serving" if revision else "changing"
-        if endpoint is None:
-            state = "absent"
-        elif any(one in _GOING for one in states.values()):
-            state = "changing"
-        elif failed:
-            state = "failed"
         return Observed(
-            state=state,
+            state=_overall(states, serves=revision is not None),
             revision=int(revision) if revision and revision.isdigit() else None,
             resources=tuple(sorted(found, key=lambda one: (KINDS.index(one.kind), one.name))),
             problem=f"{', '.join(failed)} failed" if failed else None,
@@ -315,6 +308,17 @@ class AzureMLTarget(AzureMLJobs):
             location=self._settings.location,
             endpoint=endpoint_name(self._project.name, environment),
         )
+
+
+def _overall(states: dict[str, str], *, serves: bool) -> Literal["absent", "changing", "serving", "failed"]:
+    """How an endpoint and its deployments are together, by the state of each."""
+    if not states:
+        return "absent"
+    if any(one in _GOING for one in states.values()):
+        return "changing"
+    if any(one in ("Failed", "Canceled") for one in states.values()):
+        return "failed"
+    return "serving" if serves else "changing"
 
 
 def _state(found: dict[str, Any]) -> str:

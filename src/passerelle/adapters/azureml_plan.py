@@ -73,7 +73,9 @@ def wanted(deployment: Deployment, settings: AzureML, pack: Callable[[Deployment
         path = f"{_folder(settings.store)}packages/{name}"
         model = Resource(kind=MODEL, name=f"{endpoint}/{package.name}", settings={"path": path, "tags": ours})
         assets.append(model)
-        deployments.append(_deployment(deployment, variant, model.name, settings, assets[1].name, ours))
+        deployments.append(
+            _deployment(deployment, variant, settings, model=model.name, environment=assets[1].name, ours=ours)
+        )
         names[0 if variant is None else variant.version] = deployments[-1].name
     made = {"auth": AUTH, "identity": settings.identity, "tags": ours}
     scaling = settings.scaling
@@ -163,8 +165,9 @@ def notes(deployment: Deployment, settings: AzureML) -> tuple[str, ...]:
 def _deployment(
     deployment: Deployment,
     variant: Variant | None,
-    model: str,
     settings: AzureML,
+    *,
+    model: str,
     environment: str,
     ours: dict[str, str],
 ) -> Resource:

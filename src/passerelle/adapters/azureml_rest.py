@@ -1,8 +1,8 @@
 """Azure's resource manager (ARM) by REST: who we are, one request, its retries, its pages, and what went wrong.
 
 Nothing here knows what a deployment is. API_VERSION is the newest stable one whose whole description (OpenAPI) the
-tests hold, so that each request is checked against it, word for word; it has all that is used: traffic, mirrored traffic,
-custom containers with their probes, command jobs.
+tests hold, so that each request is checked against it, word for word; it has all that is used: traffic, mirrored
+traffic, custom containers with their probes, command jobs.
 """
 
 from __future__ import annotations

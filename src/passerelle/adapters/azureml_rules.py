@@ -111,7 +111,8 @@ def _of_settings(settings: AzureML) -> Iterator[tuple[str, bool, str]]:
         "store",
         not settings.store.startswith(("az://", "abfss://")),
         (
-            f"the store is {settings.store}: Azure ML mounts a model from Azure's blob store only; name az://container/folder "
+            f"the store is {settings.store}: Azure ML mounts a model from Azure's blob store only; name "
+            f"az://container/folder "
             "or abfss://container@account.dfs.core.windows.net/folder, in a datastore of the workspace."
         ),
     )
@@ -137,7 +138,8 @@ def _of_settings(settings: AzureML) -> Iterator[tuple[str, bool, str]]:
         "scale-to-zero",
         scaling.minimum < 1,
         (
-            "scaling.minimum is 0: an online deployment keeps at least one machine; say 1, or remove the target when nobody "
+            "scaling.minimum is 0: an online deployment keeps at least one machine; say 1, or remove the "
+            "target when nobody "
             "asks."
         ),
     )
@@ -161,7 +163,8 @@ def _of_settings(settings: AzureML) -> Iterator[tuple[str, bool, str]]:
         "tags",
         bool(bad) or len(settings.tags) > _MOST_TAGS,
         (
-            f"tags {bad or len(settings.tags)}: {_MOST_TAGS} at most, keys of {_LONGEST_KEY} characters without <>%&\\?/ and "
+            f"tags {bad or len(settings.tags)}: {_MOST_TAGS} at most, keys of {_LONGEST_KEY} characters "
+            f"without <>%&\\?/ and "
             f"not beginning with {PREFIX}, values of {_LONGEST_VALUE}."
         ),
     )
@@ -179,7 +182,8 @@ def _of_deployment(deployment: Deployment, settings: AzureML) -> Iterator[tuple[
         "auth",
         deployment.auth != "platform",
         (
-            f'revision {deployment.revision} says auth = "{deployment.auth}": Azure ML\'s gateway always asks for its own key '
+            f'revision {deployment.revision} says auth = "{deployment.auth}": Azure ML\'s gateway always '
+            f"asks for its own key "
             'in the header that our tokens need; deploy a revision with auth = "platform".'
         ),
     )
@@ -187,7 +191,8 @@ def _of_deployment(deployment: Deployment, settings: AzureML) -> Iterator[tuple[
         "ledger",
         deployment.ledger != "off" and "://" not in (deployment.ledger_at or ""),
         (
-            f"the ledger lies at {deployment.ledger_at or 'a folder of the container'}: a machine of Azure ML loses it when "
+            f"the ledger lies at {deployment.ledger_at or 'a folder of the container'}: a machine of Azure "
+            f"ML loses it when "
             'it goes; name an az:// or abfss:// folder, or say ledger = "off".'
         ),
     )
@@ -204,7 +209,8 @@ def _of_deployment(deployment: Deployment, settings: AzureML) -> Iterator[tuple[
         "shadows",
         platform and len(deployment.shadows) > 1,
         (
-            f"versions {[one.version for one in deployment.shadows]} are shadows: Azure ML mirrors to one; keep one, or say "
+            f"versions {[one.version for one in deployment.shadows]} are shadows: Azure ML mirrors to one; "
+            f"keep one, or say "
             'strategy = "container".'
         ),
     )
@@ -213,7 +219,8 @@ def _of_deployment(deployment: Deployment, settings: AzureML) -> Iterator[tuple[
         "mirror",
         platform and any(not 1 <= share <= MOST_MIRRORED or share % 1 for share in shares),
         (
-            f"the shadow is to get {shares} % of the requests: Azure ML mirrors whole percents, 1 to {MOST_MIRRORED}; lower "
+            f"the shadow is to get {shares} % of the requests: Azure ML mirrors whole percents, 1 to "
+            f"{MOST_MIRRORED}; lower "
             'its weight, or say strategy = "container".'
         ),
     )
@@ -221,7 +228,8 @@ def _of_deployment(deployment: Deployment, settings: AzureML) -> Iterator[tuple[
         "deployments",
         platform and len(deployment.variants) > MOST_DEPLOYMENTS // 2,
         (
-            f"revision {deployment.revision} has {len(deployment.variants)} variants: an endpoint has {MOST_DEPLOYMENTS} "
+            f"revision {deployment.revision} has {len(deployment.variants)} variants: an endpoint has "
+            f"{MOST_DEPLOYMENTS} "
             f"deployments at most, and the revision before keeps its own; {MOST_DEPLOYMENTS // 2} fit."
         ),
     )

@@ -117,6 +117,7 @@ def test_packing_again_and_elsewhere_gives_the_same_bytes(
     assert not list((tmp_path / "packages").glob(".*"))
     first, second = tarball(package, tmp_path / "a" / "model.tar.gz"), tarball(other, tmp_path / "b.tar.gz")
     assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes()[4:8] == b"\0" * 4  # gzip's own time
     changed = msgspec.structs.replace(revision, salt="another")
     assert pack(project, changed, key=KEY, into=tmp_path / "packages").digest != package.digest
 
@@ -244,6 +245,8 @@ def test_an_archive_is_read_by_allow_list(
 
 def test_a_cut_archive_is_refused(package: Package, tmp_path: Path) -> None:
     path = tarball(package, tmp_path / "model.tar.gz")
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(PackageError, match=r"is not a whole \.tar\.gz"):
-        unpack(path, tmp_path / "out")
+    data = path.read_bytes()
+    for damaged in (data[:-100], data[:-8] + bytes(4) + data[-4:], data[:200]):  # cut; of another sum; cut early
+        path.write_bytes(damaged)
+        with pytest.raises(PackageError, match=r"is not a whole \.tar\.gz"):
+            unpack(path, tmp_path / "out")

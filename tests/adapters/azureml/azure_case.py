@@ -1,4 +1,4 @@
-"""A project with an Azure ML target, on the server of azure_place.py and on Azurite; also the process that is killed."""
+"""A project with an Azure ML target, on the server of azure_place.py and Azurite; also the process that is killed."""
 
 from __future__ import annotations
 

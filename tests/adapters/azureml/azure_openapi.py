@@ -1,7 +1,7 @@
 """Microsoft's OpenAPI as a strict judge of requests and answers, with discriminators resolved.
 
-Nothing of the specifications is kept here: they are read from the folder ``specs`` in ``../shared/reference`` beside the
-checkout, or from the one that PASSERELLE_SPECS names.
+Nothing of the specifications is kept here: they are read from ``../shared/reference/specs`` beside the checkout, or
+from the folder that PASSERELLE_SPECS names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FILES = (
     _INSIGHTS / "2022-10-01" / "autoscale_API.json",
 )
 EXAMPLES = _ML / "examples"
-ABSENT = None if FILES[0].exists() else f"Microsoft's OpenAPI is not in {SPECS}: name its folder by PASSERELLE_SPECS"
+ABSENT = None if FILES[0].exists() else f"{SPECS} has no OpenAPI of Microsoft's: name it by PASSERELLE_SPECS"
 
 _DURATION = re.compile(r"P(?=.)(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -96,7 +96,7 @@ def find(verb: str, path: str, version: str | None) -> Operation | None:
     return None
 
 
-def faults_of_request(verb: str, path: str, query: dict[str, str], body: Any) -> list[str]:
+def faults_of_request(verb: str, path: str, query: dict[str, str], body: Any) -> list[str]:  # noqa: C901, PLR0912  (a list of cases)
     """What Microsoft's description finds wrong with a request; [] if nothing is."""
     version = query.get("api-version")
     if version is None:
@@ -144,7 +144,7 @@ def faults_of_answer(one: Operation, status: int, body: Any) -> list[str]:
     return list(faults_of(body, answer["schema"], one.file, "answer", request=False))
 
 
-def faults_of(value: Any, schema: dict[str, Any], file: Path, at: str, *, request: bool) -> Iterator[str]:
+def faults_of(value: Any, schema: dict[str, Any], file: Path, at: str, *, request: bool) -> Iterator[str]:  # noqa: C901  (a list of cases)
     """What is wrong with a value by a schema: allOf, discriminator, additionalProperties, readOnly, format."""
     nullable = schema.get("x-nullable", False)
     schema, file = resolve(schema, file)
@@ -181,7 +181,7 @@ def _text(value: str, schema: dict[str, Any], at: str) -> Iterator[str]:
         yield f"{at} has {len(value)} characters"
 
 
-def _object(value: dict[str, Any], schema: dict[str, Any], file: Path, at: str, *, request: bool) -> Iterator[str]:
+def _object(value: dict[str, Any], schema: dict[str, Any], file: Path, at: str, *, request: bool) -> Iterator[str]:  # noqa: C901  (a list of cases)
     discriminator = _discriminator(schema, file)
     if discriminator:
         said = value.get(discriminator)

@@ -21,8 +21,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from azure_openapi import faults_of_answer, faults_of_request, find
 
-TOKEN = "a token of the managed identity"
-SECRET_HEADER = "the header of the managed identity"
+TOKEN = "a token of the managed identity"  # noqa: S105  (of a test)
+SECRET_HEADER = "the header of the managed identity"  # noqa: S105  (of a test)
 _LONG = re.compile(r".*/onlineEndpoints/[^/]+(/deployments/[^/]+)?", re.IGNORECASE)
 _COLLECTIONS = ("models", "environments", "onlineEndpoints", "deployments", "versions", "datastores", "jobs",
                 "autoscalesettings", "metricAlerts")  # fmt: skip
@@ -89,7 +89,7 @@ class Place:
             return "/deployments/" in key
         return self.orders["ends"] == "rolled back" and bool(body["properties"].get("traffic"))
 
-    def obey(self, key: str, body: dict[str, Any]) -> None:
+    def obey(self, key: str, body: dict[str, Any]) -> None:  # noqa: C901, PLR0912  (a list of cases)
         """RULES: what Microsoft says in prose."""
         properties = body["properties"]
         if re.fullmatch(r".*/onlineendpoints/[^/]+", key):
@@ -118,7 +118,7 @@ class Place:
         if "modelUri" in properties and not re.match(
             r"azureml://subscriptions/.+/datastores/.+", properties["modelUri"]
         ):
-            raise Refusal(400, "ValidationError", f"modelUri {properties['modelUri']} is no datastore's")
+            raise Refusal(400, "ValidationError", f"modelUri {uri} is no datastore's")
         if "targetResourceUri" in properties and properties["targetResourceUri"].lower() not in self.made:
             raise Refusal(404, "ResourceNotFound", "the target of the autoscale setting is not there")
 
@@ -197,7 +197,7 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = handle_any  # noqa: N815  (http.server's names)
 
-    def answer(self, path: str, query: dict[str, str], raw: bytes) -> tuple[int, Any, dict[str, str]]:
+    def answer(self, path: str, query: dict[str, str], raw: bytes) -> tuple[int, Any, dict[str, str]]:  # noqa: C901, PLR0911, PLR0912  (a list of cases)
         place = self.place
         if path == "/_order":
             place.orders |= json.loads(raw)

@@ -43,14 +43,14 @@ def test_throttling_is_waited_for_and_given_up(azure: Azure, tmp_path: Path, mon
     assert target(tmp_path).observe("production").state == "absent"
     assert slept == [7.0, 7.0]
     azure.order(refusals=[some | {"times": 99}])
-    with pytest.raises(TargetError, match="429 TooManyRequests: slow down. It was tried 6 times"):
+    with pytest.raises(TargetError, match=r"429 TooManyRequests: slow down\. It was tried 6 times"):
         target(tmp_path).observe("production")
 
 
 def test_quota_says_what_to_do(azure: Azure, tmp_path: Path) -> None:
     body = {"error": {"code": "OutOfQuota", "message": "Not enough quota for Standard_DS2_v2"}}
     azure.order(refusals=[{"verb": "PUT", "path": "/deployments/", "status": 400, "times": 1, "body": body}])
-    with pytest.raises(TargetError, match="OutOfQuota.*ask for more of this machine"):
+    with pytest.raises(TargetError, match=r"OutOfQuota.*ask for more of this machine"):
         apply_deployment(target(tmp_path), deployment(1), "production")
 
 
@@ -62,7 +62,8 @@ def test_failed_container_shows_its_log(azure: Azure, tmp_path: Path) -> None:
         apply_deployment(target(tmp_path), deployment(1), "production")
 
 
-def test_nobody_is_sent_elsewhere_with_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, azure: Azure) -> None:
+@pytest.mark.usefixtures("azure")
+def test_nobody_is_sent_elsewhere_with_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = target(tmp_path)
     with pytest.raises(TargetError, match=r"example\.com, which is not"):
         client._arm._send("GET", "https://example.com/next", None)
@@ -71,7 +72,8 @@ def test_nobody_is_sent_elsewhere_with_the_token(tmp_path: Path, monkeypatch: py
         target(tmp_path)
 
 
-def test_no_credentials(azure: Azure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("azure")
+def test_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IDENTITY_HEADER", "wrong")
     with pytest.raises(TargetError, match="az login"):
         target(tmp_path).observe("production")

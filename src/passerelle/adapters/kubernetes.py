@@ -201,7 +201,7 @@ class KubernetesTarget:
                 raise TargetError(f"{self._name}: {one.kind} {one.name} does not become ready: {problem}.")
             if time.monotonic() > until:
                 raise TargetError(f"{self._name}: {one.kind} {one.name} was not ready after {self._wait_s:.0f} s.")
-            time.sleep(min(2.0, self._wait_s / 20))
+            time.sleep(min(2.0, self._wait_s / 400))
 
     def _live(self, one: Resource) -> dict[str, Any] | None:
         text = self._kubectl("get", KINDS[one.kind], one.name, "--ignore-not-found", "-o", "json")

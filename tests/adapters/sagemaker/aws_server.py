@@ -1,8 +1,8 @@
 """AWS on this machine: moto's server as a process, with a door of ours in front.
 
 The door (1) refuses what AWS's own service model does not allow (aws_check) of requests to SageMaker, CloudWatch,
-Application Auto Scaling and Logs, with ValidationException, and (2) fills moto's gaps: UpdateEndpoint, shadow variants, the
-removal of model packages, StopTrainingJob, endpoints that take a while to change, names that are taken.
+Application Auto Scaling and Logs, and (2) fills moto's gaps: UpdateEndpoint, shadow variants, the removal of model
+packages, StopTrainingJob, endpoints that take a while to change, names that are taken.
 
 Shown by it: names, shapes and order of calls; references that are missing; what is left. Not shown: IAM, quotas, real
 timing, routing, guardrails (a roll-back is ordered, not decided), image pull, that the container starts on SageMaker.

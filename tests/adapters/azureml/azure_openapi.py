@@ -27,7 +27,7 @@ FILES = (
     _INSIGHTS / "2022-10-01" / "autoscale_API.json",
 )
 EXAMPLES = _ML / "examples"
-ABSENT = None if FILES[0].exists() else f"{SPECS} has no OpenAPI of Microsoft's: name it by PASSERELLE_SPECS"
+ABSENT = None if FILES[0].exists() else f"{SPECS} has no Microsoft OpenAPI: set PASSERELLE_SPECS"
 
 _DURATION = re.compile(r"P(?=.)(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -118,7 +118,7 @@ class Place:
         if "modelUri" in properties and not re.match(
             r"azureml://subscriptions/.+/datastores/.+", properties["modelUri"]
         ):
-            raise Refusal(400, "ValidationError", f"modelUri {uri} is no datastore's")
+            raise Refusal(400, "ValidationError", f"{properties['modelUri']} is no datastore's")
         if "targetResourceUri" in properties and properties["targetResourceUri"].lower() not in self.made:
             raise Refusal(404, "ResourceNotFound", "the target of the autoscale setting is not there")
 
@@ -132,7 +132,8 @@ class Place:
             properties = self.made[match[1]]["properties"]
             if {**(properties.get("traffic") or {}), **(properties.get("mirrorTraffic") or {})}.get(match[2]):
                 raise Refusal(400, "BadRequest", f"deployment {match[2]} has traffic: set it to 0 first")
-        if re.fullmatch(r".*/(models|environments)/[^/]+", key) and any(one.startswith(key + "/") for one in self.made):
+        versions = [one for one in self.made if one.startswith(key + "/")]
+        if versions and re.fullmatch(r".*/(models|environments)/[^/]+", key):
             raise Refusal(409, "Conflict", "the container has versions")
         users = [one["name"] for name, one in self.made.items() if "/deployments/" in name
                  and key in (one["properties"]["model"].lower(), one["properties"]["environmentId"].lower())]  # fmt: skip

@@ -33,6 +33,8 @@ from passerelle.testing.targets import TargetCase, sample_deployment, target_che
 IMAGE = "registry.example/trips@sha256:" + "0" * 64
 SETTINGS: dict[str, Any] = {"image": IMAGE, "store": "s3://bucket/trips", "instance": ""}
 FORMS = ("deployment", "kserve")
+#: One for all: making a client takes longer than what it asks.
+CLIENT = httpx.Client(trust_env=False)
 
 
 @pytest.fixture
@@ -55,22 +57,24 @@ class QuickTarget(KubernetesTarget):
     """Asks the server itself, as kubectl does, without a process for each question: for the checks with deaths."""
 
     def _kubectl(self, *arguments: str, given: dict[str, Any] | None = None) -> str:
-        with httpx.Client(base_url=self._command[2]) as client:
-            if given is not None:
-                plural = next(key for key, (_, _, kind) in PLACES.items() if kind == given["kind"])
-                headers = {"Content-Type": "application/apply-patch+yaml"}
-                where = f"{address(plural)}/{given['metadata']['name']}?fieldManager=passerelle"
-                client.patch(where, content=json.dumps(given), headers=headers).raise_for_status()
-                return ""
-            plurals = [one.partition(".")[0] for one in arguments[1].split(",")]
-            if arguments[0] == "delete":
-                client.delete(f"{address(plurals[0])}/{arguments[2]}")
-                return ""
-            if arguments[2] == "-l":
-                found = [client.get(address(one), params={"labelSelector": arguments[3]}).json() for one in plurals]
-                return json.dumps({"items": [item for one in found for item in one["items"]]})
-            answer = client.get(f"{address(plurals[0])}/{arguments[2]}")
-            return answer.text if answer.is_success else ""
+        if given is not None:
+            plural = next(key for key, (_, _, kind) in PLACES.items() if kind == given["kind"])
+            headers = {"Content-Type": "application/apply-patch+yaml"}
+            where = f"{address(plural)}/{given['metadata']['name']}?fieldManager=passerelle"
+            CLIENT.patch(self._command[2] + where, content=json.dumps(given), headers=headers).raise_for_status()
+            return ""
+        plurals = [one.partition(".")[0] for one in arguments[1].split(",")]
+        if arguments[0] == "delete":
+            CLIENT.delete(f"{self._command[2]}{address(plurals[0])}/{arguments[2]}")
+            return ""
+        if arguments[2] == "-l":
+            found = [
+                CLIENT.get(self._command[2] + address(one), params={"labelSelector": arguments[3]}).json()
+                for one in plurals
+            ]
+            return json.dumps({"items": [item for one in found for item in one["items"]]})
+        answer = CLIENT.get(f"{self._command[2]}{address(plurals[0])}/{arguments[2]}")
+        return answer.text if answer.is_success else ""
 
 
 def address(plural: str) -> str:

@@ -15,7 +15,7 @@ from passerelle.project.targets import AzureML
 
 #: What the job runs; the folders are where Azure mounts them.
 COMMAND = (
-    "PASSERELLE_JOB_INPUT=${{inputs.input}} PASSERELLE_JOB_OUTPUT=${{outputs.output}} "
+    "PASSERELLE_INPUT=${{inputs.input}} PASSERELLE_OUTPUT=${{outputs.output}} "
     "python -m passerelle.serving.container train"
 )
 _LONGEST_NAME = 255

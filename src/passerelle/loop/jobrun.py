@@ -4,7 +4,7 @@
 |---|---|---|
 | any, by variable | PASSERELLE_INPUT, a folder or an address | PASSERELLE_OUTPUT |
 | SageMaker | /opt/ml/input/data/input | /opt/ml/model; the reason of a failure in /opt/ml/output/failure |
-| Vertex AI | PASSERELLE_INPUT | AIP_MODEL_DIR |
+| Vertex AI | PASSERELLE_INPUT | PASSERELLE_OUTPUT, else AIP_MODEL_DIR |
 | Azure ML | a mounted folder, by PASSERELLE_INPUT | a mounted folder, by PASSERELLE_OUTPUT |
 """
 
@@ -28,15 +28,15 @@ from passerelle.project.settings import FILE, load_project
 
 #: Where SageMaker has a job's parts.
 SAGEMAKER = Path("/opt/ml")
-INPUTS = ("PASSERELLE_INPUT", "PASSERELLE_JOB_INPUT")
-OUTPUTS = ("PASSERELLE_OUTPUT", "PASSERELLE_JOB_OUTPUT", "AIP_MODEL_DIR")
+INPUT = "PASSERELLE_INPUT"
+OUTPUTS = ("PASSERELLE_OUTPUT", "AIP_MODEL_DIR")
 #: What SageMaker shows of a failure.
 _REASON_CHARS = 1024
 
 
 def run_job(variables: Mapping[str, str], *, sagemaker: Path = SAGEMAKER) -> None:
     """Run the notebook that was sent, and leave what it made, also when it failed. Raises what made it fail."""
-    output = _first(variables, OUTPUTS) or str(sagemaker / "model")
+    output = next((variables[name] for name in OUTPUTS if variables.get(name)), None) or str(sagemaker / "model")
     with tempfile.TemporaryDirectory(prefix="passerelle-job-") as scratch:
         made = Path(scratch) / "made"
         made.mkdir()
@@ -72,12 +72,12 @@ def _run(given: Path, made: Path, work: Path, variables: Mapping[str, str]) -> N
 
 
 def _input(variables: Mapping[str, str], sagemaker: Path, fetched: Path) -> Path:
-    at = _first(variables, INPUTS) or str(sagemaker / "input" / "data" / "input")
+    at = variables.get(INPUT) or str(sagemaker / "input" / "data" / "input")
     if "://" in at:
         load("passerelle.adapters.objectstore:get_folder")(at, fetched)
         return fetched
     if not (Path(at) / PROJECT / FILE).is_file():
-        raise SettingsError(f"{at} is no input of a job: set {INPUTS[0]} to what passerelle train --target sent.")
+        raise SettingsError(f"{at} is no input of a job: set {INPUT} to what passerelle train --target sent.")
     return Path(at)
 
 
@@ -91,10 +91,6 @@ def _leave(made: Path, ended: Ended, output: str) -> None:
     if any(made.iterdir()):
         load("passerelle.adapters.objectstore:put_folder")(output, made)
     load("passerelle.adapters.objectstore:open_store")(output).put(ENDED, msgspec.json.encode(ended))
-
-
-def _first(variables: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    return next((variables[name] for name in names if variables.get(name)), None)
 
 
 def _say(number: int, total: int, line: str) -> None:

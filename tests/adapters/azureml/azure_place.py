@@ -135,8 +135,9 @@ class Place:
         versions = [one for one in self.made if one.startswith(key + "/")]
         if versions and re.fullmatch(r".*/(models|environments)/[^/]+", key):
             raise Refusal(409, "Conflict", "the container has versions")
-        users = [one["name"] for name, one in self.made.items() if "/deployments/" in name
-                 and key in (one["properties"]["model"].lower(), one["properties"]["environmentId"].lower())]  # fmt: skip
+        deployed = [one for name, one in self.made.items() if "/deployments/" in name]
+        parts = ("model", "environmentId")
+        users = [one["name"] for one in deployed if key in {one["properties"][part].lower() for part in parts}]
         if users:
             raise Refusal(409, "Conflict", f"{path} is used by {users}")
         if not _LONG.fullmatch(path):

@@ -14,12 +14,14 @@ from passerelle.adapters.local import LocalTarget
 from passerelle.bundle.keys import throwaway_key
 from passerelle.deployment.target import TargetError
 from passerelle.errors import DeploymentError, SettingsError
+from passerelle.ledger.storage import ledger_folder
+from passerelle.ledger.stored import Place, gathered_until, places
 from passerelle.loop import targets
 from passerelle.loop.rollout import deploy, kept_at, renew, revisions, roll_back
 from passerelle.loop.targets import bring, keep_brought, names_of, plan_for, remove
 from passerelle.loop.workflows import open_loop
-from passerelle.project.settings import Project, ProjectSection, Task, load_project
-from passerelle.project.targets import SageMaker
+from passerelle.project.settings import Project, ProjectSection, Serving, Task, load_project
+from passerelle.project.targets import Kubernetes, SageMaker
 from passerelle.serving.observation import Observation, observe
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
@@ -75,10 +77,45 @@ def test_revision_for_a_cloud_keeps_its_ledger_in_the_store(project: Project) ->
     put(project, 1, environment="elsewhere")
     found = {name: revisions(project, name).get(1) for name in ("production", "staging", "elsewhere")}
     assert {name: (one.ledger_at, one.auth) for name, one in found.items()} == {
-        "production": ("s3://bucket/orders/ledger/production", "platform"),
-        "staging": ("s3://bucket/orders/ledger/staging", "platform"),
+        "production": ("s3://bucket/orders/ledger/orders/production", "platform"),
+        "staging": ("s3://bucket/orders/ledger/orders/staging", "platform"),
         "elsewhere": (None, "tokens"),
     }
+    other = msgspec.structs.replace(project, project=ProjectSection(name="trips"))
+    assert kept_at(other, "production")[0] == "s3://bucket/orders/ledger/trips/production"
+
+
+def test_ledger_in_a_store_is_not_waited_for_unless_the_settings_say_so(project: Project) -> None:
+    put(project, 1)
+    put(project, 1, environment="elsewhere")
+    modes = [revisions(project, name).get(1).ledger for name in ("production", "elsewhere")]
+    assert modes == ["async", "durable"]
+    said = msgspec.structs.replace(project, serving=Serving(ledger="durable"))
+    assert deploy(said, Shelf(said), 1, now=NOW).ledger == "durable"  # type: ignore[arg-type]
+    mounted = {"sea": msgspec.structs.replace(SEA, store="/mnt/store")}
+    assert renew(msgspec.structs.replace(project, targets=mounted), draft=True, now=NOW).ledger == "durable"
+
+
+def test_store_is_read_from_the_moment_a_revision_names_it(project: Project) -> None:
+    folder = ledger_folder(project.state, "production")
+    deploy(project, Shelf(project), 1, draft=True, now=NOW)  # type: ignore[arg-type]
+    assert places(folder) == {}
+    put(project, 1)
+    at = "s3://bucket/orders/ledger/orders/production"
+    assert places(folder) == {at: Place()}
+    assert gathered_until(folder) == datetime.min.replace(tzinfo=UTC)
+    renew(msgspec.structs.replace(project, targets={}), now=NOW)
+    assert places(folder) == {at: Place(left_at=NOW)}
+
+
+def test_cluster_without_a_gateway_asks_for_tokens(project: Project) -> None:
+    cluster = Kubernetes(image=SEA.image, store=SEA.store, instance="")
+    for gateway, auth in ((False, "tokens"), (True, "platform")):
+        targets = {"cluster": msgspec.structs.replace(cluster, gateway=gateway)}
+        assert kept_at(msgspec.structs.replace(project, targets=targets), "production")[1] == auth
+    both = msgspec.structs.replace(project, targets={"sea": SEA, "cluster": cluster})
+    with pytest.raises(SettingsError, match=r"of production cluster would ask callers for tokens.* gateway = true"):
+        kept_at(both, "production")
 
 
 def test_two_stores_for_one_environment_are_refused(project: Project) -> None:

@@ -13,9 +13,11 @@ from passerelle.bundle.manifest import INLINE
 from passerelle.bundle.verify import verify
 from passerelle.deployment.spec import Auth, Deployment, Revisions, Variant, environment_folder
 from passerelle.errors import DeploymentError, SettingsError
+from passerelle.ledger.storage import ledger_folder
+from passerelle.ledger.stored import expect
 from passerelle.loop.checking import refuse_unknown_columns
-from passerelle.project.settings import FILE, Project
-from passerelle.project.targets import Cloud
+from passerelle.project.settings import FILE, LedgerMode, Project
+from passerelle.project.targets import Cloud, Kubernetes
 from passerelle.registry.versions import Registry
 from passerelle.state.database import open_state
 from passerelle.state.lease import lease
@@ -110,8 +112,9 @@ def renew(project: Project, *, environment: str = PRODUCTION, draft: bool = Fals
 def kept_at(project: Project, environment: str) -> tuple[str | None, Auth]:
     """Where revisions of an environment keep their ledger, and who decides whether a request may pass.
 
-    Of one with targets in clouds: in their store, and the platform. Raises SettingsError if two name different stores:
-    a trial is judged by one ledger.
+    Of one with targets in clouds: in their store, and the platform; on Kubernetes only if a gateway is said to be in
+    front. Raises SettingsError if two name different stores, for a trial is judged by one ledger, or if of two one has
+    a gateway and the other has none.
     """
     clouds = {
         name: one for name, one in project.targets.items() if isinstance(one, Cloud) and one.environment == environment
@@ -125,7 +128,22 @@ def kept_at(project: Project, environment: str) -> tuple[str | None, Auth]:
             f"{FILE}: the targets of {environment} keep their ledgers apart ({said}), and a trial is judged by one: "
             "give them one store, or environments of their own."
         )
-    return f"{stores.pop()}/ledger/{environment}", "platform"
+    unguarded = [name for name, one in clouds.items() if isinstance(one, Kubernetes) and not one.gateway]
+    if unguarded and len(unguarded) < len(clouds):
+        raise SettingsError(
+            f"{FILE}: of the targets of {environment} {', '.join(unguarded)} would ask callers for tokens, and "
+            "the others have a platform in front that decides: give them environments of their own, or put a gateway "
+            "before the cluster's endpoint and say gateway = true."
+        )
+    return f"{stores.pop()}/ledger/{project.name}/{environment}", "tokens" if unguarded else "platform"
+
+
+def ledger_mode(project: Project, ledger_at: str | None) -> LedgerMode:
+    """How a ledger is written: as the settings say, else durable on a disk, async in an object store.
+
+    There each write is a request of some 50 ms, which a durable answer would wait for.
+    """
+    return project.serving.ledger or ("async" if ledger_at is not None and "://" in ledger_at else "durable")
 
 
 def roll_back(
@@ -272,7 +290,7 @@ def _put(
         salt=current.salt if current else salt or secrets.token_hex(16),
         trusted_keys=trusted(project.state),
         trial=trial,
-        ledger=project.serving.ledger,
+        ledger=ledger_mode(project, ledger_at),
         ledger_at=ledger_at,
         auth=auth,
         unit=project.task.unit,
@@ -285,6 +303,8 @@ def _put(
     if current and rolls_back_to is None and _says(deployment) == _says(current):
         return current
     if not draft:
+        # Before anybody obeys it: no day is closed without what is written there.
+        expect(ledger_folder(project.state, environment), ledger_at, now=now)
         place.put(deployment, after=number - 1)
     return deployment
 

@@ -163,9 +163,9 @@ def refuse_unfit(project: Project, deployment: Deployment | None) -> None:
     at, auth = kept_at(project, deployment.environment)
     if (deployment.ledger_at, deployment.auth) != (at, auth):
         raise DeploymentError(
-            f"revision {deployment.revision} keeps its ledger at {deployment.ledger_at or 'this machine'}, and {FILE} "
-            f"says {at or 'this machine'} now: passerelle deploy --to {deployment.environment} makes a revision that "
-            "does."
+            f"revision {deployment.revision} keeps its ledger at {deployment.ledger_at or 'this machine'} (auth: "
+            f"{deployment.auth}), and {FILE} says {at or 'this machine'} (auth: {auth}) now: passerelle deploy --to "
+            f"{deployment.environment} makes a revision that does."
         )
 
 

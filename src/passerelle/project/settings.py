@@ -144,8 +144,9 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8700
     #: Processes that answer behind the one port.
     workers: Count = 1
-    #: durable: answered after its record's fdatasync; async: up to 100 ms may be lost with the machine; off.
-    ledger: LedgerMode = "durable"
+    #: durable: answered after its record's fdatasync, or its PUT into an object store; async: up to 100 ms, in a store
+    #: 1 s and a request, may be lost with the machine; off. None: durable, but async in an object store.
+    ledger: LedgerMode | None = None
     #: Milliseconds after which a model that has not answered counts as timed out.
     deadline_ms: Count = 5000
     #: The most events in one request.

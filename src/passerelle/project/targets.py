@@ -119,6 +119,8 @@ class Kubernetes(Cloud, tag="kubernetes", frozen=True, kw_only=True, forbid_unkn
     form: Literal["deployment", "kserve"] = "deployment"
     #: The service account of the pods: it reads and writes the store.
     service_account: str | None = None
+    #: Does an ingress or a mesh in front check who asks? Else the endpoint asks for tokens of ours.
+    gateway: bool = False
     #: Of each pod, in Kubernetes' words.
     cpu: str = "1"
     memory: str = "2Gi"

@@ -23,11 +23,13 @@ from passerelle.adapters.kubernetes_manifests import (
     RETRY,
     REVISION,
     changed,
+    endpoint_name,
     manifests,
     project_onto,
     refuse,
     resource,
     selector,
+    tokens_secret,
 )
 from passerelle.adapters.objectstore import open_store, put_folder
 from passerelle.deployment.package import Package
@@ -102,6 +104,11 @@ class KubernetesTarget:
             changing=observed.state == "changing",
         )
         notes = ["the container routes and shadows by the deployment: pods are told nothing of weights."]
+        if deployment.auth == "tokens":
+            secret = tokens_secret(endpoint_name(deployment.project, deployment.environment))
+            notes.append(f"callers need tokens of ours: the Secret {secret} must hold tokens.json, or no pod starts.")
+        else:
+            notes.append("requests are not checked for tokens: the gateway that you said is in front decides.")
         if self._settings.scaling.maximum > self._settings.scaling.minimum:
             notes.append("pods are added by processor, which needs metrics-server; requests_per_minute is not used.")
         if self._settings.store.startswith("/"):

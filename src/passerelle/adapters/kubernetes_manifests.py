@@ -19,6 +19,8 @@ ASKED = f"{PREFIX}/asked"
 ANSWERS = f"{PREFIX}/answers"
 RETRY = f"{PREFIX}/after-failure-of"
 PORT = 8080
+#: Where the Secret with the tokens is mounted.
+TOKENS = "/etc/passerelle/tokens"
 #: Percent of the requested processor that is used, above which pods are added.
 CPU_PERCENT = 70
 #: Seconds between the end of a pod's place in the Service and SIGTERM, and in all until it is killed.
@@ -73,7 +75,7 @@ def manifests(deployment: Deployment, settings: Kubernetes, package: str) -> tup
     name = endpoint_name(deployment.project, deployment.environment)
     labels = selector(deployment.project, deployment.environment) | settings.tags
     marked = labels | {REVISION: str(deployment.revision)}
-    pod = _pod(settings, package)
+    pod = _pod(settings, package, None if deployment.auth == "platform" else tokens_secret(name))
     if settings.form == "kserve":
         return (_inference_service(name, marked, settings, pod),)
     only = selector(deployment.project, deployment.environment)
@@ -167,7 +169,12 @@ def _probe(path: str, **more: int) -> dict[str, Any]:
     return {"httpGet": {"path": path, "port": "http"}, "periodSeconds": 5, "timeoutSeconds": 2, **more}
 
 
-def _pod(settings: Kubernetes, package: str) -> dict[str, Any]:
+def tokens_secret(name: str) -> str:
+    """The name of the Secret that holds the tokens.json of an endpoint that asks for tokens."""
+    return f"{name}-tokens"
+
+
+def _pod(settings: Kubernetes, package: str, secret: str | None) -> dict[str, Any]:
     amounts = {"cpu": settings.cpu, "memory": settings.memory}
     variables = {**settings.variables, "PASSERELLE_PACKAGE": package, "PORT": str(PORT)}
     mounts = [{"name": "scratch", "mountPath": "/tmp"}]  # noqa: S108  (the pod's own)
@@ -175,6 +182,11 @@ def _pod(settings: Kubernetes, package: str) -> dict[str, Any]:
     if settings.store.startswith("/"):
         mounts.append({"name": "store", "mountPath": settings.store})
         volumes.append({"name": "store", "hostPath": {"path": settings.store, "type": "Directory"}})
+    if secret is not None:
+        variables["PASSERELLE_TOKENS_FILE"] = f"{TOKENS}/tokens.json"
+        # A folder, not a file: what is changed in the Secret arrives. Read by the pod's group, fsGroup.
+        mounts.append({"name": "tokens", "mountPath": TOKENS})
+        volumes.append({"name": "tokens", "secret": {"secretName": secret, "defaultMode": 0o440}})
     container = {
         "name": "kserve-container" if settings.form == "kserve" else "passerelle",
         "image": settings.image,

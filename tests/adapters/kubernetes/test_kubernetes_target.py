@@ -24,7 +24,7 @@ from passerelle.adapters.kubernetes_manifests import endpoint_name, manifests
 from passerelle.deployment.applying import apply_deployment
 from passerelle.deployment.package import Package
 from passerelle.deployment.spec import Deployment
-from passerelle.deployment.target import PlanError, TargetError
+from passerelle.deployment.target import Observed, PlanError, TargetError
 from passerelle.project.settings import Project, load_project
 from passerelle.project.targets import Kubernetes, Scaling
 from passerelle.testing.target_checks import Check, check_nothing_is_left
@@ -184,6 +184,29 @@ def test_pods_are_safe_and_stop_softly() -> None:
     assert container["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
     assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     assert pod["terminationGracePeriodSeconds"] > 5 + 30
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tokens_come_from_a_secret_unless_a_gateway_decides(
+    form: Any, project: Project, place: Place, tmp_path: Path
+) -> None:
+    settings = Kubernetes(**SETTINGS, form=form)
+    asks, *_ = manifests(sample_deployment(2, auth="tokens"), settings, "s3://bucket/p")
+    pod = asks["spec"]["predictor"] if form == "kserve" else asks["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {"name": "PASSERELLE_TOKENS_FILE", "value": "/etc/passerelle/tokens/tokens.json"} in container["env"]
+    assert {"name": "tokens", "mountPath": "/etc/passerelle/tokens"} in container["volumeMounts"]
+    secret = {"secretName": "trips-production-tokens", "defaultMode": 0o440}
+    assert {"name": "tokens", "secret": secret} in pod["volumes"]
+    trusts, *_ = manifests(sample_deployment(2, auth="platform"), settings, "s3://bucket/p")
+    assert "tokens" not in str(trusts).lower()
+    one = target(project, place, tmp_path, form=form)
+    for auth, note in (
+        ("tokens", "the Secret trips-production-tokens must hold"),
+        ("platform", "the gateway that you"),
+    ):
+        plan = one.plan(sample_deployment(2, auth=auth), Observed(state="absent"))
+        assert any(note in said for said in plan.notes), plan.notes
 
 
 @pytest.mark.parametrize(

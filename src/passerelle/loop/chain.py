@@ -22,9 +22,11 @@ import msgspec
 import pyarrow.parquet as pq
 
 from passerelle.bundle.keys import KEY_VARIABLE
+from passerelle.data.bucket import fetch
 from passerelle.data.contract import load_contract
 from passerelle.data.landing import inbox, ingest
 from passerelle.data.table import read_conformed
+from passerelle.deployment.applying import open_target
 from passerelle.errors import DataError, PasserelleError, SettingsError
 from passerelle.load.injectors import inject
 from passerelle.load.plan import at_rate
@@ -35,9 +37,10 @@ from passerelle.loop.checking import check_project
 from passerelle.loop.facts import gather_report
 from passerelle.loop.identity import identify
 from passerelle.loop.injecting import events_to_send
+from passerelle.loop.targets import bring, names_of
 from passerelle.loop.tick import decide
 from passerelle.loop.train import registry_of, train
-from passerelle.loop.trying import begin
+from passerelle.loop.trying import advance, begin
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry
 from passerelle.serving.endpoint import start_endpoint
@@ -104,12 +107,14 @@ JOBS = {
     "check": Job(sentence="settings, contract and notebook fit each other", shares="never"),
     "test": Job(sentence="the project's own tests pass", shares="never"),
     "train": Job(
-        sentence="deliveries are accepted, the notebook runs, parity and gate; pages in report/",
+        sentence="deliveries (bucket, inbox) are accepted, the notebook runs, parity and gate; pages in report/",
         shares="if it can",
         reads=(KEY_VARIABLE,),
     ),
     "report": Job(sentence="the newest run's pages are in report/", shares="if it can"),
-    "deploy-staging": Job(sentence="the newest version answers in staging", shares="always", reads=(KEY_VARIABLE,)),
+    "deploy-staging": Job(
+        sentence="the newest version answers in staging, and at its targets", shares="always", reads=(KEY_VARIABLE,)
+    ),
     "smoke": Job(sentence="staging answers real rows", shares="always", reads=(_STAGING_URL, _STAGING_TOKEN)),
     "load": Job(
         sentence=f"staging answers {_LOAD_PER_S:.0f} requests a second for {_LOAD_S:.0f} s",
@@ -117,7 +122,8 @@ JOBS = {
         reads=(_STAGING_URL, _STAGING_TOKEN),
     ),
     "deploy-production": Job(
-        sentence="the newest version is tried against production's champion, or answers if it is the first",
+        sentence="the newest version is tried against production's champion, or answers if it is the first, and so at "
+        "its targets",
         shares="always",
         reads=(KEY_VARIABLE,),
     ),
@@ -126,7 +132,11 @@ JOBS = {
         shares="if it can",
         reads=(KEY_VARIABLE,),
     ),
-    "rollback": Job(sentence="production goes back to what answered before", shares="always", reads=(KEY_VARIABLE,)),
+    "rollback": Job(
+        sentence="production, and its targets, go back to what answered before",
+        shares="always",
+        reads=(KEY_VARIABLE,),
+    ),
 }
 
 
@@ -162,19 +172,21 @@ def _run(
     *,
     shared: bool,
 ) -> Done:
+    environment = {"deploy-staging": STAGING, "deploy-production": rollout.PRODUCTION, "rollback": rollout.PRODUCTION}
+    signs = name in ("train", "retrain") or bool(names_of(project, environment.get(name, "")))
+    if signs and shared and not os.environ.get(KEY_VARIABLE):
+        raise SettingsError(
+            f"{KEY_VARIABLE} is not set: a version or a package that leaves this machine would be signed by a key of "
+            "this machine, which no deployment trusts and nobody has tomorrow."
+        )
     if name in ("train", "retrain"):
-        if shared and not os.environ.get(KEY_VARIABLE):
-            raise SettingsError(
-                f"{KEY_VARIABLE} is not set: a version that all jobs share would be signed by a key of this machine, "
-                "which no deployment trusts and nobody has tomorrow."
-            )
         made = _train(project, now, on_step, only_if_enough=name == "retrain")
         return msgspec.structs.replace(made, job=name, shared=shared)
     if name == "report":
         return _report(project, now, shared=shared)
     if name in ("smoke", "load"):
         return _send(name, project)
-    return _deploy(name, project, now)
+    return _deploy(name, project, environment[name], now)
 
 
 def _unset_empty() -> None:
@@ -239,6 +251,7 @@ def _train(
     *,
     only_if_enough: bool,
 ) -> Done:
+    fetch(project)
     deliveries = ingest(project, inbox(project), now=now)
     lines = [f"{one.status:12} {one.sentence}" for one in deliveries]
     if aside := [one for one in deliveries if one.status == "quarantined"]:
@@ -269,30 +282,53 @@ def _report(project: Project, now: datetime, *, shared: bool) -> Done:
     return Done(job="report", shared=shared, lines=tuple(f"Page {PAGES / path.name}" for path in paths))
 
 
-def _deploy(name: str, project: Project, now: datetime) -> Done:
+def _deploy(name: str, project: Project, environment: str, now: datetime) -> Done:
+    """A revision, and the environment's targets brought to it. Raises JobError, in their words, if one is not."""
     registry = registry_of(project)
     if name == "rollback":
-        made = rollout.roll_back(project, reason="rolled back by the delivery chain", now=now)
-        rollout.reconcile(project, registry)
-        environment = rollout.PRODUCTION
-        said = f"{environment} is at revision {made.revision}: {made.reason}."
+        said = _go_back(project, registry, now)
     else:
         versions = registry.versions()
         if not versions:
             raise JobError(f"{project.name} has no version yet: the job train makes one.")
         newest = versions[-1].number
         if name == "deploy-staging":
-            environment = STAGING
-            made = rollout.deploy(project, registry, newest, environment=STAGING, now=now)
+            rollout.deploy(project, registry, newest, environment=STAGING, now=now)
             rollout.reconcile(project, registry)
-            said = f"{environment} is at revision {made.revision}: {made.reason}."
+            said = f"Version {newest} answers in {environment}."
         else:
-            environment = rollout.PRODUCTION
             said = _try(project, registry, newest, now)
     current = rollout.revisions(project, environment).current()
     assert current is not None  # it was just made, or found
+    brought = bring(project, environment, now=now)
+    stands = f"{said} {environment} is at revision {current.revision}: {current.reason}."
+    lines = (stands, *(one.sentence for one in brought))
+    if any(one.exit_code for one in brought):
+        raise JobError("\n".join((*lines, "the revision stands: run this job again to bring it there.")))
     details = {"environment": environment, "revision": current.revision, "version": current.champion.version}
-    return Done(job=name, shared=True, lines=(said,), details=details | {"trial": current.trial})
+    return Done(job=name, shared=True, lines=lines, details=details | {"trial": current.trial})
+
+
+def _go_back(project: Project, registry: Registry, now: datetime) -> str:
+    """Roll production back, and end the trial that was going on.
+
+    A roll-back that has not come to each target yet is brought there before another step back is made: a job that
+    failed half-way may be run again.
+    """
+    environment = rollout.PRODUCTION
+    current = rollout.revisions(project, environment).current()
+    if current is not None and current.rolls_back_to is not None:
+        behind = [
+            name
+            for name in names_of(project, environment)
+            if open_target(project, name).observe(environment).revision != current.revision
+        ]
+        if behind:
+            return f"The last roll-back has not come to {', '.join(behind)} yet, so none was made."
+    rollout.roll_back(project, reason="rolled back by the delivery chain", now=now)
+    rollout.reconcile(project, registry)
+    advance(project, registry, environment=environment, now=now)
+    return "Rolled back."
 
 
 def _try(project: Project, registry: Registry, version: int, now: datetime) -> str:
@@ -303,6 +339,7 @@ def _try(project: Project, registry: Registry, version: int, now: datetime) -> s
         return f"Version {version} was tried before, in {before[-1].plan.id}: what came of it stands."
     record = begin(project, registry, version, environment=environment, again=False, now=now)
     if record is None:
+        rollout.renew(project, environment=environment, now=now)  # if its targets are new
         return f"Version {version} answers in {environment}: there is nothing to try it against."
     return f"Trial {record.plan.id} goes on: version {version} against version {record.plan.champion}."
 

@@ -1,0 +1,125 @@
+"""Jobs of the chain that deploy: the revision comes to the environment's targets, or the job fails in their words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives import serialization
+from postgresql_server import drop_schemas, running_server
+from shelf import KEY, Shelf
+
+from passerelle.errors import SettingsError
+from passerelle.loop.chain import Done, JobError, run_job
+from passerelle.loop.rollout import deploy, revisions
+from passerelle.project.settings import Project, load_project
+from passerelle.project.targets import SageMaker
+from passerelle.testing.targets import MemoryPlace, MemoryTarget
+
+pytest.importorskip("obstore")
+
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
+SETTINGS = """
+[project]
+name = "orders"
+
+[task]
+kind = "binary"
+target = "late"
+key = ["order"]
+"""
+SEA = SageMaker(
+    image=f"registry/image@sha256:{'a' * 64}",
+    store="s3://bucket/orders",
+    instance="ml.m5.large",
+    region="eu-west-3",
+    role="arn:aws:iam::123456789012:role/serving",
+)
+PLACES: dict[str, MemoryPlace] = {}
+
+
+class Sea(MemoryTarget):
+    """A SageMaker of memory."""
+
+    def __init__(self, name: str, _settings: SageMaker, project: Project, *, pack: object) -> None:
+        assert callable(pack)
+        super().__init__(PLACES[name], project=project.name)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with running_server() as address:
+        yield address
+
+
+@pytest.fixture
+def project(tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Version 1 answers in production; the newest is 3. All is shared: a real database, and a folder as the store."""
+    monkeypatch.setattr("passerelle.deployment.applying.load", lambda _: Sea)
+    monkeypatch.setattr("passerelle.loop.chain.registry_of", Shelf)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    monkeypatch.setenv("PASSERELLE_KEY", KEY.private_bytes(*form).decode())
+    monkeypatch.setenv("PASSERELLE_STATE_URL", server)
+    monkeypatch.setenv("PASSERELLE_REGISTRY_URI", "the shelf")
+    monkeypatch.setenv("PASSERELLE_STORE", str(tmp_path / "store"))
+    for name in ("GITHUB_EVENT_NAME", "CI_PIPELINE_SOURCE", "BUILD_REASON"):
+        monkeypatch.delenv(name, raising=False)
+    drop_schemas(server)
+    PLACES.update(sea=MemoryPlace(), dock=MemoryPlace())
+    root = tmp_path / "clone"
+    root.mkdir()
+    (root / "passerelle.toml").write_text(SETTINGS)
+    found = load_project(root / "passerelle.toml")
+    targets = {"sea": SEA, "dock": msgspec.structs.replace(SEA, environment="staging")}
+    found = msgspec.structs.replace(found, targets=targets)
+    deploy(found, Shelf(found), 1, now=NOW)  # type: ignore[arg-type]
+    return found
+
+
+def run(project: Project, job: str) -> Done:
+    return run_job(job, project, now=NOW, on_step=None)
+
+
+def there(project: Project, target: str, environment: str = "production") -> int | None:
+    return MemoryTarget(PLACES[target], project=project.name).observe(environment).revision
+
+
+def test_staging_comes_to_its_target_or_the_job_fails_in_its_words(project: Project) -> None:
+    PLACES["dock"].order(refusals={"create config": "no quota is left"})
+    with pytest.raises(JobError, match=r"(?s)staging is at revision 1: version 3\..*dock: .*no quota is left.*again"):
+        run(project, "deploy-staging")
+    assert (there(project, "dock", "staging"), revisions(project, "staging").numbers()) == (None, [1])
+    done = run(project, "deploy-staging")
+    assert done.lines[1:] == (
+        "Version 3 answers in staging. staging is at revision 1: version 3.",
+        "dock: revision 1 answers, after 4 steps.",
+    )
+    assert (there(project, "dock", "staging"), there(project, "sea")) == (1, None)
+
+
+def test_a_trial_comes_to_the_target_and_goes_back_once(project: Project) -> None:
+    begun = run(project, "deploy-production")
+    assert begun.details == {"environment": "production", "revision": 2, "version": 1, "trial": "production-3-2"}
+    assert there(project, "sea") == 2
+    PLACES["sea"].order(refusals={"create config": "throttled"})
+    with pytest.raises(JobError, match=r"(?s)production is at revision 3: .*sea: .*throttled"):
+        run(project, "rollback")
+    assert there(project, "sea") == 2
+    again = run(project, "rollback")  # it is brought there, and no other step back is made
+    assert (again.details["revision"], again.details["version"], there(project, "sea")) == (3, 1, 3)
+    assert "The last roll-back has not come to sea yet, so none was made." in again.lines[1]
+    over = run(project, "deploy-production")
+    assert over.lines[1].startswith("Version 3 was tried before, in production-3-2: what came of it stands.")
+    assert (over.details["revision"], over.details["trial"]) == (3, None)
+
+
+def test_what_travels_to_a_target_is_not_signed_by_a_key_of_a_machine(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PASSERELLE_KEY")
+    with pytest.raises(SettingsError, match="PASSERELLE_KEY is not set"):
+        run(project, "rollback")
+    assert revisions(project, "production").numbers() == [1]

@@ -38,7 +38,7 @@ from passerelle.project.settings import Project
 from passerelle.project.targets import AzureML
 
 #: Seconds between two questions how far a change has come, and after which it is given up: machines may take 30 min.
-POLL_S, PATIENCE_S = 5.0, 3600.0
+FIRST_POLL_S, POLL_S, PATIENCE_S = 0.25, 5.0, 3600.0
 _WAITED = (ENDPOINT, DEPLOYMENT, TRAFFIC)
 _VERSIONS = {AUTOSCALE: AUTOSCALE_VERSION, ALERT: ALERT_VERSION}
 _GOING = ("Creating", "Updating", "Scaling", "Deleting", "Accepted", "InProgress")
@@ -258,10 +258,11 @@ class AzureMLTarget(AzureMLJobs):
                 raise TargetError(f"{self._name}: {one.kind} {one.name} was not deleted: {problem}")
 
     def _patiently(self, one: Resource) -> Iterator[None]:
-        until = time.monotonic() + PATIENCE_S
+        until, wait_s = time.monotonic() + PATIENCE_S, min(FIRST_POLL_S, self._poll_s)
         while time.monotonic() < until:
             yield
-            time.sleep(self._poll_s)
+            time.sleep(wait_s)
+            wait_s = min(2 * wait_s, self._poll_s)
         raise TargetError(
             f"{self._name}: {one.kind} {one.name} still changes after {PATIENCE_S / 60:g} min: look at it in the Azure "
             "portal; to go on waiting, deploy again."

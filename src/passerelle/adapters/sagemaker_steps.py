@@ -27,6 +27,8 @@ from passerelle.deployment.target import Resource, Step, TargetError
 
 #: Seconds after which a change of the endpoint is no longer waited for.
 MOST_WAIT_S = 4 * 3600
+#: The first wait between two looks, doubled each time.
+FIRST_WAIT_S = 0.5
 #: Seconds that a scaled-out endpoint rests between two changes of its machines.
 _COOLDOWN_S = {"ScaleInCooldown": 300, "ScaleOutCooldown": 60}
 _MIME = {"SupportedContentTypes": ["application/json"], "SupportedResponseMIMETypes": ["application/json"]}
@@ -162,14 +164,15 @@ class Steps:
 
     def _settle(self, name: str) -> dict[str, Any] | None:
         """The endpoint when it no longer changes; None if it is gone. Raises TargetError after MOST_WAIT_S."""
-        until = time.monotonic() + MOST_WAIT_S
+        until, wait_s = time.monotonic() + MOST_WAIT_S, min(FIRST_WAIT_S, self._every_s)
         while (there := self._describe(name)) is not None and there["EndpointStatus"] in CHANGING:
             if time.monotonic() > until:
                 raise TargetError(
                     f"endpoint {name} has been {there['EndpointStatus']} for {MOST_WAIT_S // 3600} hours: look at its "
                     "log, passerelle target status, then deploy again."
                 )
-            pause(self._every_s)
+            pause(wait_s)
+            wait_s = min(2 * wait_s, self._every_s)
         return there
 
     def _make_endpoint(self, one: Resource) -> None:

@@ -16,7 +16,9 @@ from passerelle.cli.group import AS_JSON, main, project_of, show
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the build context."
 )
 @click.option("--base", help="Image with Python that it is built on, best by digest; else Python's own.")
-@click.option("--architecture", type=click.Choice(["amd64", "arm64"]), default="amd64", show_default=True)
+@click.option(
+    "--architecture", type=click.Choice(["amd64", "arm64"]), default="amd64", show_default=True, help="Of the machines."
+)
 @click.option("--no-training", is_flag=True, help="Leave out what only training needs.")
 @click.option("--build", "built", is_flag=True, help="Build it with buildah, podman or docker.")
 @AS_JSON

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
+from dbos import DBOS, PortableWorkflowError
 from shelf import Shelf
 
 from passerelle.adapters.local import LocalTarget
 from passerelle.bundle.keys import throwaway_key
-from passerelle.deployment.target import TargetError
+from passerelle.deployment.target import Observed, Step, TargetError
 from passerelle.errors import DeploymentError, SettingsError
-from passerelle.ledger.storage import ledger_folder
+from passerelle.ledger.storage import LocalStorage, ledger_folder
 from passerelle.ledger.stored import Place, gathered_until, places
 from passerelle.loop import targets
 from passerelle.loop.rollout import deploy, kept_at, renew, revisions, roll_back
@@ -245,6 +248,76 @@ key = ["order"]
 [targets.here]
 kind = "local"
 """
+
+
+SEA_SETTINGS = f"""
+[project]
+name = "orders"
+
+[task]
+kind = "binary"
+target = "late"
+key = ["order"]
+
+[targets.sea]
+kind = "sagemaker"
+image = "{SEA.image}"
+store = "s3://bucket/orders"
+instance = "ml.m5.large"
+region = "eu-west-3"
+role = "{SEA.role}"
+"""
+
+
+def test_slow_cloud_holds_up_no_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks go on while a target takes its time; what was decided meanwhile is brought when it has ended."""
+    ready, asked = threading.Event(), threading.Event()
+
+    class Slow(Sea):
+        def apply(self, step: Step) -> None:
+            asked.set()
+            assert ready.wait(60)
+            super().apply(step)
+
+    monkeypatch.setattr("passerelle.deployment.applying.load", lambda _: Slow)
+    monkeypatch.setattr("passerelle.loop.tick.open_storage", lambda *_: LocalStorage(tmp_path / "store"))
+    PLACES["sea"] = MemoryPlace()
+    (tmp_path / "passerelle.toml").write_text(SEA_SETTINGS)
+    project = load_project(tmp_path / "passerelle.toml")
+    put(project, 1)
+    with open_loop(project, key=throwaway_key()) as loop:
+        assert loop.tick(NOW, wait=False).problems == ()
+        assert asked.wait(60)
+        put(project, 2)
+        assert loop.tick(NOW + timedelta(hours=1), wait=False).problems == ()
+        assert [one.workflow_id for one in DBOS.list_workflows(name="targets")] == [
+            "targets-production-20260105T000000.000000"
+        ]
+        assert answers("sea") is None
+        ready.set()
+        assert loop.tick(NOW + timedelta(hours=2)).problems == ()
+    assert answers("sea") == 2
+    assert len(told(project, "sea")) == 2
+
+
+def test_error_that_nobody_foresaw_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Sea):
+        def observe(self, environment: str) -> Observed:
+            raise ZeroDivisionError(environment)
+
+    monkeypatch.setattr("passerelle.deployment.applying.load", lambda _: Broken)
+    monkeypatch.setattr("passerelle.loop.tick.open_storage", lambda *_: LocalStorage(tmp_path / "store"))
+    PLACES["sea"] = MemoryPlace()
+    (tmp_path / "passerelle.toml").write_text(SEA_SETTINGS)
+    project = load_project(tmp_path / "passerelle.toml")
+    put(project, 1)
+    with open_loop(project, key=throwaway_key()) as loop:
+        loop.tick(NOW, wait=False)
+        with contextlib.suppress(PortableWorkflowError):
+            DBOS.retrieve_workflow("targets-production-20260105T000000.000000").get_result()
+        loop.tick(NOW + timedelta(hours=1), wait=False)
+    [said] = [event.sentence for event in events(open_state(project.state), kind="loop", subject="targets")]
+    assert said == "the step targets failed: an error that was not foreseen: ZeroDivisionError: production"
 
 
 def test_loop_brings_and_tries_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from dbos import DBOS
-from living import A_DAY, CELLS, FIRST, Take, deliver, make_project, write
+from living import A_DAY, CELLS, FIRST, Take, current, deliver, make_project, write
 
+from passerelle.adapters.local import LocalTarget
 from passerelle.bundle.keys import own_key
 from passerelle.errors import StateError
 from passerelle.loop import tick, train, workflows
@@ -143,6 +144,21 @@ def test_a_failed_training_is_told_once_and_tried_again_when_the_notebook_has_ch
         assert len(DBOS.list_workflows(name="training")) == 3, "what is begun anew is no other"
     assert told(project, "loop")[-1] == "the step train works again"
     assert len([one for one in told(project, "run") if "so it goes" in one]) == 1
+
+
+@pytest.mark.parametrize(("stage", "revision"), [("delivered", 2), ("tried", 3)])
+def test_what_a_tick_decides_reaches_targets_in_the_same_tick(
+    stage: str, revision: int, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that begins, and a verdict: no endpoint runs here, so the target says which revision it lacks."""
+    monkeypatch.setattr(LocalTarget.__init__, "__kwdefaults__", {"wait_s": 0.1})
+    project, now = take(stage)
+    settings = project.root / "passerelle.toml"
+    settings.write_text(settings.read_text() + '\n[targets.here]\nkind = "local"\n')
+    with open_loop(project, key=own_key()) as loop:
+        loop.tick(now)
+    assert current(project).revision == revision
+    assert told(project, "target")[-1].startswith(f"target here does not have revision {revision}: ")
 
 
 def test_what_the_gate_refuses_is_made_by_a_switch_of_tests_and_says_so(take: Take) -> None:

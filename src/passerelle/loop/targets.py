@@ -142,8 +142,10 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
 
     environment = project.targets[name].environment
     try:
-        refuse_unfit(project, deployment)
         with lease(project.state, f"target-{name}", wait_s=_WAIT_S):
+            if deployment is not None:  # who had the lease before may have brought a newer one
+                deployment = revisions(project, environment).current()
+            refuse_unfit(project, deployment)
             applied = apply_deployment(open_target(project, name, key), deployment, environment, heard)
     except (PasserelleError, OSError) as error:
         code = error.exit_code if isinstance(error, PasserelleError) else 1

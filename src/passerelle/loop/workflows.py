@@ -1,10 +1,11 @@
 """Workflows: ticks and trainings as short durable workflows, on DBOS over SQLite, ``<state>/loop.db``.
 
 One process at a time, which holds the lease "loop", launches DBOS; everybody else changes the state, and the next tick
-finds it. A tick is one workflow of six steps, a training another of two; none waits for anything in the world, and none
-knows of a moment but its argument. Ids are made of what a workflow is for, so that the same is found and not done
-again: a tick's of its moment, a training's of the snapshot and the code. What a killed process left undone is finished,
-from the step where it was, before anything new begins.
+finds it. A tick is one workflow of seven steps, a training another of three; bringing what is wanted to the targets,
+for which a cloud may take half an hour, is a third, beside them. None knows of a moment but its argument. Ids are made of
+what a workflow is for, so that the same is found and not done again: a tick's of its moment, a training's of the
+snapshot and the code. What a killed process left undone is finished, from the step where it was, before anything new
+begins.
 """
 
 from __future__ import annotations
@@ -87,13 +88,15 @@ class Loop:
     def __init__(self, environment: str) -> None:
         self._environment = environment
         self._under_way = _unfinished("training")
+        self._bringing = _unfinished("targets")
         self._ticks = 0
 
     def tick(self, now: datetime, *, force_gate: bool = False, wait: bool = True) -> Ticked:
         """Take every step once, for this moment; a tick that was finished before is answered as it was.
 
         The settings are read again. With ``wait``, a training that the tick finds due is waited for, and what came of
-        it is answered; without, it goes on in a thread of its own, and no other begins before it has ended.
+        it is answered; without, it goes on in a thread of its own, and no other begins before it has ended. So it is
+        with the targets, which hear of what this tick's verdict has made of the revision.
         ``force_gate`` is a switch of tests; see train.
         """
         if self._ticks % _KEPT == 0:
@@ -103,7 +106,7 @@ class Loop:
         if wait:
             _wait_for(self._under_way)
         found = _start(f"tick-{self._environment}-{now:%Y%m%dT%H%M%S.%f}", _tick, self._environment, now.isoformat())
-        ticked = msgspec.convert(found.get_result(), Ticked)
+        ticked = self._bring(msgspec.convert(found.get_result(), Ticked), now, wait=wait)
         if not ticked.decision.retrain:
             return ticked
         try:
@@ -111,6 +114,27 @@ class Loop:
         except PasserelleError as error:
             _tell("train", str(error), now)
             return msgspec.structs.replace(ticked, problems=(*ticked.problems, f"train: {error}"))
+
+    def _bring(self, ticked: Ticked, now: datetime, *, wait: bool) -> Ticked:
+        """Bring the targets what is wanted now; what went wrong, where it was waited for."""
+        if wait:
+            _wait_for(self._bringing)
+        for id_ in self._bringing:
+            if _status(id_) in _FAILED and (found := DBOS.get_workflow_status(id_)) is not None:
+                _tell(
+                    "targets", f"an error that was not foreseen: {getattr(found.error, 'name', '')}: {found.error}", now
+                )
+        self._bringing = [id_ for id_ in self._bringing if _status(id_) in _UNFINISHED]
+        if self._bringing:
+            return ticked  # a slow cloud: what is wanted when it has ended is brought then
+        id_ = f"targets-{self._environment}-{now:%Y%m%dT%H%M%S.%f}"
+        with contextlib.suppress(PasserelleError):  # the tick has told what is wrong with the settings
+            if any(one.environment == self._environment for one in load_project(_hands.root / FILE).targets.values()):
+                handle = _start(id_, _targets, self._environment, now.isoformat())
+                self._bringing.append(id_)
+                if wait and (problem := handle.get_result().get(_PROBLEM)) is not None:
+                    return msgspec.structs.replace(ticked, problems=(*ticked.problems, f"targets: {problem}"))
+        return ticked
 
     def _is_under_way(self, id_: str) -> bool:
         """Does a training still go on? One that has made its version, and failed to begin the trial, does so again."""
@@ -209,26 +233,36 @@ def _tick(environment: str, now: str) -> dict[str, Any]:
     take("compact", lambda: {"segments": steps.gather(project, environment, now=at)})
     take("gaps", lambda: {"filled": steps.fill(project, environment, now=at)})
     take("trial", lambda: msgspec.structs.asdict(steps.judge(project, environment, now=at)))
-    take("targets", lambda: _keep_brought(project, environment, at))
     take("watch", lambda: {"alerts": steps.look(project, environment, now=at)})
     take("deliver", lambda: steps.send(project, now=at))
     take("decide", lambda: {"decision": steps.decide(project, environment, now=at)})
     return done | {"problems": problems}
 
 
-def _keep_brought(project: Project, environment: str, at: datetime) -> dict[str, Any]:
-    keep_brought(project, environment, key=_hands.key, now=at)
-    return {}
+@DBOS.workflow(name="targets")
+def _targets(environment: str, now: str) -> dict[str, Any]:
+    """Bring what is wanted to the targets. Answers the problem, if there is one."""
+    return _brought(environment, datetime.fromisoformat(now))
+
+
+def _brought(environment: str, at: datetime) -> dict[str, Any]:
+    def act() -> dict[str, Any]:
+        keep_brought(load_project(_hands.root / FILE), environment, key=_hands.key, now=at)
+        return {}
+
+    found: dict[str, Any] = DBOS.run_step({"name": "targets"}, _attempt, "targets", act, at)
+    return found
 
 
 @DBOS.workflow(name="training")
 def _training(environment: str, id_: str, reason: str, now: str, force_gate: bool) -> dict[str, Any]:  # noqa: FBT001  (DBOS passes by place)
-    """A run and, if it makes a version, its trial. Answers a Trained, as JSON."""
+    """A run and, if it makes a version, its trial, also at the targets. Answers a Trained, as JSON."""
     at = datetime.fromisoformat(now)
     made: dict[str, Any] = DBOS.run_step({"name": "train"}, _make, id_, reason, at, force_gate)
     if made["version"] is None:
         return made
     begun: dict[str, Any] = DBOS.run_step({"name": "begin"}, _begin, environment, made, at)
+    _brought(environment, at)
     return begun
 
 
@@ -313,7 +347,7 @@ def _unfinished(name: str) -> list[str]:
 
 def _forget_old() -> None:
     ended = ["SUCCESS", *_FAILED]
-    for name in ("tick", "training"):
+    for name in ("tick", "training", "targets"):
         old = DBOS.list_workflows(
             name=name, status=ended, sort_desc=True, offset=_KEPT, load_input=False, load_output=False
         )

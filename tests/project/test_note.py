@@ -13,7 +13,8 @@ import pytest
 
 from passerelle.errors import SettingsError
 from passerelle.project.note import open_questions, placeholders, render, standing_of
-from passerelle.project.settings import Acceptance, Project, Stage, load_project
+from passerelle.project.scope import Acceptance, Stage
+from passerelle.project.settings import Project, load_project
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 SETTINGS = """

@@ -13,7 +13,8 @@ from passerelle.ledger.views import ask
 from passerelle.loop.rollout import PRODUCTION
 from passerelle.loop.train import registry_of
 from passerelle.project.note import FILE, open_questions, render
-from passerelle.project.settings import Project, Stage
+from passerelle.project.scope import Stage
+from passerelle.project.settings import Project
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 

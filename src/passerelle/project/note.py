@@ -20,7 +20,8 @@ from markupsafe import Markup
 
 from passerelle.errors import SettingsError
 from passerelle.project.plan import Line, draw, stand
-from passerelle.project.settings import Acceptance, Project, Stage
+from passerelle.project.scope import Acceptance, Stage
+from passerelle.project.settings import Project
 from passerelle.project.wording import Language, day, number, say, share
 
 FILE = "cadrage.md"

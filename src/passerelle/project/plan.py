@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from passerelle.project.settings import Milestone, Stage
+from passerelle.project.scope import Milestone, Stage
 from passerelle.project.wording import Language, day, days, month, say
 
 State = Literal["reached", "late", "under way", "to come"]

@@ -17,7 +17,8 @@ import jupytext
 
 from passerelle.errors import SettingsError
 from passerelle.project.sample import TARGETS, sample
-from passerelle.project.settings import Acceptance, Metric, Milestone, Name, Stage, TaskKind
+from passerelle.project.scope import Acceptance, Milestone, Stage
+from passerelle.project.settings import Metric, Name, TaskKind
 
 Language = Literal["en", "fr"]
 

@@ -7,13 +7,13 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
 from passerelle.errors import SettingsError
+from passerelle.project.scope import Acceptance, Milestone
 from passerelle.project.targets import AnyTarget, Store
 
 FILE = "passerelle.toml"
@@ -22,7 +22,6 @@ TaskKind = Literal["binary", "multiclass", "regression"]
 Metric = Literal["log_loss", "brier", "auc", "accuracy", "rmse", "mae"]
 Privacy = Literal["keep", "hash", "drop"]
 LedgerMode = Literal["durable", "async", "off"]
-Stage = Literal["scoped", "data", "trained", "deployed", "served", "judged"]
 Loss = Literal["brier", "log_loss", "zero_one", "squared", "absolute"]
 Watch = Literal[
     "performance",
@@ -210,26 +209,6 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     threshold: Positive | None = None
     #: The next action that the alert names, in the project's own words.
     action: str | None = None
-
-
-class Milestone(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[[milestones]]: a line of the plan."""
-
-    name: str
-    start: date
-    end: date
-    #: What shows that it is reached, read from the project's state.
-    stage: Stage
-
-
-class Acceptance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[[acceptance]]: a figure that the project must reach."""
-
-    name: str
-    #: A metric of the champion on its holdout, or parity_max_abs_diff, as METRICS and OTHER_FIGURES list them.
-    figure: str
-    at_least: float | None = None
-    at_most: float | None = None
 
 
 class ProjectSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -22,7 +22,8 @@ from passerelle.errors import SettingsError
 from passerelle.project.note import render
 from passerelle.project.sample import TARGETS, sample
 from passerelle.project.scaffold import create
-from passerelle.project.settings import Project, Stage, TaskKind, load_project
+from passerelle.project.scope import Stage
+from passerelle.project.settings import Project, TaskKind, load_project
 
 TODAY = date(2026, 3, 2)
 KINDS = list(product(get_args(TaskKind), ("en", "fr"), (True, False)))

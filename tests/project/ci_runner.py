@@ -1,5 +1,7 @@
 """Runs the jobs of a project's CI files as their services would: each in a fresh clone, with an empty home.
 
+The environment is prepared once, as an image of a service would be: whoever installs the same again is satisfied.
+
 Only what is declared passes from job to job: artefacts. Each `run:` or `script:` goes through bash; the actions and
 keywords that `passerelle new` uses are played by the few lines below, and any other is an error.
 """
@@ -13,23 +15,21 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
-
-class JobError(Exception):
-    """A step ended with something else than 0; the message is what it printed."""
+INSTALL = "python -m pip install -r requirements.txt"
 
 
 class Runner:
     """A machine for every job, and the artefacts that pass between them."""
 
-    def __init__(self, repository: Path, work: Path, *, given: dict[str, str] | None = None) -> None:
+    def __init__(self, repository: Path, work: Path) -> None:
         self.repository = repository
         self.work = work
         #: What the service was given by people: secrets.NAME and vars.NAME, or CI/CD variables.
-        self.given = given or {}
+        self.given: dict[str, str] = {}
         #: What every machine of the tests has: where the emulated cloud is.
         self.cloud: dict[str, str] = {}
         self.artefacts = work / "artefacts"
@@ -38,14 +38,20 @@ class Runner:
         self.results: dict[str, str] = {}
         self.python = self._environment()
 
+    #: The folder of programs of the environment that the first runner prepared.
+    _prepared: ClassVar[Path | None] = None
+
     def _environment(self) -> Path:
         """A virtual environment in which everything that this checkout needs is installed already."""
+        if Runner._prepared is not None:
+            return Runner._prepared
         folder = self.work / "environment"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
         own = sysconfig.get_path("purelib")
         (Path(site) / "already.pth").write_text(f"import site; site.addsitedir({own!r})\n")
-        return folder / "bin"
+        Runner._prepared = folder / "bin"
+        return Runner._prepared
 
     def machine(self, job: str) -> tuple[Path, dict[str, str]]:
         """A fresh clone, and the variables that a fresh machine has."""
@@ -65,7 +71,9 @@ class Runner:
         }
 
     def shell(self, name: str, script: str, clone: Path, environment: dict[str, str]) -> bool:
-        """Run a script; True if it ended with 0."""
+        """Run a script; True if it ended with 0. What the first one that installs was told, the others are told."""
+        told = self.python / "installed.txt"
+        script = script.replace(INSTALL, f"cat {told}" if told.exists() else f"{INSTALL} | tee {told}")
         done = subprocess.run(
             ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
             cwd=clone,

@@ -43,12 +43,21 @@ def commit(folder: Path, message: str) -> None:
     subprocess.run(["git", "-C", folder, *identity, "commit", "-qm", message], check=True)
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    folder = tmp_path / "parcels"
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new project, committed; it is made once."""
+    folder = tmp_path_factory.mktemp("new") / "parcels"
     create(folder, "parcels", task="binary", language="en", time=True, today=date(2026, 3, 2))
     subprocess.run(["git", "init", "-q", "-b", "main", folder], check=True)
     commit(folder, "A new project")
+    return folder
+
+
+@pytest.fixture
+def repository(new: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    folder = tmp_path / "parcels"
+    shutil.copytree(new, folder)
     return folder
 
 

@@ -64,8 +64,20 @@ echo "image: $(buildah --version), $(du -h .tools/rootfs.tar)"
 echo "hadolint: $(.tools/hadolint/bin/hadolint --version)"
 
 # The state on a server: PostgreSQL, whose programs Debian keeps off the path. The tests start their own; none is left on.
-if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+# Both programs in one folder, on the path or in Debian's: as find_binaries in tests/state/postgresql_server.py looks.
+postgresql() {
+    for program in "$(command -v initdb)" "$(command -v postgres)" /usr/lib/postgresql/*/bin/initdb; do
+        folder=$(dirname "$(readlink -f "$program")")
+        if [ -x "$folder/initdb" ] && [ -x "$folder/postgres" ]; then
+            echo "$folder"
+            return
+        fi
+    done
+    return 1
+}
+if ! postgresql >/dev/null; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql-15 >/dev/null
 fi
-echo "postgresql: $(ls -d /usr/lib/postgresql/*/bin)"
+printf 'postgresql: '
+postgresql

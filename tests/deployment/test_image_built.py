@@ -32,9 +32,10 @@ from passerelle.bundle.keys import public_hex, throwaway_key, trust
 from passerelle.bundle.manifest import Provenance, read_manifest
 from passerelle.bundle.seal import seal
 from passerelle.deployment.image import Context, build, write_context
-from passerelle.deployment.image_facts import ImageError, ImageFacts, check_architecture, inspect
+from passerelle.deployment.image_facts import ImageError, ImageFacts, ask, check_architecture, inspect
 from passerelle.deployment.package import Package, pack
 from passerelle.deployment.spec import Deployment, Variant
+from passerelle.deployment.target import PlanError
 from passerelle.deployment.wheelhouse import pins
 from passerelle.notebook.submission import Answers, Submission
 from passerelle.project.settings import Project, load_project
@@ -207,6 +208,9 @@ def seen_by_the_registrys_interface(land: Land) -> None:
     assert by_digest == facts
     with pytest.raises(ImageError, match="machines are arm64"):
         check_architecture(land.pushed, facts, "arm64")
+    assert ask(land.pushed, "amd64") == ()
+    with pytest.raises(PlanError, match=r"built for amd64.*\(rule image-architecture\)"):
+        ask(land.pushed, "arm64")
     with pytest.raises(ImageError, match="not in its registry"):
         inspect(f"{land.registry}/flights:2")
 

@@ -15,7 +15,8 @@ from shelf import Shelf
 
 from passerelle.adapters.local import LocalTarget
 from passerelle.bundle.keys import throwaway_key
-from passerelle.deployment.target import Observed, Step, TargetError
+from passerelle.deployment import image_facts
+from passerelle.deployment.target import Observed, PlanError, Step, TargetError
 from passerelle.errors import DeploymentError, SettingsError
 from passerelle.ledger.storage import LocalStorage, ledger_folder
 from passerelle.ledger.stored import Place, gathered_until, places
@@ -32,7 +33,7 @@ from passerelle.testing.targets import MemoryPlace, MemoryTarget
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 SEA = SageMaker(
-    image=f"registry/image@sha256:{'a' * 64}",
+    image=f"127.0.0.1:9/image@sha256:{'a' * 64}",
     store="s3://bucket/orders",
     instance="ml.m5.large",
     region="eu-west-3",
@@ -215,6 +216,22 @@ def test_plan_changes_nothing(project: Project) -> None:
     current = revisions(project, "production").current()
     plan = plan_for(project, current, "sea")
     assert (plan.revision, len(plan.steps), PLACES["sea"].names()) == (1, 5, [])
+
+
+def test_image_for_other_machines_is_refused_before_anything_is_made(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(project, 1)
+    current = revisions(project, "production").current()
+    note = plan_for(project, current, "sea").notes[-1]
+    assert note.startswith("whether the image is there, and built for amd64, could not be asked: 127.0.0.1:9 cannot be")
+    facts = image_facts.ImageFacts(digest=f"sha256:{'a' * 64}", architectures=("arm64",))
+    monkeypatch.setattr(image_facts, "inspect", lambda *_, **__: facts)
+    with pytest.raises(PlanError, match=r"is built for arm64, and .* are amd64.* \(rule image-architecture\)"):
+        plan_for(project, current, "sea")
+    [refused] = bring(project, "production", target="sea", now=NOW)
+    assert (refused.exit_code, PLACES["sea"].names()) == (3, [])
+    assert plan_for(project, None, "sea").steps == ()
 
 
 @pytest.mark.parametrize(

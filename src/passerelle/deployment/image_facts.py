@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import requests
 
+from passerelle.deployment.target import PlanError
 from passerelle.errors import DeploymentError
 
 #: Name and password for the registry, where it does not answer everybody.
@@ -31,7 +32,7 @@ _REFERENCE = re.compile(
 )
 _HUB, _HUB_HOST = "docker.io", "registry-1.docker.io"
 _MOST_BYTES = 4 * 2**20
-_TIMEOUT_S = 10.0
+_TIMEOUT_S, _ASK_TIMEOUT_S = 10.0, 3.0
 _UNAUTHORISED, _NOT_FOUND = 401, 404
 
 
@@ -124,6 +125,23 @@ def check_architecture(reference: str, facts: ImageFacts, architecture: str) -> 
             f"{reference} is built for {', '.join(facts.architectures)}, and the target's machines are {architecture}: "
             f"passerelle image --architecture {architecture}, push it, and name its digest."
         )
+
+
+def ask(reference: str, architecture: str) -> tuple[str, ...]:
+    """Ask an image's registry, before a deployment, if the image fits; what a plan's notes should say.
+
+    A registry that cannot be reached from here, or that lets only the cloud in, refuses nothing: that is a note. Raises
+    PlanError (rule image-architecture) if it answers that the image is built for other processors.
+    """
+    try:
+        facts = inspect(reference, timeout_s=_ASK_TIMEOUT_S)
+    except ImageError as error:
+        return (f"whether the image is there, and built for {architecture}, could not be asked: {error}",)
+    try:
+        check_architecture(reference, facts, architecture)
+    except ImageError as error:
+        raise PlanError("image-architecture", str(error)) from error
+    return ()
 
 
 def _facts(digest: str, architectures: tuple[str, ...], config: dict[str, Any]) -> ImageFacts:

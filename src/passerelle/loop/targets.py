@@ -18,7 +18,9 @@ from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Plan, Step
 from passerelle.errors import DeploymentError, PasserelleError, SettingsError
 from passerelle.loop.rollout import kept_at, revisions
+from passerelle.names import load
 from passerelle.project.settings import FILE, Project
+from passerelle.project.targets import Cloud
 from passerelle.state.database import open_state
 from passerelle.state.lease import lease
 from passerelle.state.timeline import Event, events, record
@@ -68,9 +70,11 @@ def names_of(project: Project, environment: str, target: str | None = None) -> t
 
 
 def plan_for(project: Project, deployment: Deployment | None, name: str, key: Ed25519PrivateKey | None = None) -> Plan:
-    """What an apply would do; nothing is changed. Raises as apply_deployment does."""
+    """What an apply would do; nothing is changed. Raises as apply_deployment does, PlanError for an unfit image."""
     target = open_target(project, name, key)
-    return target.plan(deployment, target.observe(project.targets[name].environment))
+    asked = () if deployment is None else _asked(project, name)
+    plan = target.plan(deployment, target.observe(project.targets[name].environment))
+    return msgspec.structs.replace(plan, notes=(*plan.notes, *asked))
 
 
 def bring(
@@ -84,8 +88,9 @@ def bring(
 ) -> tuple[Brought, ...]:
     """Bring an environment's current revision to its targets, or to the one that is named.
 
-    Each is done whatever becomes of the others, and what became of it is told on the timeline if it is news. A target
-    that was removed comes back. Raises SettingsError as names_of does, DeploymentError if there is no revision.
+    The image's registry is asked first. Each is done whatever becomes of the others, and what became of it is told on
+    the timeline if it is news. A target that was removed comes back. Raises SettingsError as names_of does,
+    DeploymentError if there is no revision.
     """
     names = names_of(project, environment, target)
     current = revisions(project, environment).current()
@@ -93,7 +98,7 @@ def bring(
         raise DeploymentError(f"nothing is deployed in {environment}: passerelle deploy VERSION --to {environment}.")
     for name in names:
         _removed(project, name).unlink(missing_ok=True)
-    return tuple(_bring(project, current, name, key, on_step, now) for name in names)
+    return tuple(_bring(project, current, name, key, on_step, now, asks=True) for name in names)
 
 
 def keep_brought(project: Project, environment: str, *, key: Ed25519PrivateKey | None, now: datetime) -> None:
@@ -123,6 +128,15 @@ def remove(
     return _bring(project, None, name, key, on_step, now)
 
 
+def _asked(project: Project, name: str) -> tuple[str, ...]:
+    """What the registry of a cloud's image says, as notes. Raises PlanError if the image does not fit."""
+    settings = project.targets[name]
+    if not isinstance(settings, Cloud):
+        return ()
+    notes: tuple[str, ...] = load("passerelle.deployment.image_facts:ask")(settings.image, settings.architecture)
+    return notes
+
+
 def _removed(project: Project, name: str) -> Path:
     """The mark of a target that a person removed."""
     return project.state / "targets" / f"{name}.removed"
@@ -135,6 +149,8 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
     key: Ed25519PrivateKey | None,
     on_step: OnStep | None,
     now: datetime,
+    *,
+    asks: bool = False,
 ) -> Brought:
     def heard(number: int, steps: int, step: Step) -> None:
         if on_step is not None:
@@ -142,6 +158,7 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
 
     environment = project.targets[name].environment
     try:
+        notes = _asked(project, name) if asks else ()
         with lease(project.state, f"target-{name}", wait_s=_WAIT_S):
             if deployment is not None:  # who had the lease before may have brought a newer one
                 deployment = revisions(project, environment).current()
@@ -153,7 +170,8 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
         what = "could not be removed" if deployment is None else f"does not have revision {deployment.revision}"
         _tell(project, name, f"target {name} {what}: {error}", now, problem=True)
         return brought
-    brought = Brought(target=name, applied=applied)
+    plan = msgspec.structs.replace(applied.plan, notes=(*applied.plan.notes, *notes))
+    brought = Brought(target=name, applied=msgspec.structs.replace(applied, plan=plan))
     _tell(project, name, f"target {brought.sentence}", now, problem=False, done=bool(applied.plan.steps))
     return brought
 

@@ -2,8 +2,8 @@
 
 One process at a time, which holds the lease "loop", launches DBOS; everybody else changes the state, and the next tick
 finds it. A tick is one workflow of seven steps, a training another of three; bringing what is wanted to the targets,
-for which a cloud may take half an hour, is a third, beside them. None knows of a moment but its argument. Ids are made of
-what a workflow is for, so that the same is found and not done again: a tick's of its moment, a training's of the
+for which a cloud may take half an hour, is a third, beside them. None knows of a moment but its argument. Ids are made
+of what a workflow is for, so that the same is found and not done again: a tick's of its moment, a training's of the
 snapshot and the code. What a killed process left undone is finished, from the step where it was, before anything new
 begins.
 """

@@ -46,18 +46,26 @@ def deploy(
 
     A new revision, which a running endpoint obeys within a second, and which is brought to the environment's targets.
     What answers is the champion; with --share or --shadow the version is put beside it. Without VERSION the current
-    revision is brought to the targets again.
+    revision is brought to the targets again; where there is none yet, the champion of production. --target alone says
+    the environment, too.
     """
+    from click.core import ParameterSource
+
     from passerelle.loop.rollout import deploy as put
-    from passerelle.loop.rollout import renew
+    from passerelle.loop.rollout import renew, revisions
     from passerelle.loop.targets import names_of
     from passerelle.loop.train import registry_of
 
     if version is None and (shadow or share != 1 or reason):
         raise click.UsageError("--share, --shadow and --reason are about a VERSION: name it.")
     project = project_of(context)
+    if target in project.targets and context.get_parameter_source("environment") is ParameterSource.DEFAULT:
+        environment = project.targets[target].environment
     names_of(project, environment, target)
     now = system_clock()
+    if version is None and target is not None and revisions(project, environment).current() is None:
+        champion = registry_of(project).alias("champion")
+        version = None if champion is None else champion.number
     if version is None:
         made = renew(project, environment=environment, draft=only_plan, now=now)
     else:

@@ -200,7 +200,7 @@ class _Session:
         try:
             return requests.get(url, headers=headers, timeout=self._timeout_s, stream=True, **more)
         except requests.RequestException as error:
-            raise ImageError(f"{self._asked.host} cannot be reached for {self._reference} ({error}).") from error
+            raise ImageError(f"{self._asked.host} cannot be reached from here ({type(error).__name__}).") from error
 
     def _authorise(self, challenge: str) -> str:
         kind, _, rest = challenge.partition(" ")

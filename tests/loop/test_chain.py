@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from postgresql_server import drop_schemas, running_server
 from shelf import KEY, Shelf
 
-from passerelle.errors import SettingsError
+from passerelle.errors import DataError, SettingsError
 from passerelle.loop.chain import Done, JobError, run_job
 from passerelle.loop.rollout import deploy, revisions
 from passerelle.project.settings import Project, load_project
@@ -123,3 +124,14 @@ def test_what_travels_to_a_target_is_not_signed_by_a_key_of_a_machine(
     with pytest.raises(SettingsError, match="PASSERELLE_KEY is not set"):
         run(project, "rollback")
     assert revisions(project, "production").numbers() == [1]
+
+
+@pytest.mark.parametrize("job", ["train", "retrain"])
+def test_what_is_new_in_the_bucket_is_taken(project: Project, tmp_path: Path, job: str) -> None:
+    (tmp_path / "bucket").mkdir()
+    delivered = tmp_path / "bucket" / "outcomes.csv"
+    delivered.write_text("order,late,known_at\n1,perhaps,no moment\n")
+    os.utime(delivered, (0, 0))
+    data = msgspec.structs.replace(project.data, bucket=str(tmp_path / "bucket"))
+    with pytest.raises(DataError, match=r"1 deliveries were put aside, nothing was trained\. .*outcomes\.csv"):
+        run(msgspec.structs.replace(project, data=data), job)

@@ -126,7 +126,11 @@ def test_removal_is_refused_while_the_endpoint_runs(project: Project) -> None:
     ("arguments", "code", "words"),
     [
         (("deploy", "1", "--target", "there"), 2, "there is no target 'there': the targets are here, stage"),
-        (("deploy", "1", "--target", "stage"), 2, "target 'stage' is for staging, not for production"),
+        (
+            ("deploy", "1", "--to", "production", "--target", "stage"),
+            2,
+            "target 'stage' is for staging, not for production",
+        ),
         (("target", "status", "there"), 2, "there is no target 'there'"),
         (("target", "remove", "there", "--yes"), 2, "there is no target 'there'"),
         (("deploy",), 1, "nothing is deployed in production: passerelle deploy VERSION"),

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 ROOT = Path(__file__).parents[3]
-SPECS = Path(os.environ.get("PASSERELLE_SPECS") or ROOT.parent / "shared" / "reference" / "specs")
+SPECS = Path(os.environ.get("PASSERELLE_SPECS") or ROOT.parent / "shared" / "reference" / "specs").resolve()
 _OPENAPI = SPECS / "azure-openapi" / "specification"
 _ML = _OPENAPI / "machinelearningservices/resource-manager/Microsoft.MachineLearningServices/stable/2023-04-01"
 _INSIGHTS = _OPENAPI / "monitor/resource-manager/Microsoft.Insights/stable"

@@ -144,6 +144,17 @@ def test_revision_made_before_its_target_is_renewed(project: Project) -> None:
     assert [found.problem for found in bring(project, "production", now=NOW)] == [None, None]
 
 
+def test_revision_that_trusts_somebody_elses_key_is_not_signed(project: Project) -> None:
+    put(project, 1)
+    place = revisions(project, "production")
+    planted = msgspec.structs.replace(place.get(1), revision=2, trusted_keys=("f" * 64,))
+    place.put(planted, after=1)
+    [one, _] = bring(project, "production", now=NOW)
+    assert one.problem is not None
+    assert "trusts the key ffffffffffff" in one.problem
+    assert PLACES["sea"].names() == []
+
+
 def test_deploy_roll_back_and_again(project: Project) -> None:
     assert put(project, 1) == 1
     assert [(one.target, one.sentence) for one in bring(project, "production", now=NOW)] == [

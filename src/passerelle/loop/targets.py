@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from passerelle.bundle.keys import trusted
 from passerelle.deployment.applying import Applied, apply_deployment, open_target
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Plan, Step
@@ -162,6 +163,8 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
         with lease(project.state, f"target-{name}", wait_s=_WAIT_S):
             if deployment is not None:  # who had the lease before may have brought a newer one
                 deployment = revisions(project, environment).current()
+                if deployment is None:  # to a target None means: leave nothing
+                    raise DeploymentError(f"the revisions of {environment} are gone: restore {project.state}.")
             refuse_unfit(project, deployment)
             applied = apply_deployment(open_target(project, name, key), deployment, environment, heard)
     except (PasserelleError, OSError) as error:
@@ -177,9 +180,19 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
 
 
 def refuse_unfit(project: Project, deployment: Deployment | None) -> None:
-    """Raise DeploymentError for a revision that was made before its environment had these targets."""
+    """Raise DeploymentError for a revision that is not to be signed and sent.
+
+    One that was made before its environment had these targets, or that trusts a key which this project does not: it may
+    have come from a store that others can write to.
+    """
     if deployment is None:
         return
+    foreign = sorted(set(deployment.trusted_keys) - set(trusted(project.state)))
+    if foreign:
+        raise DeploymentError(
+            f"revision {deployment.revision} trusts the key {foreign[0][:12]}…, which this project does not: find out "
+            "who made it; passerelle deploy VERSION makes one that trusts this project's keys."
+        )
     at, auth = kept_at(project, deployment.environment)
     if (deployment.ledger_at, deployment.auth) != (at, auth):
         raise DeploymentError(

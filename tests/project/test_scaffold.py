@@ -104,7 +104,8 @@ def test_the_commented_settings_are_the_defaults_or_examples_that_load(made: Pro
     (tmp_path / "passerelle.toml").write_text(text, encoding="utf-8")
     full = load_project(tmp_path / "passerelle.toml")
     assert full.gate == msgspec.structs.replace(made.gate, metric=made.metric)
-    assert (full.serving, full.data) == (made.serving, made.data)
+    assert full.serving == msgspec.structs.replace(made.serving, ledger="durable")
+    assert full.data == msgspec.structs.replace(made.data, bucket="s3://bucket/prefix")
     assert full.notebook.timeout_s == made.notebook.timeout_s
     assert (full.task.positive, full.task.lead_hours) == (made.task.positive, made.task.lead_hours)
     assert (full.task.holdout_share, full.task.holdout_days) == (made.task.holdout_share, made.task.holdout_days)

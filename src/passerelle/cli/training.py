@@ -59,10 +59,9 @@ def train(context: click.Context, *, again: bool, target: str | None, as_json: b
     On the accepted data: run, prove parity, pass the gate, seal, sign, register. Exit code 3 if a check refuses it.
     """
     from passerelle.loop.train import train as run
-    from passerelle.notebook.run import run_notebook
 
     project = project_of(context)
-    runner = run_notebook if target is None else _job_of(project, target)
+    runner = None if target is None else _job_of(project, target)
     training = run(project, now=system_clock(), again=again, on_step=on_cell, runner=runner)
     show(training, as_json=as_json, text=training.lines())
 

@@ -136,12 +136,12 @@ def train(
     key: Ed25519PrivateKey | None = None,
     force_gate: bool = False,
     cause: str | None = None,
-    runner: Runner = run_notebook,
+    runner: Runner | None = None,
 ) -> Training:
     """Make a version of the project's notebook and its accepted data, signed with ``key`` (the user's own by default).
 
     ``force_gate`` is a switch of tests: what the gate refuses is made all the same, and says so. ``cause`` is kept with
-    the run: which training of the loop it is of. ``runner`` runs the notebook: here, or as a job (jobs.run_as_job).
+    the run: which training of the loop it is of. ``runner`` runs the notebook: as a job (jobs.run_as_job); None: here.
 
     Raises NotebookError if a cell fails, SubmissionError if what it submitted cannot be served, ParityError if serving
     does not reproduce it, GateError if it is plainly worse than the champion, KilledError if a process of the run is
@@ -191,7 +191,7 @@ def train(
                 on_step=on_step,
                 key=signing_key(project, key),
                 force_gate=force_gate,
-                runner=runner,
+                runner=runner or run_notebook,
             )
         except BaseException as error:
             refused = isinstance(error, PasserelleError) and error.exit_code == REFUSED

@@ -11,13 +11,14 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from postgresql_server import drop_schemas, running_server
+from sea import PLACES, SEA, Sea
 from shelf import KEY, Shelf
 
-from passerelle.errors import DataError, SettingsError
+from passerelle.deployment.target import Observed, TargetError
+from passerelle.errors import DataError, SettingsError, StoreError
 from passerelle.loop.chain import Done, JobError, run_job
 from passerelle.loop.rollout import deploy, revisions
 from passerelle.project.settings import Project, load_project
-from passerelle.project.targets import SageMaker
 from passerelle.testing.targets import MemoryPlace, MemoryTarget
 
 pytest.importorskip("obstore")
@@ -32,22 +33,6 @@ kind = "binary"
 target = "late"
 key = ["order"]
 """
-SEA = SageMaker(
-    image=f"registry/image@sha256:{'a' * 64}",
-    store="s3://bucket/orders",
-    instance="ml.m5.large",
-    region="eu-west-3",
-    role="arn:aws:iam::123456789012:role/serving",
-)
-PLACES: dict[str, MemoryPlace] = {}
-
-
-class Sea(MemoryTarget):
-    """A SageMaker of memory."""
-
-    def __init__(self, name: str, _settings: SageMaker, project: Project, *, pack: object) -> None:
-        assert callable(pack)
-        super().__init__(PLACES[name], project=project.name)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +100,43 @@ def test_a_trial_comes_to_the_target_and_goes_back_once(project: Project) -> Non
     over = run(project, "deploy-production")
     assert over.lines[1].startswith("Version 3 was tried before, in production-3-2: what came of it stands.")
     assert (over.details["revision"], over.details["trial"]) == (3, None)
+
+
+def test_a_target_that_is_away_keeps_no_other_from_a_roll_back(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = {"sea": True}
+
+    class Away(Sea):
+        def observe(self, environment: str) -> Observed:
+            if away["sea"]:
+                raise TargetError("the sea is away")
+            return super().observe(environment)
+
+    run(project, "deploy-production")
+    monkeypatch.setattr("passerelle.deployment.applying.load", lambda _: Away)
+    for _ in range(2):
+        with pytest.raises(JobError, match=r"production is at revision 3: (.|\n)*sea: the sea is away"):
+            run(project, "rollback")
+    away["sea"] = False
+    assert run(project, "rollback").details["revision"] == 3
+
+
+def test_a_bucket_that_a_proposal_may_not_read_stops_no_training(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = msgspec.structs.replace(project.data, bucket="s3://nobodys/bucket")
+    monkeypatch.setattr("passerelle.loop.chain.fetch", _refuse)
+    with pytest.raises(StoreError):
+        run(msgspec.structs.replace(project, data=data), "train")
+    for name in ("PASSERELLE_STATE_URL", "PASSERELLE_REGISTRY_URI", "PASSERELLE_STORE"):
+        monkeypatch.delenv(name)
+    with pytest.raises(DataError, match="there are no accepted rows of the main table"):
+        run(msgspec.structs.replace(project, data=data), "train")
+
+
+def _refuse(_: Project) -> None:
+    raise StoreError("no rights there")
 
 
 def test_what_travels_to_a_target_is_not_signed_by_a_key_of_a_machine(

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from dbos import DBOS, PortableWorkflowError
+from sea import PLACES, SEA, Sea
 from shelf import Shelf
 
 from passerelle.adapters.local import LocalTarget
@@ -25,29 +26,13 @@ from passerelle.loop.rollout import deploy, kept_at, renew, revisions, roll_back
 from passerelle.loop.targets import bring, keep_brought, names_of, plan_for, remove
 from passerelle.loop.workflows import open_loop
 from passerelle.project.settings import Project, ProjectSection, Serving, Task, load_project
-from passerelle.project.targets import Kubernetes, SageMaker
+from passerelle.project.targets import Kubernetes, Local
 from passerelle.serving.observation import Observation, observe
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 from passerelle.testing.targets import MemoryPlace, MemoryTarget
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
-SEA = SageMaker(
-    image=f"127.0.0.1:9/image@sha256:{'a' * 64}",
-    store="s3://bucket/orders",
-    instance="ml.m5.large",
-    region="eu-west-3",
-    role="arn:aws:iam::123456789012:role/serving",
-)
-PLACES: dict[str, MemoryPlace] = {}
-
-
-class Sea(MemoryTarget):
-    """A SageMaker of memory."""
-
-    def __init__(self, name: str, _settings: SageMaker, project: Project, *, pack: object) -> None:
-        assert callable(pack)
-        super().__init__(PLACES[name], project=project.name)
 
 
 @pytest.fixture
@@ -57,7 +42,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(
         project=ProjectSection(name="orders"),
         task=Task(kind="binary", target="late", key=("order",)),
-        targets={"sea": SEA, "lake": SEA, "dock": msgspec.structs.replace(SEA, environment="staging")},
+        targets={"sea": SEA, "lake": Local(), "dock": msgspec.structs.replace(SEA, environment="staging")},
         root=tmp_path,
     )
 
@@ -117,15 +102,13 @@ def test_cluster_without_a_gateway_asks_for_tokens(project: Project) -> None:
     for gateway, auth in ((False, "tokens"), (True, "platform")):
         targets = {"cluster": msgspec.structs.replace(cluster, gateway=gateway)}
         assert kept_at(msgspec.structs.replace(project, targets=targets), "production")[1] == auth
-    both = msgspec.structs.replace(project, targets={"sea": SEA, "cluster": cluster})
-    with pytest.raises(SettingsError, match=r"of production cluster would ask callers for tokens.* gateway = true"):
-        kept_at(both, "production")
 
 
-def test_two_stores_for_one_environment_are_refused(project: Project) -> None:
-    apart = project.targets | {"lake": msgspec.structs.replace(SEA, store="s3://other/orders")}
-    with pytest.raises(SettingsError, match=r"sea: s3://bucket/orders, lake: s3://other/orders.*one store"):
-        kept_at(msgspec.structs.replace(project, targets=apart), "production")
+def test_two_clouds_for_one_environment_are_refused(project: Project) -> None:
+    both = msgspec.structs.replace(project, targets=project.targets | {"ocean": SEA})
+    with pytest.raises(SettingsError, match="sea and ocean are both targets of production: give each an environment"):
+        put(both, 1)
+    assert revisions(project, "production").numbers() == []
 
 
 def test_revision_made_before_its_target_is_renewed(project: Project) -> None:

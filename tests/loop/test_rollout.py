@@ -8,70 +8,22 @@ from typing import Any
 
 import msgspec
 import pytest
+from shelf import KEY, Shelf
 
 from passerelle.bundle.keys import public_hex, throwaway_key, trust
-from passerelle.bundle.manifest import Environment, Manifest, Provenance
-from passerelle.bundle.seal import close, draft_folder
 from passerelle.errors import DeploymentError
 from passerelle.loop.rollout import deploy, reconcile, revisions, roll_back
 from passerelle.project.settings import Project, ProjectSection, Task
-from passerelle.registry.versions import Version
-from passerelle.schema import Schema
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
 
 NOW = datetime(2013, 2, 1, tzinfo=UTC)
 
 
-KEY = throwaway_key()
-
-
-class Shelf:
-    """Versions of empty bundles, sealed by one key, and aliases that are remembered."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.aliases: dict[str, int] = {}
-
-    def get(self, which: int) -> Version:
-        manifest = Manifest(
-            project="trips",
-            task="binary",
-            target=f"late-{which}",
-            schema=Schema(columns=()),
-            provenance=Provenance(created_at=NOW),
-            environment=Environment(python="python", python_version="3.11", platform="", packages={}),
-            files={},
-        )
-        with draft_folder(self.folder) as draft:
-            bundle = close(draft, manifest, into=self.folder, key=KEY)
-        return Version(
-            number=which,
-            digest=bundle.digest,
-            path=bundle.path,
-            created_at=NOW,
-            metrics={},
-            aliases=(),
-            run="",
-            tags={},
-        )
-
-    def versions(self) -> list[Version]:
-        return [self.get(number) for number in (1, 2)]
-
-    def set_alias(self, alias: str, number: int) -> None:
-        self.aliases[alias] = number
-
-    def drop_alias(self, alias: str) -> None:
-        self.aliases.pop(alias, None)
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     task = Task(kind="binary", target="late", key=("id",))
-    project = Project(project=ProjectSection(name="trips"), task=task, root=tmp_path)
-    trust(project.state, public_hex(KEY))
-    return project
+    return Project(project=ProjectSection(name="trips"), task=task, root=tmp_path)
 
 
 def live(project: Project) -> list[int]:
@@ -81,7 +33,7 @@ def live(project: Project) -> list[int]:
 
 
 def put(project: Project, version: int, **options: Any) -> int:
-    return deploy(project, Shelf(project.state / "bundles"), version, now=NOW, **options).revision  # type: ignore[arg-type]
+    return deploy(project, Shelf(project), version, now=NOW, **options).revision  # type: ignore[arg-type]
 
 
 def test_the_same_again_is_no_revision_and_other_settings_or_keys_are(project: Project) -> None:
@@ -150,10 +102,11 @@ def test_a_shadow_or_a_share_needs_somebody_to_stand_beside(project: Project) ->
 
 
 def test_a_version_that_nobody_trusted_signed_is_not_deployed(project: Project) -> None:
+    shelf = Shelf(project)
     for path in (project.state / "trust").iterdir():
         path.unlink()
     with pytest.raises(DeploymentError, match="version 1 could not be served"):
-        put(project, 1)
+        deploy(project, shelf, 1, now=NOW)  # type: ignore[arg-type]
 
 
 def test_a_project_may_be_moved(project: Project) -> None:
@@ -164,8 +117,8 @@ def test_a_project_may_be_moved(project: Project) -> None:
 
 
 def test_a_registry_that_was_begun_anew_stops_nobody(project: Project) -> None:
-    put(project, 3)
-    shelf = Shelf(project.state / "bundles")
+    put(project, 4)
+    shelf = Shelf(project)
     reconcile(project, shelf)  # type: ignore[arg-type]
     assert shelf.aliases == {}
 
@@ -173,10 +126,10 @@ def test_a_registry_that_was_begun_anew_stops_nobody(project: Project) -> None:
 def test_timeline_and_aliases_follow_from_the_revisions_also_after_a_crash(project: Project) -> None:
     put(project, 1)
     put(project, 2, shadow=True, reason="a try")  # and the process died before it told anybody
-    shelf = Shelf(project.state / "bundles")
+    shelf = Shelf(project)
     for _ in range(2):
         reconcile(project, shelf)  # type: ignore[arg-type]
-    assert [event.subject for event in events(open_state(project.state), kind="version")] == ["1", "2"]
+    assert [event.subject for event in events(open_state(project.state), kind="version")] == ["1", "2", "3"]
     told = events(open_state(project.state), kind="deployment")
     assert [event.sentence for event in told] == ["revision 1: version 1", "revision 2: a try"]
     assert shelf.aliases == {"champion": 1, "challenger": 2}

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from contracted import AT, BOTH, DL, MODEL, UA, tensors
 from doorway import CLIENT, Served
-
-SPECS = Path(os.environ.get("PASSERELLE_SPECS") or Path(__file__).parents[3] / "shared" / "reference" / "specs")
 
 
 def predicted(reply: httpx.Response) -> list[float]:

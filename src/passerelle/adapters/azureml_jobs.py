@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from passerelle.adapters.azureml_bodies import ENVIRONMENT_TAG, PROJECT_TAG, Where, asset_body
 from passerelle.adapters.azureml_plan import image_version, tags
@@ -19,7 +19,12 @@ COMMAND = (
     "python -m passerelle.serving.container train"
 )
 _LONGEST_NAME = 255
-_STATES = {"Completed": "succeeded", "Failed": "failed", "Canceled": "stopped", "NotResponding": "failed"}
+_STATES: dict[str, Literal["succeeded", "failed", "stopped"]] = {
+    "Completed": "succeeded",
+    "Failed": "failed",
+    "Canceled": "stopped",
+    "NotResponding": "failed",
+}
 
 
 class AzureMLJobs:
@@ -84,12 +89,12 @@ class AzureMLJobs:
                 f"{self._name}: there is a job {name} that is not {self._project.name}'s: rename the run."
             )
         status = str(properties.get("status", "Unknown"))
-        state = _STATES.get(status, "running")
+        state: Literal["running", "succeeded", "failed", "stopped"] = _STATES.get(status, "running")
         problem = None
         if state == "failed":
             studio = (properties.get("services") or {}).get("Studio") or {}
             problem = f"the job is {status}: see its log at {studio.get('endpoint') or 'Azure ML studio, Jobs'}."
-        return JobStatus(state=state, problem=problem)  # type: ignore[arg-type]
+        return JobStatus(state=state, problem=problem)
 
     def stop(self, name: str) -> None:
         """See Jobs."""

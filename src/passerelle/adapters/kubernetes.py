@@ -229,6 +229,11 @@ class KubernetesTarget:
                 )
             except FileNotFoundError as error:
                 raise TargetError(f"{command[0]} is not installed: install it, or render the manifests.") from error
+            except subprocess.TimeoutExpired as error:
+                raise TargetError(
+                    f"{self._name}: kubectl {' '.join(arguments[:3])} did not answer within {_KUBECTL_S} s: look at "
+                    "the cluster and at your kubeconfig, then deploy again."
+                ) from error
             if done.returncode == 0:
                 return done.stdout
             said = done.stderr.strip()

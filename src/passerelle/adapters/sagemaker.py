@@ -204,7 +204,7 @@ class SageMakerTarget:
         if found is None:
             return JobStatus(state="absent")
         state: Any = _STATES.get(found["TrainingJobStatus"], "failed")
-        return JobStatus(state=state, problem=found.get("FailureReason"))
+        return JobStatus(state=state, problem=rules.own_reason(found.get("FailureReason")))
 
     def stop(self, name: str) -> None:
         """See Jobs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from passerelle.adapters.sagemaker_calls import Calls
 from passerelle.adapters.sagemaker_rules import ASKED, ENVIRONMENT, PROJECT, REVISION, endpoint_name, revision_of
@@ -62,13 +62,14 @@ class Look:
         if endpoint is None:
             return Observed(state="absent", resources=tuple(found))
         status = endpoint["EndpointStatus"]
+        state: Literal["changing", "failed", "serving"]
         state = "changing" if status in CHANGING else "failed" if status in FAILED else "serving"
         answers = None
         if status not in ("Creating", "Deleting", *FAILED):
             ours = [one for one in found if one.kind == CONFIG and one.name == endpoint.get("EndpointConfigName")]
             answers = int(ours[0].settings["tags"][REVISION]) if ours else None
         return Observed(
-            state=state,  # type: ignore[arg-type]
+            state=state,
             revision=answers,
             resources=tuple(found),
             problem=endpoint.get("FailureReason") or (status if state == "failed" else None),

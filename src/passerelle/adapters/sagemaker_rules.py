@@ -50,6 +50,17 @@ def job_name(project: str, name: str) -> str:
     return legal
 
 
+def own_reason(reason: str | None) -> str | None:
+    """Why a training job failed, as our own container said it: without what SageMaker writes around that.
+
+    >>> own_reason("AlgorithmError: NotebookError: cell 2 of 9 raised KeyError, exit code: 1")
+    'NotebookError: cell 2 of 9 raised KeyError'
+    """
+    if reason is None:
+        return None
+    return re.sub(r", exit code: -?\d+$", "", reason.removeprefix("AlgorithmError: "))
+
+
 def revision_of(name: str) -> int | None:
     """The revision that a resource was made for; None for one that stays from revision to revision.
 

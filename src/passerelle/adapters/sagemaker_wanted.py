@@ -54,8 +54,7 @@ def wanted(deployment: Deployment, settings: SageMaker, packages: dict[str, str]
         for variant, data in stored.items()
     ]
     models = {
-        variant: part(MODEL, _model(deployment, settings, variant, data) | {"tags": tags})
-        for variant, data in stored.items()
+        variant: part(MODEL, _model(deployment, settings, data) | {"tags": tags}) for variant, data in stored.items()
     }
     config = part(CONFIG, _config(deployment, settings, {one: model.name for one, model in models.items()}, tags))
     alarms = [one for variant in _live(deployment, packages) for one in _alarms(settings, name, variant)]
@@ -95,13 +94,13 @@ def _metadata(deployment: Deployment, variant: str) -> dict[str, str]:
     }
 
 
-def _model(deployment: Deployment, settings: SageMaker, variant: str, data: str) -> dict[str, Any]:
+def _model(deployment: Deployment, settings: SageMaker, data: str) -> dict[str, Any]:
     told = {"PASSERELLE_ENVIRONMENT": deployment.environment, "PASSERELLE_REVISION": str(deployment.revision)}
     return {
         "ExecutionRoleArn": settings.role,
         "Image": settings.image,
         "ModelDataUrl": data,
-        "Environment": settings.variables | told | {"PASSERELLE_VARIANT": variant},
+        "Environment": settings.variables | told,
     }
 
 

@@ -27,7 +27,8 @@ from passerelle.data.contract import load_contract
 from passerelle.data.landing import inbox, ingest
 from passerelle.data.table import read_conformed
 from passerelle.deployment.applying import open_target
-from passerelle.errors import DataError, PasserelleError, SettingsError
+from passerelle.deployment.spec import Deployment
+from passerelle.errors import DataError, PasserelleError, SettingsError, StoreError
 from passerelle.load.injectors import inject
 from passerelle.load.plan import at_rate
 from passerelle.load.report import Injected
@@ -180,7 +181,7 @@ def _run(
             "this machine, which no deployment trusts and nobody has tomorrow."
         )
     if name in ("train", "retrain"):
-        made = _train(project, now, on_step, only_if_enough=name == "retrain")
+        made = _train(project, now, on_step, only_if_enough=name == "retrain", shared=shared)
         return msgspec.structs.replace(made, job=name, shared=shared)
     if name == "report":
         return _report(project, now, shared=shared)
@@ -250,10 +251,17 @@ def _train(
     on_step: Callable[[int, int, str], None] | None,
     *,
     only_if_enough: bool,
+    shared: bool,
 ) -> Done:
-    fetch(project)
+    lines = []
+    try:
+        fetch(project)
+    except StoreError as error:  # a change that is only proposed has no rights there
+        if shared:
+            raise
+        lines.append(f"The bucket was not looked into: {error}")
     deliveries = ingest(project, inbox(project), now=now)
-    lines = [f"{one.status:12} {one.sentence}" for one in deliveries]
+    lines += [f"{one.status:12} {one.sentence}" for one in deliveries]
     if aside := [one for one in deliveries if one.status == "quarantined"]:
         raise DataError(f"{len(aside)} deliveries were put aside, nothing was trained. " + aside[0].sentence)
     if only_if_enough:
@@ -318,17 +326,21 @@ def _go_back(project: Project, registry: Registry, now: datetime) -> str:
     environment = rollout.PRODUCTION
     current = rollout.revisions(project, environment).current()
     if current is not None and current.rolls_back_to is not None:
-        behind = [
-            name
-            for name in names_of(project, environment)
-            if open_target(project, name).observe(environment).revision != current.revision
-        ]
+        behind = [name for name in names_of(project, environment) if not _has(project, name, current)]
         if behind:
             return f"The last roll-back has not come to {', '.join(behind)} yet, so none was made."
     rollout.roll_back(project, reason="rolled back by the delivery chain", now=now)
     rollout.reconcile(project, registry)
     advance(project, registry, environment=environment, now=now)
     return "Rolled back."
+
+
+def _has(project: Project, name: str, deployment: Deployment) -> bool:
+    """Does a target answer by this revision? One that cannot be asked keeps no other from it."""
+    try:
+        return open_target(project, name).observe(deployment.environment).revision == deployment.revision
+    except PasserelleError:
+        return False
 
 
 def _try(project: Project, registry: Registry, version: int, now: datetime) -> str:

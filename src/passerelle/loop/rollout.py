@@ -112,30 +112,21 @@ def renew(project: Project, *, environment: str = PRODUCTION, draft: bool = Fals
 def kept_at(project: Project, environment: str) -> tuple[str | None, Auth]:
     """Where revisions of an environment keep their ledger, and who decides whether a request may pass.
 
-    Of one with targets in clouds: in their store, and the platform; on Kubernetes only if a gateway is said to be in
-    front. Raises SettingsError if two name different stores, for a trial is judged by one ledger, or if of two one has
-    a gateway and the other has none.
+    Of one with a target in a cloud: in its store, and the platform; on Kubernetes only if a gateway is said to be in
+    front. Raises SettingsError for two clouds: a trial is judged by one ledger, and each keeps in the store's folder of
+    the environment what it needs itself, and nothing else.
     """
     clouds = {
         name: one for name, one in project.targets.items() if isinstance(one, Cloud) and one.environment == environment
     }
-    stores = {one.store for one in clouds.values()}
-    if not stores:
-        return None, "tokens"
-    if len(stores) > 1:
-        said = ", ".join(f"{name}: {one.store}" for name, one in clouds.items())
+    if len(clouds) > 1:
         raise SettingsError(
-            f"{FILE}: the targets of {environment} keep their ledgers apart ({said}), and a trial is judged by one: "
-            "give them one store, or environments of their own."
+            f"{FILE}: {' and '.join(clouds)} are both targets of {environment}: give each an environment of its own."
         )
-    unguarded = [name for name, one in clouds.items() if isinstance(one, Kubernetes) and not one.gateway]
-    if unguarded and len(unguarded) < len(clouds):
-        raise SettingsError(
-            f"{FILE}: of the targets of {environment} {', '.join(unguarded)} would ask callers for tokens, and "
-            "the others have a platform in front that decides: give them environments of their own, or put a gateway "
-            "before the cluster's endpoint and say gateway = true."
-        )
-    return f"{stores.pop()}/ledger/{project.name}/{environment}", "tokens" if unguarded else "platform"
+    for one in clouds.values():
+        unguarded = isinstance(one, Kubernetes) and not one.gateway
+        return f"{one.store}/ledger/{project.name}/{environment}", "tokens" if unguarded else "platform"
+    return None, "tokens"
 
 
 def ledger_mode(project: Project, ledger_at: str | None) -> LedgerMode:

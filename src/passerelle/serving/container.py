@@ -4,6 +4,7 @@
 |---|---|
 | PASSERELLE_PACKAGE | where the package is: a folder or an address; else AIP_STORAGE_URI, AZUREML_MODEL_DIR, PLACES |
 | PASSERELLE_TRUSTED_KEYS | the public keys (hex, with spaces between) whose packages are served; baked into the image |
+| PASSERELLE_ENVIRONMENT, PASSERELLE_REVISION | if set, what the package must be: no other is served |
 | PASSERELLE_TOKENS_FILE | the tokens of a deployment that asks for them (``auth: tokens``): a mounted tokens.json |
 | PASSERELLE_PYTHON | the interpreter of the models, if it is not the image's own |
 | PASSERELLE_HOST | where it listens; 0.0.0.0 |
@@ -56,6 +57,7 @@ def serve(variables: Mapping[str, str], *, command: Sequence[str] = WORKER, plac
         listener.setblocking(False)  # noqa: FBT003  (a worker may be quicker)
         package = find_package(variables, places, Path(scratch) / "package")
         deployment = open_package(package, trusted_keys(variables))
+        _check(deployment, variables)
         root = Path(scratch) / "project"
         lay_out(package, deployment, root, tokens=variables.get("PASSERELLE_TOKENS_FILE"))
         folder = environment_folder(root / ".passerelle", deployment.environment)
@@ -111,6 +113,19 @@ def find_package(variables: Mapping[str, str], places: Sequence[Path], fetched: 
             f"nothing in {looked}. passerelle deploy brings one."
         )
     return _search(there[0], str(there[0]))
+
+
+def _check(deployment: Deployment, variables: Mapping[str, str]) -> None:
+    """Raise ServingError if the platform was told of another revision than the package is."""
+    for name, found in (
+        ("PASSERELLE_ENVIRONMENT", deployment.environment),
+        ("PASSERELLE_REVISION", str(deployment.revision)),
+    ):
+        if variables.get(name, found) != found:
+            raise ServingError(
+                f"{name} is {variables[name]!r}, and the package is of {found!r}: somebody put another one there. "
+                "Deploy the revision again, and find out who."
+            )
 
 
 def lay_out(package: Path, deployment: Deployment, root: Path, *, tokens: str | None) -> None:

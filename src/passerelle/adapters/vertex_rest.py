@@ -217,13 +217,13 @@ class Rest:
             if own and urlsplit(own).hostname not in ("127.0.0.1", "localhost", "::1"):
                 raise TargetError(f"{ADDRESS} is {own!r}: it may name this machine only (http://127.0.0.1:PORT).")
             if own:
-                credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]
+                credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]  # google-auth has no types
             else:
                 try:
                     credentials, _ = google.auth.default(scopes=[_SCOPE])
                 except DefaultCredentialsError as error:
                     raise TargetError(_no_credentials(error)) from error
-            self._session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+            self._session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]  # google-auth has no types
         return self._session
 
     def _error(self, method: str, name: str, status: int, problem: Mapping[str, Any]) -> TargetError:

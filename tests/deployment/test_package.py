@@ -128,6 +128,16 @@ def test_a_package_that_was_cut_short_is_made_anew(project: Project, revision: D
     assert open_package(package.folder, TRUSTED).revision == 7
 
 
+def test_the_newest_packages_stay_and_older_ones_go(project: Project, revision: Deployment, tmp_path: Path) -> None:
+    made = [
+        pack(project, msgspec.structs.replace(revision, revision=number), key=KEY, into=tmp_path / "packages").name
+        for number in range(1, 7)
+    ]
+    assert sorted(one.name for one in (tmp_path / "packages").iterdir()) == made[-3:]
+    again = pack(project, msgspec.structs.replace(revision, revision=1), key=KEY, into=tmp_path / "packages")
+    assert open_package(again.folder, TRUSTED).revision == 1
+
+
 def test_a_tarball_unpacks_to_the_package(package: Package, tmp_path: Path) -> None:
     unpacked = unpack(tarball(package, tmp_path / "model.tar.gz"), tmp_path / "opt" / "model")
     assert open_package(unpacked, TRUSTED).revision == 7

@@ -36,6 +36,8 @@ from passerelle.project.settings import Project
 DEPLOYMENT = "deployment.json"
 SIGNATURE = "deployment.sig"
 BUNDLES = "bundles"
+#: So many are kept on the machine that packs: they are made anew when they are needed.
+KEPT = 3
 #: The most that an archive may unpack to.
 MOST_BYTES = 32 * 2**30
 
@@ -68,6 +70,7 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
 def pack(project: Project, deployment: Deployment, *, key: Ed25519PrivateKey, into: Path) -> Package:
     """Pack a revision as a folder of its own below ``into``; one that is there already, and whole, is taken.
 
+    Of those made before, the newest ``KEPT`` stay, with this one.
     Raises DeploymentError if the revision is another project's, BundleError if a bundle is damaged or not the one that
     the revision names: nothing is left then.
     """
@@ -106,6 +109,9 @@ def pack(project: Project, deployment: Deployment, *, key: Ed25519PrivateKey, in
         draft.rename(package.folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+    before = sorted(one for one in into.iterdir() if one != package.folder and not one.name.startswith("."))
+    for old in before[: -(KEPT - 1)]:
+        shutil.rmtree(old, ignore_errors=True)
     return package
 
 

@@ -75,6 +75,8 @@ class AzureMLJobs:
             properties["computeId"] = f"{self._arm.workspace}/computes/{settings.training_compute}"
         else:
             properties["resources"] = {"instanceType": settings.instance, "instanceCount": 1}
+        if settings.training_identity:
+            properties["identity"] = {"identityType": "Managed", "resourceId": settings.training_identity}
         self._arm.put(path, {"properties": properties})
 
     def status(self, name: str) -> JobStatus:

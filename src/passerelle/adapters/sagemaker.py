@@ -185,7 +185,7 @@ class SageMakerTarget:
             self._job_arn(name),
             TrainingJobName=name,
             AlgorithmSpecification={"TrainingImage": settings.image, "TrainingInputMode": "File"},
-            RoleArn=settings.role,
+            RoleArn=settings.training_role or settings.role,
             InputDataConfig=[{"ChannelName": "input", "DataSource": {"S3DataSource": source}}],
             OutputDataConfig={"S3OutputPath": job.output},
             ResourceConfig={

@@ -54,7 +54,7 @@ class VertexJobs:
                     }
                 ],
                 "scheduling": {"timeout": f"{job.timeout_s}s", "disableRetries": True},
-                "serviceAccount": settings.service_account,
+                "serviceAccount": settings.training_service_account or settings.service_account,
                 "baseOutputDirectory": {"outputUriPrefix": job.output},
             },
         }

@@ -10,6 +10,8 @@ import msgspec
 Image = Annotated[str, msgspec.Meta(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
 #: A folder of an object store, for artefacts and for the ledger.
 Store = Annotated[str, msgspec.Meta(pattern=r"^(s3|gs|az|abfss)://[^\s]+[^/\s]$|^/.+")]
+#: The ARN of a role of AWS.
+Role = Annotated[str, msgspec.Meta(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")]
 Environment = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Strategy = Literal["container", "platform"]
 
@@ -77,8 +79,10 @@ class SageMaker(Cloud, tag="sagemaker", frozen=True, kw_only=True, forbid_unknow
     """kind = "sagemaker"."""
 
     region: str
-    #: The ARN of the role that the endpoint and the training job run under.
-    role: Annotated[str, msgspec.Meta(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")]
+    #: The ARN of the role that the endpoint runs under: it reads packages and writes the ledger.
+    role: Role
+    #: That of the training job, which writes what is sealed next; None: the endpoint's, which may then write it, too.
+    training_role: Role | None = None
     #: The share of a canary's capacity that changes first, and the seconds before the rest; None: all at once.
     canary_percent: Annotated[int, msgspec.Meta(ge=1, le=50)] | None = None
     canary_wait_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 300
@@ -96,6 +100,8 @@ class AzureML(Cloud, tag="azureml", frozen=True, kw_only=True, forbid_unknown_fi
     #: The resource id of the identity that the container runs under, which reads and writes the store; None: one that
     #: Azure makes with the endpoint, and that may not write there until somebody allows it.
     identity: str | None = None
+    #: The resource id of the identity that a training job runs under, one of its compute's; None: as the compute says.
+    training_identity: str | None = None
     #: The compute that trains; None: serverless.
     training_compute: str | None = None
 
@@ -105,8 +111,10 @@ class Vertex(Cloud, tag="vertex", frozen=True, kw_only=True, forbid_unknown_fiel
 
     project: str
     region: str
-    #: The service account that the container runs under: it reads and writes the store.
+    #: The service account that the endpoint runs under: it reads packages and writes the ledger.
     service_account: str
+    #: That of the training job, which writes what is sealed next; None: the endpoint's, which may then write it, too.
+    training_service_account: str | None = None
     #: The machine that trains.
     training_instance: str = "n1-standard-4"
 

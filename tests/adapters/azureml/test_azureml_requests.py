@@ -113,6 +113,14 @@ def test_jobs(azure: Azure, tmp_path: Path) -> None:
     assert client.status("train-1").state == "running"
     client.stop("train-1")
     assert client.status("train-1").state == "stopped"
+    identity = (
+        "/subscriptions/34/resourceGroups/models/providers/Microsoft.ManagedIdentity/userAssignedIdentities/trains"
+    )
+    apart = Job(name="train-2", input="jobs/train-2/in", output="jobs/train-2/out", timeout_s=600)
+    target(tmp_path, training_identity=identity).start(apart)
+    made = {path.rpartition("/")[2]: one["properties"] for path, one in azure.made().items() if "/jobs/" in path}
+    assert "identity" not in made["train-1"]
+    assert made["train-2"]["identity"] == {"identityType": "Managed", "resourceId": identity}
 
 
 def test_microsofts_client_sees_the_same(azure: Azure, azure_server: Any, tmp_path: Path) -> None:

@@ -81,3 +81,12 @@ def test_a_job_is_started_once_and_stopped(tmp_path: Path, aws: str) -> None:
     assert target.status(job.name).state == "running"
     target.stop(job.name)
     assert target.status(job.name).state == "stopped"
+
+
+@pytest.mark.parametrize(("own", "due"), [("training", "training"), (None, "passerelle")])
+def test_training_has_a_role_of_its_own(own: str | None, due: str, tmp_path: Path, aws: str) -> None:
+    role = "arn:aws:iam::123456789012:role/{}".format
+    settings = msgspec.structs.replace(aws_place.SETTINGS, training_role=own and role(own))
+    aws_place.target(tmp_path, settings).start(Job(name="a", input="s3://m/in", output="s3://m/out", timeout_s=60))
+    (sent,) = [one for one in aws_place.control(aws, "_bodies") if one["operation"] == "CreateTrainingJob"]
+    assert sent["RoleArn"] == role(due)

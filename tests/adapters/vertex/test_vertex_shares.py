@@ -151,6 +151,10 @@ def test_a_job_is_started_once_watched_and_stopped(google: Google) -> None:
     variables = {one["name"]: one["value"] for one in pool["containerSpec"]["env"]}
     assert variables["PASSERELLE_INPUT"] == "gs://acme-models/in"
     assert (spec["scheduling"]["timeout"], spec["serviceAccount"]) == ("900s", settings().service_account)
+    apart = google.open(training_service_account="trains@acme.iam.gserviceaccount.com")
+    apart.start(Job(name="run-8", input="gs://acme-models/in", output="gs://acme-models/out", timeout_s=900))
+    accounts = {one["jobSpec"]["serviceAccount"] for one in google.state()["jobs"].values()}
+    assert accounts == {settings().service_account, "trains@acme.iam.gserviceaccount.com"}
     assert target.status("run-7") == JobStatus(state="running")
     number = found["name"].rpartition("/")[2]
     failed = found | {"state": "JOB_STATE_FAILED", "error": {"code": 3, "message": "exit code 3"}}

@@ -14,11 +14,11 @@ import pytest
 
 from passerelle.bundle.keys import public_hex, throwaway_key, trust
 from passerelle.bundle.manifest import Environment
-from passerelle.deployment.image import ROOT, USER, Recipe, by_digest, covers, dockerfile, write_context
+from passerelle.deployment.image import ROOT, USER, Recipe, by_digest, covers, demands, dockerfile, write_context
 from passerelle.deployment.image_facts import ImageError, ImageFacts, check_architecture, parse
 from passerelle.deployment.wheelhouse import gather, own_wheel, pins, requirements
 from passerelle.project.settings import Project, load_project
-from passerelle.project.targets import Kubernetes, SageMaker
+from passerelle.project.targets import Kubernetes, Local, SageMaker
 
 BASE = "localhost/python@sha256:" + "a" * 64
 KEY = public_hex(throwaway_key())
@@ -149,24 +149,55 @@ def test_context_has_no_row_and_no_secret(project: Project, tmp_path: Path, monk
         "requirements.txt",
         "wheels",
     ]
-    assert made.recipe.user == USER
+    assert (made.recipe.user, made.recipe.architecture) == (USER, "amd64")
     assert not made.recipe.model_apart
     assert made.recipe.trusted_keys == (KEY,)
     assert "PRIVATE" not in (tmp_path / "image/Dockerfile").read_text()
-    apart = write_context(project, environment(passerelle="0.0.1"), tmp_path / "image", base=BASE, extras=())
-    assert apart.recipe.model_apart
+    clouds = msgspec.structs.replace(project, targets={"aws": AWS, "k": CLUSTER})
+    old = environment(passerelle="0.0.1")
+    apart = write_context(clouds, old, tmp_path / "image", target="aws", base=BASE, extras=())
+    assert (apart.recipe.model_apart, apart.recipe.user) == (True, ROOT)
+    assert "\nUSER 0:0\n" in (tmp_path / "image/Dockerfile").read_text()
     assert "passerelle==0.1.0" in (tmp_path / "image/requirements-model.txt").read_text()
 
 
-def test_root_only_for_sagemaker(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    own = pins((), "3.11")
-    put_wheels(own, tmp_path / "wheels")
-    common: dict[str, Any] = {"image": "h/i@sha256:" + "0" * 64, "store": "s3://b/p", "instance": "ml.m5.large"}
-    cloud = SageMaker(region="eu-west-3", role="arn:aws:iam::123456789012:role/r", **common)
-    for targets, user in (({"a": cloud, "b": Kubernetes(**common)}, ROOT), ({"b": Kubernetes(**common)}, USER)):
-        wanted = msgspec.structs.replace(project, targets=targets)
-        assert write_context(wanted, environment(**own), tmp_path, base=BASE, extras=()).recipe.user == user
+COMMON: dict[str, Any] = {"image": "h/i@sha256:" + "0" * 64, "store": "s3://b/p", "instance": "ml.m5.large"}
+AWS = SageMaker(region="eu-west-3", role="arn:aws:iam::123456789012:role/r", **COMMON)
+CLUSTER = Kubernetes(**COMMON)
+
+
+@pytest.mark.parametrize(
+    ("targets", "name", "due"),
+    [
+        ({}, None, (USER, "amd64")),
+        ({"here": Local()}, None, (USER, "amd64")),
+        ({"aws": AWS}, None, (ROOT, "amd64")),
+        ({"aws": AWS, "here": Local()}, None, (ROOT, "amd64")),
+        ({"aws": AWS, "k": CLUSTER}, "aws", (ROOT, "amd64")),
+        ({"aws": AWS, "k": CLUSTER}, "k", (USER, "amd64")),
+        ({"aws": AWS, "k": CLUSTER}, None, "user: aws wants 0:0, k wants 65532:65532.*--target NAME"),
+        ({"k": CLUSTER}, "aws", "no target 'aws' that runs an image; those that do: k"),
+        ({"here": Local()}, "here", "those that do: none"),
+        ({"k": msgspec.structs.replace(CLUSTER, architecture="arm64")}, None, (USER, "arm64")),
+    ],
+)
+def test_root_only_where_sagemaker_demands_it(
+    targets: dict[str, Any], name: str | None, due: Any, project: Project
+) -> None:
+    asked = msgspec.structs.replace(project, targets=targets)
+    if isinstance(due, tuple):
+        assert demands(asked, name, None) == due
+        return
+    with pytest.raises(ImageError, match=due):
+        demands(asked, name, None)
+
+
+def test_another_processor_than_the_targets_is_refused(project: Project) -> None:
+    asked = msgspec.structs.replace(project, targets={"aws": AWS})
+    assert demands(asked, "aws", "amd64") == (ROOT, "amd64")
+    assert demands(project, None, "arm64") == (USER, "arm64")
+    with pytest.raises(ImageError, match="aws says architecture = 'amd64', and the image is asked for arm64"):
+        demands(asked, "aws", "arm64")
 
 
 def test_no_trusted_key_no_image(project: Project, tmp_path: Path) -> None:

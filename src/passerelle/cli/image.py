@@ -16,9 +16,8 @@ from passerelle.cli.group import AS_JSON, main, project_of, show
     "-o", "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the build context."
 )
 @click.option("--base", help="Image with Python that it is built on, best by digest; else Python's own.")
-@click.option(
-    "--architecture", type=click.Choice(["amd64", "arm64"]), default="amd64", show_default=True, help="Of the machines."
-)
+@click.option("--target", metavar="TARGET", help="The target that it is for; else all of passerelle.toml's.")
+@click.option("--architecture", type=click.Choice(["amd64", "arm64"]), help="Of the machines; else the target's.")
 @click.option("--no-training", is_flag=True, help="Leave out what only training needs.")
 @click.option("--build", "built", is_flag=True, help="Build it with buildah, podman or docker.")
 @AS_JSON
@@ -26,10 +25,11 @@ from passerelle.cli.group import AS_JSON, main, project_of, show
 def image(
     context: click.Context,
     version: str | None,
+    *,
     out: Path,
+    target: str | None,
     base: str | None,
     architecture: Any,
-    *,
     no_training: bool,
     built: bool,
     as_json: bool,
@@ -40,15 +40,19 @@ def image(
     with each deployment.
     """
     from passerelle.bundle.manifest import read_manifest
-    from passerelle.deployment.image import SERVING, TRAINING, build, write_context
+    from passerelle.deployment.image import ROOT, SERVING, TRAINING, build, write_context
     from passerelle.loop.train import registry_of
 
     project = project_of(context)
     which = int(version) if version is not None and version.isdigit() else version or "champion"
     manifest, _ = read_manifest(registry_of(project).get(which).path)
     extras = SERVING if no_training else TRAINING
-    made = write_context(project, manifest.environment, out, base=base, architecture=architecture, extras=extras)
+    made = write_context(
+        project, manifest.environment, out, target=target, base=base, architecture=architecture, extras=extras
+    )
     name = build(made) if built else None
-    lines = [f"{out}: {made.wheels} wheels, {made.size_bytes / 1e6:.0f} MB, on {made.recipe.base}."]
+    user = "root" if made.recipe.user == ROOT else made.recipe.user
+    wheels = f"{made.wheels} wheels, {made.size_bytes / 1e6:.0f} MB"
+    lines = [f"{out}: {wheels}, on {made.recipe.base}; {made.recipe.architecture}, runs as {user}."]
     next_step = f"Built as {name}: push it, then name its digest in passerelle.toml." if name else "Build and push it."
     show({"context": made, "image": name}, as_json=as_json, text=[*lines, next_step])

@@ -27,8 +27,8 @@ from passerelle.bundle.keys import trusted
 from passerelle.bundle.manifest import Environment
 from passerelle.deployment.image_facts import ImageError, inspect, parse
 from passerelle.deployment.wheelhouse import NAME, gather, pins, requirements
-from passerelle.project.settings import Project
-from passerelle.project.targets import SageMaker
+from passerelle.project.settings import FILE, Project
+from passerelle.project.targets import Cloud, SageMaker
 
 Architecture = Literal["amd64", "arm64"]
 
@@ -80,16 +80,19 @@ def write_context(
     environment: Environment,
     into: Path,
     *,
+    target: str | None = None,
     base: str | None = None,
-    architecture: Architecture = "amd64",
+    architecture: Architecture | None = None,
     extras: Sequence[str] = TRAINING,
 ) -> Context:
     """Write a build context for what was fitted in ``environment``; what else lies in ``into/wheels`` is used.
 
-    ``base`` is an image with Python of the environment's version, by digest, or by a tag whose digest its registry
-    tells; by default Python's own. The image runs as root only if one of the project's targets is SageMaker's, which
-    wants it. Raises ImageError, and writes no Dockerfile, if a package or the base's digest cannot be had.
+    ``target`` is the target that the image is for, by its name; None: all of the project's. ``base`` is an image with
+    Python of the environment's version, by digest, or by a tag whose digest its registry tells; by default Python's
+    own. ``architecture``: by default the target's. Raises ImageError, and writes no Dockerfile, if a package or the
+    base's digest cannot be had, or if no image is fit for all targets.
     """
+    user, processor = demands(project, target, architecture)
     keys = trusted(project.state)
     if not keys:
         raise ImageError(f"{project.state / 'trust'} holds no key that the image could trust: passerelle train first.")
@@ -101,14 +104,14 @@ def write_context(
     installed = {"requirements.txt": own if apart else fitted} | ({"requirements-model.txt": fitted} if apart else {})
     wheels = into / "wheels"
     for packages in installed.values():
-        gather(packages, wheels, python_version=python_version, architecture=architecture)
+        gather(packages, wheels, python_version=python_version, architecture=processor)
     recipe = Recipe(
         project=project.name,
         base=pinned,
         python_version=python_version,
-        architecture=architecture,
+        architecture=processor,
         model_apart=apart,
-        user=ROOT if any(isinstance(one, SageMaker) for one in project.targets.values()) else USER,
+        user=user,
         trusted_keys=keys,
         version=own[NAME],
     )
@@ -120,6 +123,35 @@ def write_context(
         draft.replace(into / name)
     sizes = [path.stat().st_size for path in wheels.glob("*.whl")]
     return Context(folder=into, recipe=recipe, wheels=len(sizes), size_bytes=sum(sizes))
+
+
+def demands(project: Project, target: str | None, architecture: Architecture | None) -> tuple[str, Architecture]:
+    """Who an image's processes run as, and its processor: as a target wants them, or all of them if none is named.
+
+    SageMaker expects root, and root only (AWS, "Custom inference code with hosting services"); nobody else does. Raises
+    ImageError for a target that is not there, or that wants another processor than ``architecture``, and if no image is
+    fit for all.
+    """
+    clouds = {name: one for name, one in project.targets.items() if isinstance(one, Cloud)}
+    if target is not None and target not in clouds:
+        known = ", ".join(clouds) or f"none: add [targets.{target}] to {FILE}"
+        raise ImageError(f"there is no target {target!r} that runs an image; those that do: {known}.")
+    asked = {target: clouds[target]} if target is not None else clouds
+    users = {name: ROOT if isinstance(one, SageMaker) else USER for name, one in asked.items()}
+    processors = {name: one.architecture for name, one in asked.items()}
+    for what, wanted in (("user", users), ("architecture", processors)):
+        if len(set(wanted.values())) > 1:
+            said = ", ".join(f"{name} wants {one}" for name, one in wanted.items())
+            raise ImageError(
+                f"no image is fit for all targets ({what}: {said}): make one for each, with --target NAME."
+            )
+    processor = next(iter(processors.values()), architecture or "amd64")
+    if architecture not in (None, processor):
+        raise ImageError(
+            f"{', '.join(asked)} says architecture = {processor!r}, and the image is asked for {architecture}: correct "
+            f"one of them."
+        )
+    return next(iter(users.values()), USER), processor
 
 
 def by_digest(reference: str) -> str:
@@ -171,7 +203,7 @@ def dockerfile(recipe: Recipe) -> str:
         TRUSTED_KEYS: " ".join(recipe.trusted_keys),
     }
     why = (
-        "# Root, since a target is SageMaker's, which runs containers as root; elsewhere give it a user of its own."
+        "# Root: SageMaker, which this image is for, expects its containers to run so."
         if recipe.user == ROOT
         else "# Not root, and any other number does as well: it writes below /tmp only."
     )

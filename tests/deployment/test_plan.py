@@ -85,6 +85,19 @@ def test_change_by_hand_is_told_by_its_mark() -> None:
     refuse_drift([asked(1)], [Resource(kind="endpoint", name="a", settings={"machines": 9})], drift="refuse")
 
 
+def test_change_by_hand_is_told_whatever_is_wanted_now() -> None:
+    by_hand = asked(3, mark_of=1)
+    with pytest.raises(DriftError, match=r"endpoint a was changed by hand: machines is 3, not 2\."):
+        refuse_drift([asked(2)], [by_hand], drift="refuse")
+    with pytest.raises(DriftError, match=r"endpoint a was changed by hand: it is \{'machines': 3\}\."):
+        refuse_drift([], [by_hand], drift="refuse")
+    refuse_drift([asked(3)], [by_hand], drift="refuse")  # what somebody's hand did is what is wanted now
+    refuse_drift([], [asked(3)], drift="refuse")
+    # Another version of Passerelle set other settings: its mark tells nothing of what is there.
+    older = Resource(kind="endpoint", name="a", settings={"machines": 3, "asked": mark({"machines": 3, "zone": 1})})
+    refuse_drift([asked(2)], [older], drift="refuse")
+
+
 def test_trial_on_the_platforms_weights_is_refused() -> None:
     trial = sample_deployment(1, trial="production-2-1")
     with pytest.raises(PlanError, match=r"trial production-2-1 .*\(rule trial-needs-container\)"):

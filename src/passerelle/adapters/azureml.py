@@ -21,7 +21,6 @@ from passerelle.adapters.azureml_bodies import (
     KINDS,
     MODEL,
     MODELS,
-    PACKAGE,
     TRAFFIC,
     Where,
 )
@@ -29,7 +28,7 @@ from passerelle.adapters.azureml_jobs import AzureMLJobs, datastore_path
 from passerelle.adapters.azureml_plan import kept, notes, wanted
 from passerelle.adapters.azureml_rest import ALERT_VERSION, API_VERSION, AUTOSCALE_VERSION, Arm
 from passerelle.adapters.azureml_rules import check, endpoint_name
-from passerelle.adapters.objectstore import open_store
+from passerelle.adapters.packages import PACKAGE, Packages
 from passerelle.deployment.package import Package
 from passerelle.deployment.plan import refuse_drift, steps
 from passerelle.deployment.spec import Deployment
@@ -59,6 +58,7 @@ class AzureMLTarget(AzureMLJobs):
     ) -> None:
         super().__init__(name, Arm(settings), settings, project)
         self._pack = pack
+        self._packages = Packages(settings.store, project, ("az://", "abfss://"))
         self._poll_s = poll_s
         #: "kind name" → where Azure says how far our change of it has come.
         self._operations: dict[str, str | None] = {}
@@ -93,7 +93,7 @@ class AzureMLTarget(AzureMLJobs):
                 for one in self._arm.list(path, version)
                 if self._is_ours(one.get("tags"), environment)
             ]
-        found += self._packages(environment)
+        found += self._packages.there(environment)
         answering = next((one.settings for one in found if one.kind == TRAFFIC), None)
         revision = answering["revision"] if answering and answering["traffic"] else None
         failed = sorted(key for key, state in states.items() if state in ("Failed", "Canceled"))
@@ -149,7 +149,7 @@ class AzureMLTarget(AzureMLJobs):
         environment = self._settings.environment
         where, one = self._where(environment), step.resource
         if one.kind == PACKAGE:
-            self._apply_package(step)
+            self._packages.apply(step)
         elif step.act == "wait":
             self._wait(where, one)
         elif one.kind == TRAFFIC:
@@ -208,23 +208,6 @@ class AzureMLTarget(AzureMLJobs):
         if due is None:
             self._wait(where, one)
 
-    def _apply_package(self, step: Step) -> None:
-        """Upload, or delete, a package: of the revision that is being applied it lies where it was packed."""
-        name = step.resource.name
-        store = open_store(f"{self._settings.store}/packages/{name}")
-        if step.act == "delete":
-            for found in list(store.list()):
-                store.delete(found.key)
-            return
-        there = list(store.list())
-        if [len(there), sum(found.size_bytes for found in there)] == list(step.resource.settings.values()):
-            return
-        package = self._project.state / "packages" / name.split("/", 1)[1]  # where plan had it packed
-        if not package.exists():
-            raise TargetError(f"{self._name}: {package} is not there: plan again, which packs it.")
-        for path in sorted(path for path in package.rglob("*") if path.is_file()):
-            store.put(path.relative_to(package).as_posix(), path)
-
     def _wait(self, where: Where, one: Resource) -> None:
         """Until Azure has made, changed or deleted it. Raises TargetError, with its log's last lines, if it failed."""
         path = where.path(one.kind, one.name)
@@ -267,21 +250,6 @@ class AzureMLTarget(AzureMLJobs):
             f"{self._name}: {one.kind} {one.name} still changes after {PATIENCE_S / 60:g} min: look at it in the Azure "
             "portal; to go on waiting, deploy again."
         )
-
-    def _packages(self, environment: str) -> list[Resource]:
-        """The packages in the store, by what lies there: one that is not whole has fewer bytes."""
-        store = open_store(f"{self._settings.store}/packages/{self._project.name}/{environment}")
-        sizes: dict[str, list[int]] = {}
-        for found in store.list():
-            sizes.setdefault(found.key.partition("/")[0], []).append(found.size_bytes)
-        return [
-            Resource(
-                kind=PACKAGE,
-                name=f"{self._project.name}/{environment}/{folder}",
-                settings={"files": len(each), "size_bytes": sum(each)},
-            )
-            for folder, each in sizes.items()
-        ]
 
     def _ours(self, where: Where, environment: str, kind: str) -> dict[str, Any] | None:
         """What bears the endpoint's name, if it is ours; None if there is nothing."""

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from passerelle.adapters.azureml_rules import PREFIX
+from passerelle.adapters.packages import PACKAGE
 
 #: The kinds of resources, in the order in which they are made.
-PACKAGE, ENVIRONMENTS, ENVIRONMENT = "packages", "environments", "environments/versions"
+ENVIRONMENTS, ENVIRONMENT = "environments", "environments/versions"
 MODELS, MODEL = "models", "models/versions"
 ENDPOINT, DEPLOYMENT = "onlineEndpoints", "onlineEndpoints/deployments"
 AUTOSCALE, TRAFFIC, ALERT = "autoscalesettings", "onlineEndpoints/traffic", "metricAlerts"

@@ -16,12 +16,12 @@ from passerelle.adapters.azureml_bodies import (
     ENVIRONMENTS,
     MODEL,
     MODELS,
-    PACKAGE,
     PROBES,
     PROJECT_TAG,
     ROUTES,
     TRAFFIC,
 )
+from passerelle.adapters.packages import PACKAGE, package_resource
 from passerelle.deployment.package import Package
 from passerelle.deployment.plan import mark
 from passerelle.deployment.spec import Deployment, Variant
@@ -39,11 +39,6 @@ FAILURES = ["424", "500", "502", "503", "504"]
 def tags(project: str, environment: str, settings: AzureML) -> dict[str, str]:
     """What everything of an environment bears."""
     return settings.tags | {PROJECT_TAG: project, ENVIRONMENT_TAG: environment}
-
-
-def package_name(deployment: Deployment, folder: str) -> str:
-    """Where a package lies, from the store's ``packages/``."""
-    return f"{deployment.project}/{deployment.environment}/{folder}"
 
 
 def image_version(settings: AzureML) -> str:
@@ -67,10 +62,8 @@ def wanted(deployment: Deployment, settings: AzureML, pack: Callable[[Deployment
     alone = settings.strategy == "platform"
     for variant in deployment.variants if alone else (None,):
         package = pack(deployment if variant is None else rules.one_variant(deployment, variant))
-        name = package_name(deployment, package.name)
-        files = [one.stat().st_size for one in package.folder.rglob("*") if one.is_file()]
-        packages.append(Resource(kind=PACKAGE, name=name, settings={"files": len(files), "size_bytes": sum(files)}))
-        path = f"{_folder(settings.store)}packages/{name}"
+        packages.append(package_resource(settings.store, deployment.project, deployment.environment, package))
+        path = f"{_folder(settings.store)}packages/{packages[-1].name}"
         model = Resource(kind=MODEL, name=f"{endpoint}/{package.name}", settings={"path": path, "tags": ours})
         assets.append(model)
         deployments.append(

@@ -22,7 +22,6 @@ from passerelle.adapters.kubernetes_manifests import (
     KINDS,
     RETRY,
     REVISION,
-    changed,
     endpoint_name,
     manifests,
     project_onto,
@@ -31,16 +30,15 @@ from passerelle.adapters.kubernetes_manifests import (
     selector,
     tokens_secret,
 )
-from passerelle.adapters.objectstore import open_store, put_folder
+from passerelle.adapters.packages import PACKAGE, Packages, package_resource
 from passerelle.deployment.package import Package
-from passerelle.deployment.plan import mark, refuse_trial, steps
+from passerelle.deployment.plan import changed, mark, refuse_drift, refuse_trial, steps
 from passerelle.deployment.spec import Deployment
-from passerelle.deployment.target import DriftError, Observed, Plan, Resource, Step, TargetError
-from passerelle.project.settings import FILE, Project
+from passerelle.deployment.target import Observed, Plan, Resource, Step, TargetError
+from passerelle.project.settings import Project
 from passerelle.project.targets import Kubernetes
 
 MANAGER = "passerelle"
-_PACKAGE = "Package"
 _WORKLOADS = ("Deployment", "InferenceService")
 _KUBECTL_S = 120
 _TRIES = 4
@@ -62,10 +60,11 @@ class KubernetesTarget:
     ) -> None:
         self._name, self._settings, self._project, self._pack = name, settings, project, pack
         self._wait_s, self._command = wait_s, kubectl
+        self._packages = Packages(settings.store, project)
 
     def observe(self, environment: str) -> Observed:
         """See Target. Everything is found by its labels, and packages by where they lie."""
-        found = [*self._packages(environment)]
+        found = self._packages.there(environment)
         state: Literal["absent", "changing", "serving", "failed"] = "absent"
         revision, problem = None, None
         labels = ",".join(f"{key}={value}" for key, value in selector(self._project.name, environment).items())
@@ -87,19 +86,18 @@ class KubernetesTarget:
             return Plan(target=self._name, environment=environment, revision=None, steps=steps((), observed.resources))
         refuse(deployment, self._settings)
         refuse_trial(deployment, self._settings.strategy)
-        package = self._pack(deployment)
+        stored = self._packed(deployment)
         wanted = [
-            _package(package.name),
-            *map(resource, manifests(deployment, self._settings, self._at(deployment.environment, package.name))),
+            stored,
+            *map(resource, manifests(deployment, self._settings, stored.settings["uri"])),
         ]
         there = [one for one in observed.resources if not (observed.state == "failed" and one.kind in _WORKLOADS)]
-        if self._settings.drift == "refuse":
-            _refuse_by_hand(there)
-        before = max((one.name for one in there if one.kind == _PACKAGE and one.name < package.name), default="")
+        refuse_drift(wanted, there, drift=self._settings.drift, by_hand=lambda now, _: now.settings.get("by_hand", ()))
+        before = max((one.name for one in there if one.kind == PACKAGE and one.name < stored.name), default="")
         made = steps(
             wanted,
             there,
-            keep=lambda one: one.kind == _PACKAGE and one.name == before,
+            keep=lambda one: one.kind == PACKAGE and one.name == before,
             waits=_WORKLOADS,
             changing=observed.state == "changing",
         )
@@ -124,8 +122,8 @@ class KubernetesTarget:
     def apply(self, step: Step) -> None:
         """See Target."""
         one = step.resource
-        if one.kind == _PACKAGE:
-            self._apply_package(step)
+        if one.kind == PACKAGE:
+            self._packages.apply(step)
         elif step.act == "wait":
             self._wait(one)
         elif step.act == "delete":
@@ -137,35 +135,21 @@ class KubernetesTarget:
         """Put the package into the store and write the manifests into a folder, for what applies them from git."""
         refuse(deployment, self._settings)
         refuse_trial(deployment, self._settings.strategy)
-        package = self._pack(deployment)
-        put_folder(self._at(deployment.environment, package.name), package.folder)
+        stored = self._packed(deployment)
+        self._packages.apply(Step(act="create", resource=stored))
         folder.mkdir(parents=True, exist_ok=True)
         written = []
-        for one in manifests(deployment, self._settings, self._at(deployment.environment, package.name)):
+        for one in manifests(deployment, self._settings, stored.settings["uri"]):
             path = folder / f"{one['kind'].lower()}.json"
             path.write_bytes(msgspec.json.format(msgspec.json.encode(one), indent=2) + b"\n")
             written.append(path)
         return written
 
-    def _at(self, environment: str, package: str = "") -> str:
-        return f"{self._settings.store}/packages/{self._project.name}/{environment}/{package}".rstrip("/")
-
-    def _packages(self, environment: str) -> list[Resource]:
-        """Of those that are whole: passerelle.toml is put last."""
-        keys = [one.key for one in open_store(self._at(environment)).list()]
-        names = sorted({key.partition("/")[0] for key in keys})
-        return [_package(name, whole=f"{name}/{FILE}" in keys) for name in names]
-
-    def _apply_package(self, step: Step) -> None:
-        environment = self._settings.environment
-        at = self._at(environment, step.resource.name)
-        if step.act == "delete":
-            store = open_store(at)
-            # What makes it whole goes first: what is left of a cut removal is seen.
-            for one in sorted(store.list(), key=lambda found: found.key != FILE):
-                store.delete(one.key)
-            return
-        put_folder(at, self._project.state / "packages" / environment / step.resource.name)
+    def _packed(self, deployment: Deployment) -> Resource:
+        """Packs the revision; its package, as it is to lie in the store."""
+        return package_resource(
+            self._settings.store, self._project.name, deployment.environment, self._pack(deployment)
+        )
 
     def _put(self, one: Resource) -> None:
         manifest = json.loads(json.dumps(one.settings["manifest"]))
@@ -246,12 +230,8 @@ class KubernetesTarget:
         raise TargetError(f"{self._name}: kubectl {' '.join(arguments[:3])}: {said}.{grants}")
 
 
-def _package(name: str, *, whole: bool = True) -> Resource:
-    return Resource(kind=_PACKAGE, name=name, settings={"whole": whole})
-
-
 def _order(one: Resource) -> tuple[int, str]:
-    return ((_PACKAGE, *KINDS).index(one.kind), one.name)
+    return ((PACKAGE, *KINDS).index(one.kind), one.name)
 
 
 def _found(one: dict[str, Any]) -> Resource:
@@ -262,16 +242,6 @@ def _found(one: dict[str, Any]) -> Resource:
     if changes := list(changed(asked, settings["manifest"])):
         settings["by_hand"] = changes
     return Resource(kind=one["kind"], name=one["metadata"]["name"], settings=settings, lasting=True)
-
-
-def _refuse_by_hand(there: list[Resource]) -> None:
-    """Raise DriftError for what differs from what was asked for, whatever is asked for now."""
-    for one in there:
-        if changes := one.settings.get("by_hand"):
-            raise DriftError(
-                f"{one.kind} {one.name} was changed by hand: {', '.join(changes)}. Put that into passerelle.toml if it "
-                'is to stay; to have it put back, say drift = "restore" for this target.'
-            )
 
 
 def _revision(one: dict[str, Any]) -> int | None:

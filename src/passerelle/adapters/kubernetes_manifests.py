@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from passerelle.deployment.plan import mark
@@ -142,22 +141,6 @@ def project_onto(found: Any, asked: Any) -> Any:
     if isinstance(found, list) and isinstance(asked, list) and len(found) == len(asked):
         return [project_onto(one, other) for one, other in zip(found, asked, strict=True)]
     return found
-
-
-def changed(asked: Any, found: Any, path: str = "") -> Iterator[str]:
-    """Where what is found differs from what was asked for.
-
-    >>> list(changed({"spec": {"replicas": 1, "list": [2]}}, {"spec": {"replicas": 7, "list": [2]}}))
-    ['spec.replicas is 7, not 1']
-    """
-    if isinstance(asked, dict) and isinstance(found, dict):
-        for key, value in asked.items():
-            yield from changed(value, found.get(key), f"{path}.{key}".lstrip("."))
-    elif isinstance(asked, list) and isinstance(found, list) and len(asked) == len(found):
-        for number, (one, other) in enumerate(zip(asked, found, strict=True)):
-            yield from changed(one, other, f"{path}[{number}]")
-    elif asked != found:
-        yield f"{path} is {found!r}, not {asked!r}"
 
 
 def _object(kind: str, name: str, labels: dict[str, str], settings: Kubernetes, spec: dict[str, Any]) -> dict[str, Any]:

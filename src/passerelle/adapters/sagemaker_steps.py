@@ -254,11 +254,11 @@ class Steps:
         on = f"arn:aws:application-autoscaling:{self._calls.region}:*:scalable-target/*"
         bounds = {key: one.settings[key] for key in ("MinCapacity", "MaxCapacity")}
         policy = f"passerelle-{one.settings['asked']}"
-        self._calls.call("application-autoscaling", "RegisterScalableTarget", on, **variant, **bounds)
-        # Two policies on one measure are refused: the old one goes first.
+        # Two policies on one measure are refused, and the mark of an old one does not fit other bounds: it goes first.
         for old in policies(self._calls, one.name):
             if old["PolicyName"] != policy:
                 self._drop_policy(on, variant, old["PolicyName"])
+        self._calls.call("application-autoscaling", "RegisterScalableTarget", on, **variant, **bounds)
         tracking = {
             "TargetValue": one.settings["TargetValue"],
             "PredefinedMetricSpecification": {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"},

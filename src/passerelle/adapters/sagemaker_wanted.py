@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from passerelle.adapters.packages import packages_folder
 from passerelle.adapters.sagemaker_rules import ENVIRONMENT, PROJECT, REVISION, endpoint_name, variant_names
 from passerelle.deployment.plan import mark
 from passerelle.deployment.spec import Deployment
@@ -35,7 +36,7 @@ def tags_of(settings: SageMaker, project: str, environment: str, revision: int |
 
 def package_folder(settings: SageMaker, project: str, environment: str) -> str:
     """Where the packages of an environment are, as s3://..., with a / at its end."""
-    return f"{settings.store}/packages/{project}/{environment}/"
+    return f"{packages_folder(settings.store, project, environment)}/"
 
 
 def wanted(deployment: Deployment, settings: SageMaker, packages: dict[str, str]) -> list[Resource]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from passerelle.adapters import vertex_rules as rules
+from passerelle.adapters.packages import PACKAGE, Packages
 from passerelle.adapters.vertex_alarms import VertexAlarms
 from passerelle.adapters.vertex_jobs import VertexJobs
 from passerelle.adapters.vertex_models import DEFAULT, ENVIRONMENT, PROJECT, REVISION, VertexModels, owned
@@ -19,7 +20,6 @@ from passerelle.adapters.vertex_plan import (
     ALARM,
     DEPLOYED,
     ENDPOINT,
-    PACKAGE,
     TRAFFIC,
     VERSION,
     to_deployment,
@@ -49,13 +49,14 @@ class VertexTarget:
         self._alarms = VertexAlarms(self._rest, settings, project.name)
         self._jobs = VertexJobs(settings, self._rest, project.name)
         self._models = VertexModels(self._rest, settings, project.name)
+        self._packages = Packages(settings.store, project, ("gs://",))
 
     def observe(self, environment: str) -> Observed:
         """See Target."""
         place = rules.endpoint_id(self._project, environment)
         endpoint = self._owned(place, environment)
         versions = self._models.observe(place, environment)
-        found = [*self._models.packages(environment), *versions]
+        found = [*self._packages.there(environment), *versions]
         problem = None
         revision = None
         state: Literal["absent", "changing", "serving", "failed"] = "absent"
@@ -77,7 +78,6 @@ class VertexTarget:
         refuse_trial(deployment, self._settings.strategy)
         rules.check(deployment, self._settings)
         wanted = want(deployment, self._settings, observed, self._pack)
-        self._models.folders |= wanted.folders
         return to_deployment(deployment, self._settings, observed, wanted, self._name)
 
     def apply(self, step: Step) -> None:
@@ -86,7 +86,7 @@ class VertexTarget:
         if step.act == "wait":
             self._rest.settle("endpoints", self._path(one.name))
         elif one.kind == PACKAGE:
-            (self._models.remove_package if delete else self._models.send_package)(one)
+            self._packages.apply(step)
         elif one.kind == VERSION:
             (self._models.delete if delete else self._models.upload)(one)
         elif one.kind == ENDPOINT:

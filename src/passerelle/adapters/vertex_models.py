@@ -1,16 +1,13 @@
-"""Models of Vertex AI: the package in the store, and the version that is made of it."""
+"""Models of Vertex AI: the version that is made of a package in the store."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from passerelle.adapters.objectstore import open_store, put_folder
-from passerelle.adapters.vertex_plan import PACKAGE, VERSION, container_spec
+from passerelle.adapters.vertex_plan import VERSION, container_spec
 from passerelle.adapters.vertex_rest import MissingError, Rest
 from passerelle.adapters.vertex_rules import PREFIX
 from passerelle.deployment.target import Resource, TargetError
-from passerelle.errors import StoreError
 from passerelle.project.targets import Vertex
 
 #: Our labels on what we make.
@@ -35,58 +32,14 @@ def owned(rest: Rest, method: str, path: str, project: str, environment: str) ->
 
 
 class VertexModels:
-    """The packages and versions of one project."""
+    """The versions of one project's models."""
 
     def __init__(self, rest: Rest, settings: Vertex, project: str) -> None:
         self._rest, self._settings, self._project = rest, settings, project
-        #: A package's resource name → where it is packed on this machine.
-        self.folders: dict[str, Path] = {}
 
     def path(self, place: str) -> str:
         """The whole name of the model of an endpoint's name."""
         return f"{self._rest.location}/models/{place}"
-
-    def packages(self, environment: str) -> list[Resource]:
-        """The packages of an environment that are in the store, whole or not. Raises TargetError."""
-        root = f"{self._settings.store}/packages/{self._project}/{environment}"
-        sizes: dict[str, list[int]] = {}
-        if not root.startswith("gs://"):
-            return []  # plan refuses it, by its rule
-        try:
-            for one in open_store(root).list():
-                sizes.setdefault(one.key.partition("/")[0], []).append(one.size_bytes)
-        except StoreError as error:
-            raise TargetError(str(error)) from error
-        return [
-            Resource(
-                kind=PACKAGE,
-                name=f"{self._project}/{environment}/{name}",
-                settings={"uri": f"{root}/{name}", "files": len(some), "size_bytes": sum(some)},
-            )
-            for name, some in sorted(sizes.items())
-        ]
-
-    def send_package(self, one: Resource) -> None:
-        """Put a package into the store, unless it is there whole."""
-        environment = one.name.split("/")[1]
-        if any((there.name, there.settings) == (one.name, one.settings) for there in self.packages(environment)):
-            return
-        folder = self.folders.get(one.name)
-        if folder is None:
-            raise TargetError(f"{one.name} is not packed here: plan the revision again, then apply.")
-        try:
-            put_folder(one.settings["uri"], folder)
-        except StoreError as error:
-            raise TargetError(str(error)) from error
-
-    def remove_package(self, one: Resource) -> None:
-        """Remove a package from the store."""
-        try:
-            store = open_store(one.settings["uri"])
-            for found in list(store.list()):
-                store.delete(found.key)
-        except StoreError as error:
-            raise TargetError(str(error)) from error
 
     def observe(self, place: str, environment: str) -> list[Resource]:
         """The versions of our model, oldest first; one whose alias another has taken is called by its number."""

@@ -13,32 +13,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from passerelle.adapters import vertex_rules as rules
+from passerelle.adapters.packages import PACKAGE, package_resource
 from passerelle.deployment.package import Package
-from passerelle.deployment.plan import steps
+from passerelle.deployment.plan import changed, refuse_drift, steps
 from passerelle.deployment.spec import Deployment, Variant
-from passerelle.deployment.target import DriftError, Observed, Plan, Resource, Step
+from passerelle.deployment.target import Observed, Plan, Resource, Step
 from passerelle.project.targets import Vertex
 
-PACKAGE, VERSION, ENDPOINT = "packages", "models/versions", "endpoints"
+VERSION, ENDPOINT = "models/versions", "endpoints"
 DEPLOYED, TRAFFIC, ALARM = "endpoints/deployedModels", "endpoints/trafficSplit", "alertPolicies"
 #: The routes of the container (serving/contracts.py).
 PREDICT_ROUTE, HEALTH_ROUTE, PORT = "/predict", "/health", 8080
 
 _ALARM_S = 300
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a deployment wants, and where its packages are on this machine."""
-
-    resources: tuple[Resource, ...]
-    #: The package's resource name → its folder here; those that are in the store already are not packed.
-    folders: dict[str, Path]
 
 
 def container_spec(settings: Vertex) -> dict[str, Any]:
@@ -55,22 +48,21 @@ def container_spec(settings: Vertex) -> dict[str, Any]:
     return spec
 
 
-def want(deployment: Deployment, settings: Vertex, observed: Observed, pack: Callable[[Deployment], Package]) -> Wanted:
+def want(
+    deployment: Deployment, settings: Vertex, observed: Observed, pack: Callable[[Deployment], Package]
+) -> tuple[Resource, ...]:
     """The resources that a deployment wants, in the order in which they are made."""
     endpoint = rules.endpoint_id(deployment.project, deployment.environment)
     owner = {"project": deployment.project, "environment": deployment.environment}
     parts: list[Resource] = []
-    folders: dict[str, Path] = {}
     split: dict[str, int] = {}
     platform = settings.strategy == "platform"
     shares = rules.percentages([one.weight for one in deployment.live]) if platform else [100]
     alias = ""
     for variant, percent in zip(deployment.live if platform else (None,), shares, strict=True):
-        package, version, folder = _part(deployment, variant, settings, observed, pack)
+        package, version = _part(deployment, variant, settings, observed, pack)
         deployed = _deployed(version, settings, observed, endpoint, deployment.revision)
         parts += [*package, version, deployed]
-        if folder is not None:
-            folders[package[0].name] = folder
         split[deployed.name.partition("/")[2]] = percent
         if not alias or variant == deployment.champion:
             alias = version.name.partition("/")[2]
@@ -91,7 +83,7 @@ def want(deployment: Deployment, settings: Vertex, observed: Observed, pack: Cal
     order = {PACKAGE: 0, VERSION: 1, DEPLOYED: 3}
     made = [*parts, place]
     made.sort(key=lambda one: order.get(one.kind, 2))
-    return Wanted(resources=(*made, traffic, *_alarms(endpoint, owner, settings)), folders=folders)
+    return (*made, traffic, *_alarms(endpoint, owner, settings))
 
 
 def marked(settings: dict[str, Any]) -> dict[str, Any]:
@@ -105,12 +97,14 @@ def to_nothing(observed: Observed, target: str, environment: str) -> Plan:
     return Plan(target=target, environment=environment, revision=None, steps=(*_waiting(observed), *deletes))
 
 
-def to_deployment(deployment: Deployment, settings: Vertex, observed: Observed, wanted: Wanted, target: str) -> Plan:
+def to_deployment(
+    deployment: Deployment, settings: Vertex, observed: Observed, wanted: Sequence[Resource], target: str
+) -> Plan:
     """The plan that leads to a deployment. Raises DriftError for what was changed by hand, if the settings say so."""
-    if settings.drift == "refuse":
-        _refuse_drift(observed, wanted.resources)
-    kept = set() if deployment.rolls_back_to is not None else _kept(observed, wanted.resources)
-    made = steps(wanted.resources, observed.resources, keep=lambda one: (one.kind, one.name) in kept)
+    traffic = next((one.settings for one in observed.resources if one.kind == TRAFFIC), {})
+    refuse_drift(wanted, observed.resources, drift=settings.drift, by_hand=partial(_by_hand, traffic))
+    kept = set() if deployment.rolls_back_to is not None else _kept(observed, wanted)
+    made = steps(wanted, observed.resources, keep=lambda one: (one.kind, one.name) in kept)
     back = _back_at_once(deployment, observed)
     notes = _notes(settings, kept, deployment)
     return Plan(
@@ -128,40 +122,37 @@ def _part(
     settings: Vertex,
     observed: Observed,
     pack: Callable[[Deployment], Package],
-) -> tuple[list[Resource], Resource, Path | None]:
-    """Package and version of the container (variant None) or of one variant, and the folder of what is packed anew.
+) -> tuple[list[Resource], Resource]:
+    """Package and version of the container (variant None) or of one variant.
 
     A variant that is there already stays as it is, in the package of the revision that brought it: only weights change.
     """
     immutable: list[Any] = [container_spec(settings), settings.store]
     endpoint = rules.endpoint_id(deployment.project, deployment.environment)
-    owner = f"{deployment.project}/{deployment.environment}"
     found = None
     if variant is not None:
         name = f"{endpoint}/{rules.part_name(deployment, variant, immutable)}"
         found = next((one for one in observed.resources if (one.kind, one.name) == (VERSION, name)), None)
     if found is not None:  # its package may have been removed: Vertex AI keeps a copy
         uri = found.settings["artifactUri"]
-        return [one for one in observed.resources if one.kind == PACKAGE and one.settings["uri"] == uri], found, None
+        return [one for one in observed.resources if one.kind == PACKAGE and one.settings["uri"] == uri], found
     alone = deployment
     if variant is not None:
         alone = msgspec.structs.replace(deployment, variants=(msgspec.structs.replace(variant, weight=1.0),))
     packed = pack(alone)
-    name = f"{owner}/{packed.name}"
-    uri = f"{settings.store}/packages/{name}"
+    package = package_resource(settings.store, deployment.project, deployment.environment, packed)
     alias = rules.part_name(deployment, variant, immutable if variant else [*immutable, packed.digest])
     version = Resource(
         kind=VERSION,
         name=f"{endpoint}/{alias}",
         settings={
-            "artifactUri": uri,
+            "artifactUri": package.settings["uri"],
             "image": settings.image,
             "revision": deployment.revision,
             "owner": {"project": deployment.project, "environment": deployment.environment},
         },
     )
-    package = Resource(kind=PACKAGE, name=name, settings={"uri": uri, **_measure(packed.folder)})
-    return [package], version, packed.folder
+    return [package], version
 
 
 def _deployed(version: Resource, settings: Vertex, observed: Observed, endpoint: str, revision: int) -> Resource:
@@ -193,11 +184,6 @@ def scaling(settings: Vertex) -> dict[str, Any]:
 
 def _capacity(settings: Vertex) -> str:
     return rules.digest(scaling(settings))
-
-
-def _measure(folder: Path) -> dict[str, int]:
-    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    return {"files": len(sizes), "size_bytes": sum(sizes)}
 
 
 def _alarms(endpoint: str, owner: dict[str, str], settings: Vertex) -> list[Resource]:
@@ -286,27 +272,22 @@ def _kept(observed: Observed, wanted: Sequence[Resource]) -> set[tuple[str, str]
     return {(one.kind, one.name) for one in (*stay, *versions, *packages)}
 
 
-def _refuse_drift(observed: Observed, wanted: Sequence[Resource]) -> None:
-    goals = {(one.kind, one.name): one.settings for one in wanted}
-    traffic = next((one.settings for one in observed.resources if one.kind == TRAFFIC), {})
-    for one in observed.resources:
-        goal = goals.get((one.kind, one.name), {})
-        found, differs = one.settings, ""
-        if "set" in found:
-            own = {key: value for key, value in found.items() if key not in _BESIDE}
-            aim = {key: value for key, value in goal.items() if key not in _BESIDE}
-            if own != aim and rules.digest(own) != found["set"]:
-                differs = str(own)
-        elif one.kind == DEPLOYED and one.name.partition("/")[2] in traffic.get("split", {}):
-            now = {key: found.get(key) for key in _MACHINES}
-            aim = {key: goal.get(key) for key in now}
-            if now != aim and rules.digest(now) != traffic.get("capacity"):
-                differs = str(now)
-        if differs:
-            raise DriftError(
-                f"{one.kind} {one.name} was changed by hand: it is {differs} now. Put it back, or let Passerelle do "
-                'it: drift = "restore" in the target\'s settings.'
-            )
+def _by_hand(traffic: dict[str, Any], now: Resource, due: Resource | None) -> list[str]:
+    """See plan.by_hand. The mark is a label of the endpoint's or the policy's; of machines that of the traffic."""
+    found, goal = now.settings, due.settings if due else {}
+    if "set" in found:
+        own = {key: value for key, value in found.items() if key not in _BESIDE}
+        aim = {key: value for key, value in goal.items() if key not in _BESIDE}
+        mark = found["set"]
+    elif now.kind == DEPLOYED and now.name.partition("/")[2] in traffic.get("split", {}):
+        own = {key: found.get(key) for key in _MACHINES}
+        aim = {key: goal.get(key) for key in own} if due else {}
+        mark = traffic.get("capacity")
+    else:
+        return []
+    if own == aim or rules.digest(own) == mark:
+        return []
+    return list(changed(aim, own)) if due else [f"it is {own}"]
 
 
 #: Of a DeployedModel's settings those that can be changed; see scaling.

@@ -7,13 +7,16 @@ what differs is changed, and what is there and not wanted is deleted, last made 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import DriftError, PlanError, Resource, Step
+
+#: Characters of a mark, and of them those that are of the values.
+_MARK, _VALUES = 16, 12
 
 
 def steps(
@@ -62,12 +65,45 @@ def _wait(resource: Resource) -> Step:
 
 
 def mark(settings: dict[str, Any]) -> str:
-    """What a target keeps beside what it was asked for, as a tag: the digest of the settings; see refuse_drift.
+    """What a target keeps beside what it was asked for, as a tag: digests of the values and of their names.
 
     >>> mark({"machines": 1}) == mark({"machines": 1}), mark({"machines": 1}) == mark({"machines": 2})
     (True, False)
     """
-    return hashlib.sha256(msgspec.json.encode(settings, order="deterministic")).hexdigest()[:16]
+    return _digest(settings)[:_VALUES] + _digest(sorted(settings))[: _MARK - _VALUES]
+
+
+def changed(asked: Any, found: Any, path: str = "") -> Iterator[str]:
+    """Where what is found differs from what was asked for.
+
+    >>> list(changed({"spec": {"replicas": 1, "list": [2]}}, {"spec": {"replicas": 7, "list": [2]}}))
+    ['spec.replicas is 7, not 1']
+    """
+    if isinstance(asked, dict) and isinstance(found, dict):
+        for key in dict.fromkeys([*asked, *found]):
+            yield from changed(asked.get(key), found.get(key), f"{path}.{key}".lstrip("."))
+    elif isinstance(asked, list) and isinstance(found, list) and len(asked) == len(found):
+        for number, (one, other) in enumerate(zip(asked, found, strict=True)):
+            yield from changed(one, other, f"{path}[{number}]")
+    elif asked != found:
+        yield f"{path} is {found!r}, not {asked!r}"
+
+
+def by_hand(now: Resource, due: Resource | None) -> list[str]:
+    """What somebody changed of a resource that bears a mark; ``due``: what is wanted of it, if anything is.
+
+    By hand: it bears the mark of just what is wanted, and is not what is wanted; or it is not what its own mark is of,
+    whatever is wanted now. A mark of other settings, as another version of Passerelle sets them, tells nothing. A
+    target writes mark and settings in one request, so that an apply that was cut is not taken for somebody's hand.
+    """
+    asked, own = now.settings.get("asked"), _unmarked(now)
+    if asked is None or (due is not None and own == _unmarked(due)):
+        return []
+    of_own = mark(own)
+    unlike = asked != of_own and asked[_VALUES:] == of_own[_VALUES:]
+    if due is None:
+        return [f"it is {own}"] if unlike else []
+    return list(changed(_unmarked(due), own)) if unlike or asked == due.settings.get("asked") else []
 
 
 def refuse_drift(
@@ -75,26 +111,29 @@ def refuse_drift(
     there: Sequence[Resource],
     *,
     drift: Literal["refuse", "restore"],
-    mark_of: Callable[[Resource], str | None] = lambda one: one.settings.get("asked"),
+    by_hand: Callable[[Resource, Resource | None], Sequence[str]] = by_hand,
 ) -> None:
-    """Raise DriftError if what is there was changed by hand, and ``drift`` says refuse.
+    """Raise DriftError if something that is there was changed by hand, and ``drift`` says refuse.
 
-    By hand: it bears the mark of just what is wanted now, and is not what is wanted. A target writes the mark with the
-    settings or after them, so that an apply that was cut is not taken for somebody's hand.
+    ``by_hand``: what was changed of a resource that is there, in words, given what is wanted of it.
     """
     if drift == "restore":
         return
-    found = {(one.kind, one.name): one for one in there}
-    for one in wanted:
-        now = found.get((one.kind, one.name))
-        if now is None or mark_of(now) is None or mark_of(now) != mark_of(one) or now.settings == one.settings:
-            continue
-        keys = sorted(key for key in now.settings | one.settings if now.settings.get(key) != one.settings.get(key))
-        changes = ", ".join(f"{key} is {now.settings.get(key)!r}, not {one.settings.get(key)!r}" for key in keys)
-        raise DriftError(
-            f"{one.kind} {one.name} was changed by hand: {changes}. Put that into passerelle.toml if it is to stay; to "
-            'have it put back, say drift = "restore" for this target.'
-        )
+    due = {(one.kind, one.name): one for one in wanted}
+    for one in there:
+        if changes := by_hand(one, due.get((one.kind, one.name))):
+            raise DriftError(
+                f"{one.kind} {one.name} was changed by hand: {', '.join(changes)}. Put that into passerelle.toml if it "
+                'is to stay; to have it put back, say drift = "restore" for this target.'
+            )
+
+
+def _unmarked(one: Resource) -> dict[str, Any]:
+    return {key: value for key, value in one.settings.items() if key != "asked"}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
 
 
 def refuse_trial(deployment: Deployment, strategy: Literal["container", "platform"]) -> None:

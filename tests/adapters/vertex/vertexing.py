@@ -66,7 +66,12 @@ class Google:
         import hashlib
 
         digest = hashlib.sha256(encoded).hexdigest()
-        folder = self.folder / "packages" / f"{deployment.revision:06d}-{digest[:12]}"
+        folder = (
+            project(self.folder).state
+            / "packages"
+            / deployment.environment
+            / f"{deployment.revision:06d}-{digest[:12]}"
+        )
         for variant in deployment.variants:
             (folder / "bundles" / variant.digest).mkdir(parents=True, exist_ok=True)
             (folder / "bundles" / variant.digest / "model.bin").write_bytes(variant.digest.encode())

@@ -15,7 +15,7 @@ from typing import Any
 
 from vertexing import Google, deployment
 
-from passerelle.adapters import vertex_models
+from passerelle.adapters import packages
 from passerelle.adapters.vertex_rest import Rest
 from passerelle.deployment.applying import apply_deployment
 
@@ -45,10 +45,10 @@ def arm(at: int, when: str) -> None:
 
         def put_one(address: str, folder: Path) -> None:
             path = next(path for path in sorted(folder.rglob("*")) if path.is_file())
-            vertex_models.open_store(address).put(path.relative_to(folder).as_posix(), path)
+            packages.open_store(address).put(path.relative_to(folder).as_posix(), path)
             die()
 
-        vertex_models.put_folder = put_one
+        packages.put_folder = put_one
 
 
 def walk(order: dict[str, Any]) -> None:

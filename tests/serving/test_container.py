@@ -244,6 +244,7 @@ def test_what_may_not_be_served_is_refused_in_a_sentence(package: Package, tmp_p
         (right | {"PASSERELLE_TRUSTED_KEYS": ""}, (), "this image trusts no key"),
         (right | {"PASSERELLE_REVISION": "8"}, (), "PASSERELLE_REVISION is '8', and the package is of '7'"),
         (right | {"PASSERELLE_ENVIRONMENT": "staging"}, (), "and the package is of 'production'"),
+        (right | {"PASSERELLE_PROJECT": "fares"}, (), "PASSERELLE_PROJECT is 'fares', and the package is of"),
         (right | {"AIP_HTTP_PORT": "http"}, (), "AIP_HTTP_PORT is 'http', which is no port"),
         ({}, (tmp_path / "nothing",), "there is no package"),
         ({}, (twice,), "2 packages are there"),

@@ -24,7 +24,7 @@ from passerelle.adapters.azureml_bodies import (
 from passerelle.adapters.packages import PACKAGE, package_resource
 from passerelle.deployment.package import Package
 from passerelle.deployment.plan import mark
-from passerelle.deployment.spec import Deployment, Variant
+from passerelle.deployment.spec import Deployment, Variant, told
 from passerelle.deployment.target import Resource
 from passerelle.project.targets import AzureML
 
@@ -61,13 +61,14 @@ def wanted(deployment: Deployment, settings: AzureML, pack: Callable[[Deployment
     names: dict[int, str] = {}
     alone = settings.strategy == "platform"
     for variant in deployment.variants if alone else (None,):
-        package = pack(deployment if variant is None else rules.one_variant(deployment, variant))
+        answered = deployment if variant is None else rules.one_variant(deployment, variant)
+        package = pack(answered)
         packages.append(package_resource(settings.store, deployment.project, deployment.environment, package))
         path = f"{_folder(settings.store)}packages/{packages[-1].name}"
         model = Resource(kind=MODEL, name=f"{endpoint}/{package.name}", settings={"path": path, "tags": ours})
         assets.append(model)
         deployments.append(
-            _deployment(deployment, variant, settings, model=model.name, environment=assets[1].name, ours=ours)
+            _deployment(answered, variant, settings, model=model.name, environment=assets[1].name, ours=ours)
         )
         names[0 if variant is None else variant.version] = deployments[-1].name
     made = {"auth": AUTH, "identity": settings.identity, "tags": ours}
@@ -167,7 +168,7 @@ def _deployment(
     fixed: dict[str, Any] = {
         "model": model,
         "environment": environment,
-        "variables": settings.variables,
+        "variables": settings.variables | told(deployment),
         "instance": settings.instance,
         "timeout_ms": settings.timeout_ms,
         "concurrent": CONCURRENT,

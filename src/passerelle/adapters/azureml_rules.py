@@ -32,7 +32,10 @@ _MARK = 8
 _WHOLE = 100
 _MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 40, 512, 256
 _KEY_REFUSED = re.compile(r"[<>%&\\?/]")
-_RESERVED = ("AZUREML_", "AML_", "PASSERELLE_TRUSTED_KEYS", "PASSERELLE_PACKAGE")
+_RESERVED = (
+    *("AZUREML_", "AML_"),
+    *(f"PASSERELLE_{name}" for name in ("TRUSTED_KEYS", "PACKAGE", "PROJECT", "ENVIRONMENT", "REVISION")),
+)
 
 
 def digest(value: Any) -> str:

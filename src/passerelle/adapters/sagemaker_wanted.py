@@ -12,7 +12,7 @@ from typing import Any
 from passerelle.adapters.packages import packages_folder
 from passerelle.adapters.sagemaker_rules import ENVIRONMENT, PROJECT, REVISION, endpoint_name, variant_names
 from passerelle.deployment.plan import mark
-from passerelle.deployment.spec import Deployment
+from passerelle.deployment.spec import Deployment, told
 from passerelle.deployment.target import Resource
 from passerelle.project.targets import SageMaker
 
@@ -96,12 +96,11 @@ def _metadata(deployment: Deployment, variant: str) -> dict[str, str]:
 
 
 def _model(deployment: Deployment, settings: SageMaker, data: str) -> dict[str, Any]:
-    told = {"PASSERELLE_ENVIRONMENT": deployment.environment, "PASSERELLE_REVISION": str(deployment.revision)}
     return {
         "ExecutionRoleArn": settings.role,
         "Image": settings.image,
         "ModelDataUrl": data,
-        "Environment": settings.variables | told,
+        "Environment": settings.variables | told(deployment),
     }
 
 

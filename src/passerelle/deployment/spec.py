@@ -170,6 +170,18 @@ class Revisions:
         return self.folder / f"{number:06d}.json"
 
 
+def told(deployment: Deployment) -> dict[str, str]:
+    """The variables by which a platform tells a container what its package is: no other package is served.
+
+    One key signs every project of a person's: a signature alone does not tell one package from another.
+    """
+    return {
+        "PASSERELLE_PROJECT": deployment.project,
+        "PASSERELLE_ENVIRONMENT": deployment.environment,
+        "PASSERELLE_REVISION": str(deployment.revision),
+    }
+
+
 def environment_folder(state: Path, environment: str) -> Path:
     """Where an environment's revisions are, below a project's state folder.
 

@@ -4,7 +4,7 @@
 |---|---|
 | PASSERELLE_PACKAGE | where the package is: a folder or an address; else AIP_STORAGE_URI, AZUREML_MODEL_DIR, PLACES |
 | PASSERELLE_TRUSTED_KEYS | the public keys (hex, with spaces between) whose packages are served; baked into the image |
-| PASSERELLE_ENVIRONMENT, PASSERELLE_REVISION | if set, what the package must be: no other is served |
+| PASSERELLE_PROJECT, -_ENVIRONMENT, -_REVISION | if set, what the package must be: no other is served |
 | PASSERELLE_TOKENS_FILE | the tokens of a deployment that asks for them (``auth: tokens``): a mounted tokens.json |
 | PASSERELLE_PYTHON | the interpreter of the models, if it is not the image's own |
 | PASSERELLE_HOST | where it listens; 0.0.0.0 |
@@ -21,13 +21,14 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
 from passerelle.deployment.package import DEPLOYMENT, open_package
-from passerelle.deployment.spec import Deployment, environment_folder
+from passerelle.deployment.spec import Deployment, environment_folder, told
 from passerelle.errors import PasserelleError, ServingError
 from passerelle.names import load
 from passerelle.project.settings import FILE, load_project
@@ -42,6 +43,8 @@ PLACES = (Path("/opt/ml/model"), Path("/mnt/models"))
 PORTS = ("SAGEMAKER_BIND_TO_PORT", "AIP_HTTP_PORT", "PORT")
 TRUSTED = "PASSERELLE_TRUSTED_KEYS"
 _DEEPEST = 4
+#: What an image without training lacks, and where SageMaker reads why a job failed.
+_TRAINING, _FAILURE = "nbclient", Path("/opt/ml/output/failure")
 _JOB = (sys.executable, "-m", "passerelle.loop.jobrun")
 
 
@@ -116,11 +119,8 @@ def find_package(variables: Mapping[str, str], places: Sequence[Path], fetched: 
 
 
 def _check(deployment: Deployment, variables: Mapping[str, str]) -> None:
-    """Raise ServingError if the platform was told of another revision than the package is."""
-    for name, found in (
-        ("PASSERELLE_ENVIRONMENT", deployment.environment),
-        ("PASSERELLE_REVISION", str(deployment.revision)),
-    ):
+    """Raise ServingError if the platform was told of another project, environment or revision than the package is."""
+    for name, found in told(deployment).items():
         if variables.get(name, found) != found:
             raise ServingError(
                 f"{name} is {variables[name]!r}, and the package is of {found!r}: somebody put another one there. "
@@ -160,6 +160,15 @@ def _search(folder: Path, where: str) -> Path:
     return found[0]
 
 
+def _refuse_training(failure: Path) -> NoReturn:
+    reason = "NotebookError: this image only serves: make it without --no-training, push it, and name its digest"
+    if failure.parent.parent.is_dir():
+        failure.parent.mkdir(exist_ok=True)
+        failure.write_text(reason)
+    _say(reason)
+    sys.exit(2)
+
+
 def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)  # noqa: T201  (a container's log)
 
@@ -174,6 +183,8 @@ def main(
     """``python -m passerelle.serving.container [serve|train]``: the image's entry; no argument is ``serve``."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["serve"]
     if given[0] == "train":
+        if find_spec(_TRAINING) is None:
+            _refuse_training(_FAILURE)
         # Another program: what serves never loads what trains.
         os.execv(_JOB[0], [*_JOB, *given[1:]])  # noqa: S606  (our own)
     if given != ["serve"]:

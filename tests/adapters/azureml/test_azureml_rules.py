@@ -35,6 +35,7 @@ PLATFORM: dict[str, Any] = {"strategy": "platform"}
         ("timeout", {"timeout_ms": 180_001}, deployment(1)),
         ("tags", {"tags": {"passerelle-project": "x"}}, deployment(1)),
         ("variables", {"variables": {"AZURE_STORAGE_ACCOUNT_NAME": "a", "AZUREML_MODEL_DIR": "/"}}, deployment(1)),
+        ("variables", {"variables": {"AZURE_STORAGE_ACCOUNT_NAME": "a", "PASSERELLE_REVISION": "1"}}, deployment(1)),
         ("auth", {}, TOKENS),
         ("ledger", {}, LOCAL),
         ("weight", PLATFORM, two(1, (0.995, 0.005))),
@@ -65,6 +66,18 @@ def test_platform_weights_and_mirror(tmp_path: Path) -> None:
     same = target(tmp_path, **PLATFORM).plan(two(2, (0.5, 0.5), shadow=0.5), NOTHING)
     made = [[s.resource.name for s in p.steps if s.resource.kind.endswith("/deployments")] for p in (plan, same)]
     assert made[0] == made[1], "another share makes no other deployments"
+
+
+def test_the_container_is_told_what_its_package_is(tmp_path: Path) -> None:
+    """Else any package of another project's that the same key signed would be served: see serving/container."""
+    for changes, revisions in (({}, ["3"]), (PLATFORM, ["1", "2"])):
+        plan = target(tmp_path, **changes).plan(two(3), NOTHING)
+        steps = [s.resource for s in plan.steps if s.act == "create" and s.resource.kind.endswith("/deployments")]
+        said = [one.settings["variables"] for one in steps]
+        told = {"PASSERELLE_PROJECT": "trips", "PASSERELLE_ENVIRONMENT": "production"}
+        store = {"AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1"}
+        # A version alone is packed as a revision of its own number.
+        assert said == [told | store | {"PASSERELLE_REVISION": revision} for revision in revisions]
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=1, max_size=10))

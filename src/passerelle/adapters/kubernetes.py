@@ -7,7 +7,6 @@ replaces pods one by one, and old ones answer until new ones are ready.
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from passerelle.adapters.kubernetes_kubectl import decoded, kubectl
 from passerelle.adapters.kubernetes_manifests import (
     ANSWERS,
     ASKED,
@@ -40,8 +40,6 @@ from passerelle.project.targets import Kubernetes
 
 MANAGER = "passerelle"
 _WORKLOADS = ("Deployment", "InferenceService")
-_KUBECTL_S = 120
-_TRIES = 4
 State = Literal["changing", "serving", "failed"]
 
 
@@ -56,10 +54,10 @@ class KubernetesTarget:
         *,
         pack: Callable[[Deployment], Package],
         wait_s: float = 900.0,
-        kubectl: tuple[str, ...] = ("kubectl",),
+        command: tuple[str, ...] = ("kubectl",),
     ) -> None:
         self._name, self._settings, self._project, self._pack = name, settings, project, pack
-        self._wait_s, self._command = wait_s, kubectl
+        self._wait_s, self._command = wait_s, command
         self._packages = Packages(settings.store, project)
 
     def observe(self, environment: str) -> Observed:
@@ -75,8 +73,8 @@ class KubernetesTarget:
             found.append(_found(one))
             if one["kind"] in _WORKLOADS:
                 state, problem = _state(one)
-                answers = one["metadata"]["annotations"].get(ANSWERS)
-                revision = _revision(one) if state == "serving" else int(answers) if answers else None
+                answers = _number(one["metadata"].get("annotations", {}).get(ANSWERS))
+                revision = _revision(one) if state == "serving" else answers
         return Observed(state=state, revision=revision, resources=tuple(sorted(found, key=_order)), problem=problem)
 
     def plan(self, deployment: Deployment | None, observed: Observed) -> Plan:
@@ -195,39 +193,16 @@ class KubernetesTarget:
             time.sleep(min(2.0, self._wait_s / 400))
 
     def _live(self, one: Resource) -> dict[str, Any] | None:
-        text = self._kubectl("get", KINDS[one.kind], one.name, "--ignore-not-found", "-o", "json")
-        return json.loads(text) if text.strip() else None
-
-    def _json(self, *arguments: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._kubectl(*arguments, "-o", "json"))
+        found: dict[str, Any] | None = self._json("get", KINDS[one.kind], one.name, "--ignore-not-found")
         return found
 
+    def _json(self, *arguments: str) -> Any:
+        """What kubectl says of something, decoded; None if there is nothing."""
+        text = self._kubectl(*arguments, "-o", "json")
+        return decoded(text, f"{self._name}: kubectl {' '.join(arguments[:3])}") if text.strip() else None
+
     def _kubectl(self, *arguments: str, given: dict[str, Any] | None = None) -> str:
-        """Run kubectl; when the server is throttled or away for a moment, again. Raises TargetError in its words."""
-        command = [*self._command, "--namespace", self._settings.namespace, *arguments]
-        text = None if given is None else json.dumps(given)
-        for again in range(_TRIES):
-            try:
-                done = subprocess.run(  # noqa: S603  (kubectl, no shell)
-                    command, input=text, capture_output=True, text=True, timeout=_KUBECTL_S, check=False
-                )
-            except FileNotFoundError as error:
-                raise TargetError(f"{command[0]} is not installed: install it, or render the manifests.") from error
-            except subprocess.TimeoutExpired as error:
-                raise TargetError(
-                    f"{self._name}: kubectl {' '.join(arguments[:3])} did not answer within {_KUBECTL_S} s: look at "
-                    "the cluster and at your kubeconfig, then deploy again."
-                ) from error
-            if done.returncode == 0:
-                return done.stdout
-            said = done.stderr.strip()
-            if not any(word in said for word in ("TooManyRequests", "too many requests", "ServiceUnavailable")):
-                break
-            time.sleep(2.0**again / 4)
-        grants = ""
-        if "Forbidden" in said or "forbidden" in said:
-            grants = " docs/howto/kubernetes.md has the Role that grants it."
-        raise TargetError(f"{self._name}: kubectl {' '.join(arguments[:3])}: {said}.{grants}")
+        return kubectl(self._command, self._name, self._settings.namespace, arguments, given)
 
 
 def _order(one: Resource) -> tuple[int, str]:
@@ -237,17 +212,33 @@ def _order(one: Resource) -> tuple[int, str]:
 def _found(one: dict[str, Any]) -> Resource:
     """What is found, of what we asked for."""
     text = one["metadata"].get("annotations", {}).get(ASKED)
-    asked = json.loads(text) if text else {}
+    asked = _asked(text)
     settings: dict[str, Any] = {"asked": mark(asked), "manifest": project_onto(one, asked)}
-    if changes := list(changed(asked, settings["manifest"])):
+    changes = list(changed(asked, settings["manifest"]))
+    if text and not asked:
+        changes = [f"its annotation {ASKED} is {text[:50]!r}, which is not ours"]
+    if changes:
         settings["by_hand"] = changes
     return Resource(kind=one["kind"], name=one["metadata"]["name"], settings=settings, lasting=True)
 
 
+def _asked(text: str | None) -> dict[str, Any]:
+    """What was asked for, of its annotation; nothing, if somebody wrote something else there."""
+    try:
+        asked = json.loads(text or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return asked if isinstance(asked, dict) else {}
+
+
 def _revision(one: dict[str, Any]) -> int | None:
     inner = one["spec"]["template"]["metadata"] if one["kind"] == "Deployment" else one["metadata"]
-    text = inner.get("labels", {}).get(REVISION)
-    return int(text) if text else None
+    return _number(inner.get("labels", {}).get(REVISION))
+
+
+def _number(text: str | None) -> int | None:
+    """A revision, of a label or an annotation; None if somebody wrote there what is none."""
+    return int(text) if text and text.isdecimal() else None
 
 
 def _state(one: dict[str, Any]) -> tuple[State, str | None]:

@@ -74,7 +74,13 @@ def manifests(deployment: Deployment, settings: Kubernetes, package: str) -> tup
     name = endpoint_name(deployment.project, deployment.environment)
     labels = selector(deployment.project, deployment.environment) | settings.tags
     marked = labels | {REVISION: str(deployment.revision)}
-    pod = _pod(settings, package, None if deployment.auth == "platform" else tokens_secret(name))
+    told = {
+        "PASSERELLE_PACKAGE": package,
+        "PASSERELLE_ENVIRONMENT": deployment.environment,
+        "PASSERELLE_REVISION": str(deployment.revision),
+        "PORT": str(PORT),
+    }
+    pod = _pod(settings, told, None if deployment.auth == "platform" else tokens_secret(name))
     if settings.form == "kserve":
         return (_inference_service(name, marked, settings, pod),)
     only = selector(deployment.project, deployment.environment)
@@ -157,9 +163,9 @@ def tokens_secret(name: str) -> str:
     return f"{name}-tokens"
 
 
-def _pod(settings: Kubernetes, package: str, secret: str | None) -> dict[str, Any]:
+def _pod(settings: Kubernetes, told: dict[str, str], secret: str | None) -> dict[str, Any]:
     amounts = {"cpu": settings.cpu, "memory": settings.memory}
-    variables = {**settings.variables, "PASSERELLE_PACKAGE": package, "PORT": str(PORT)}
+    variables = settings.variables | told
     mounts = [{"name": "scratch", "mountPath": "/tmp"}]  # noqa: S108  (the pod's own)
     volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}]
     if settings.store.startswith("/"):
@@ -191,6 +197,8 @@ def _pod(settings: Kubernetes, package: str, secret: str | None) -> dict[str, An
     }
     pod: dict[str, Any] = {
         "containers": [container],
+        # Who it is to a store, a cloud's webhook or its nodes tell; of Kubernetes it asks nothing.
+        "automountServiceAccountToken": False,
         "nodeSelector": {"kubernetes.io/arch": settings.architecture},
         "securityContext": {
             "runAsNonRoot": True,

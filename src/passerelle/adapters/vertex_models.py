@@ -92,6 +92,11 @@ class VertexModels:
                 REVISION: str(one.settings["revision"]),
                 PART: alias,
             }
+            # What the package must be that the container fetches: the revision that brought this version.
+            told = {
+                "PASSERELLE_ENVIRONMENT": owner["environment"],
+                "PASSERELLE_REVISION": str(one.settings["revision"]),
+            }
             body: dict[str, Any] = {
                 "model": {
                     "displayName": place,
@@ -99,7 +104,7 @@ class VertexModels:
                     "versionDescription": f"Passerelle: {owner['project']}, {owner['environment']}, {alias}",
                     "labels": self._settings.tags | labels,
                     "artifactUri": one.settings["artifactUri"],
-                    "containerSpec": container_spec(self._settings),
+                    "containerSpec": container_spec(self._settings, told),
                 }
             }
             if owned(self._rest, "models.get", model, self._project, owner["environment"]) is None:

@@ -12,8 +12,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -34,8 +35,8 @@ PREDICT_ROUTE, HEALTH_ROUTE, PORT = "/predict", "/health", 8080
 _ALARM_S = 300
 
 
-def container_spec(settings: Vertex) -> dict[str, Any]:
-    """The container of a version, in the interface's words."""
+def container_spec(settings: Vertex, told: Mapping[str, str] = MappingProxyType({})) -> dict[str, Any]:
+    """The container of a version, in the interface's words; ``told``: variables besides those of the settings."""
     spec: dict[str, Any] = {
         "imageUri": settings.image,
         "args": ["serve"],
@@ -43,8 +44,8 @@ def container_spec(settings: Vertex) -> dict[str, Any]:
         "predictRoute": PREDICT_ROUTE,
         "healthRoute": HEALTH_ROUTE,
     }
-    if settings.variables:
-        spec["env"] = [{"name": name, "value": value} for name, value in sorted(settings.variables.items())]
+    if variables := {**settings.variables, **told}:
+        spec["env"] = [{"name": name, "value": value} for name, value in sorted(variables.items())]
     return spec
 
 

@@ -1,8 +1,9 @@
 """A server for kubectl, of ours: it is no Kubernetes.
 
 It speaks discovery, get by labels, server-side apply by one manager, and delete, over HTTP; every body is checked
-against the official schemas (kubernetes-validate's, strictly; KServe's definition, extracted). A roll-out ends at the
-second look at it, well or as was ordered. What it does not show: permissions, admission, scheduling, pods, probes.
+against the official schemas (kubernetes-validate's, strictly; KServe's own fields as its package has them, see
+kserve_fields), every request against the Role of docs/howto. A roll-out ends at the second look at it, well or as was
+ordered. What it does not show: admission, scheduling, pods, probes, and who anybody is.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import jsonschema
+import kserve_fields
 import kubernetes_validate
+import yaml
 
 KINDS = {
     "deployments": ("apps", "v1", "Deployment"),
@@ -24,16 +26,18 @@ KINDS = {
     "horizontalpodautoscalers": ("autoscaling", "v2", "HorizontalPodAutoscaler"),
     "inferenceservices": ("serving.kserve.io", "v1beta1", "InferenceService"),
 }
-KSERVE = json.loads((Path(__file__).parent / "kserve_schema.json").read_text())
+VERSION = kserve_fields.VERSION
+ROLE_FILE = Path(__file__).parents[3] / "docs/howto/policies/kubernetes-deployer.yaml"
+ROLE, BINDING = yaml.safe_load_all(ROLE_FILE.read_text())
 PATH = re.compile(r"/apis?/(?P<version>.+)/namespaces/(?P<namespace>[^/]+)/(?P<kind>\w+)(?:/(?P<name>[^/]+))?")
 
 
 def check(body: dict[str, Any]) -> None:
     """Raise an error for a manifest that the official schema refuses."""
     if body["kind"] == "InferenceService":
-        jsonschema.validate(body, KSERVE)
+        kserve_fields.check(body)
     else:
-        kubernetes_validate.validate(body, "1.32", strict=True)
+        kubernetes_validate.validate(body, VERSION, strict=True)
 
 
 class Place(ThreadingHTTPServer):
@@ -46,9 +50,17 @@ class Place(ThreadingHTTPServer):
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.fails = False
         self.count = 0
-        self.forbidden = False
+        #: What the Role allows, (group, kind's name, verb), and what of it was asked for.
+        self.allowed = {
+            (group, plural, verb)
+            for rule in ROLE["rules"]
+            for group in rule["apiGroups"]
+            for plural in rule["resources"]
+            for verb in rule["verbs"]
+        }
+        self.used: set[tuple[str, str, str]] = set()
         self.requests: list[str] = []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
     def url(self) -> str:
@@ -106,12 +118,11 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(*discovered(path.path))
             return
         kind = KINDS[found["kind"]][2]
+        if not self.may(found, "get" if found["name"] else "watch" if "watch" in query else "list"):
+            return
         if found["name"] is not None:
             one = self.server.objects.get((kind, found["name"]))
             self.answer(*((200, self.server.look(one)) if one else missing(found["kind"], found["name"])))
-            return
-        if self.server.forbidden:
-            self.answer(403, status(403, "Forbidden", f'{found["kind"]} is forbidden: User "ci" cannot list'))
             return
         wanted = dict(part.split("=") for part in query.get("labelSelector", "").split(",") if part)
         items = [
@@ -145,14 +156,31 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(422, status(422, "Invalid", str(error)[:500]))
             return
         assert found["name"] == body["metadata"]["name"]
+        if not self.may(found, "patch"):
+            return
+        # Who applies what is not there yet creates it.
+        if (body["kind"], found["name"]) not in self.server.objects and not self.may(found, "create"):
+            return
         self.answer(200, self.server.put(body["kind"], found["name"], body))
 
     def do_DELETE(self) -> None:
         found = PATH.fullmatch(urlsplit(self.path).path)
         assert found is not None
         self.server.requests.append(f"DELETE {self.path}")
+        if not self.may(found, "delete"):
+            return
         gone = self.server.objects.pop((KINDS[found["kind"]][2], found["name"]), None)
         self.answer(*((200, status(200, "Success", "")) if gone else missing(found["kind"], found["name"])))
+
+    def may(self, found: re.Match[str], verb: str) -> bool:
+        """Does the Role allow it? If not, that is said as Kubernetes says it."""
+        plural, group = found["kind"], KINDS[found["kind"]][0]
+        self.server.used.add((group, plural, verb))
+        if (group, plural, verb) in self.server.allowed:
+            return True
+        said = f'{plural}.{group} is forbidden: User "ci" cannot {verb} resource "{plural}" in API group "{group}" '
+        self.answer(403, status(403, "Forbidden", f'{said}in the namespace "{found["namespace"]}"'))
+        return False
 
     def answer(self, code: int, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()

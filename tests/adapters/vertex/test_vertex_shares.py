@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -49,6 +50,11 @@ def shares(google: Google) -> dict[str, int]:
     return {name: endpoint["trafficSplit"].get(number, 0) for number, name in names.items()}
 
 
+def versions(google: Google) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = google.state()["models"][PLACE]
+    return found
+
+
 def apply(google: Google, one: Deployment | None, strategy: str = "container") -> tuple[str, ...]:
     return apply_deployment(google.open(strategy=strategy), one, "production").plan.notes
 
@@ -88,6 +94,8 @@ def test_a_canary_of_the_platform_changes_shares_only(google: Google) -> None:
         notes = apply(google, deployment(revision, variants=both), "platform")
         assert "no verdict" in notes[0]
     assert shares(google) == {"version-1": 33, "version-2": 67}
+    told = [{one["name"]: one["value"] for one in version["containerSpec"]["env"]} for version in versions(google)]
+    assert [one["PASSERELLE_REVISION"] for one in told] == ["1", "1"], "the revision that brought it, as its package"
     calls = google.state()["calls"]
     assert (calls.count("models.upload"), calls.count("endpoints.deployModel")) == (2, 2)
     assert google.open().observe("production").revision == 2
@@ -112,7 +120,11 @@ def test_the_version_is_the_package_and_the_image(google: Google) -> None:
         "ports": [{"containerPort": 8080}],
         "predictRoute": "/predict",
         "healthRoute": "/health",
-        "env": [{"name": "OMP_NUM_THREADS", "value": "1"}],
+        "env": [
+            {"name": "OMP_NUM_THREADS", "value": "1"},
+            {"name": "PASSERELLE_ENVIRONMENT", "value": "production"},
+            {"name": "PASSERELLE_REVISION", "value": "12"},
+        ],
     }
     assert version["labels"]["passerelle-revision"] == "12"
     assert version["labels"]["team"] == "rides"

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from passerelle.cli.group import AS_JSON, FILES, main, on_cell, project_of, show
 from passerelle.clock import system_clock
-
-if TYPE_CHECKING:
-    from passerelle.loop.jobs import Runner
-    from passerelle.project.settings import Project
 
 
 @main.command()
@@ -58,25 +53,13 @@ def train(context: click.Context, *, again: bool, target: str | None, as_json: b
 
     On the accepted data: run, prove parity, pass the gate, seal, sign, register. Exit code 3 if a check refuses it.
     """
+    from passerelle.loop.jobs import runner_of
     from passerelle.loop.train import train as run
 
     project = project_of(context)
-    runner = None if target is None else _job_of(project, target)
+    runner = runner_of(project, target)
     training = run(project, now=system_clock(), again=again, on_step=on_cell, runner=runner)
     show(training, as_json=as_json, text=training.lines())
-
-
-def _job_of(project: Project, name: str) -> Runner:
-    """What runs the notebook at a target."""
-    from passerelle.deployment.applying import open_target
-    from passerelle.errors import SettingsError
-    from passerelle.loop.jobs import run_as_job
-
-    jobs: Any = open_target(project, name)
-    store = getattr(project.targets[name], "store", None)
-    if store is None or not all(hasattr(jobs, verb) for verb in ("start", "status", "stop")):
-        raise SettingsError(f"target {name!r} runs no training jobs: train here, or name a cloud's target.")
-    return run_as_job(jobs, store)
 
 
 @main.command()

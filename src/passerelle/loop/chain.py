@@ -38,6 +38,7 @@ from passerelle.loop.checking import check_project
 from passerelle.loop.facts import gather_report
 from passerelle.loop.identity import identify
 from passerelle.loop.injecting import events_to_send
+from passerelle.loop.jobs import runner_of
 from passerelle.loop.targets import bring, names_of
 from passerelle.loop.tick import decide
 from passerelle.loop.train import registry_of, train
@@ -270,7 +271,9 @@ def _train(
         if not decision.retrain:
             return Done(job="", shared=False, lines=tuple(lines), details={"trained": False})
     try:
-        training = train(project, now=now, on_step=on_step)
+        # A change that is only proposed has no rights at a target: it trains on this machine.
+        runner = runner_of(project) if shared else None
+        training = train(project, now=now, on_step=on_step, runner=runner)
     except PasserelleError:  # also when the gate refused: that is when the pages are read
         with contextlib.suppress(PasserelleError):
             gather_report(project, project.root / PAGES, now=now)

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from passerelle.errors import PasserelleError, SettingsError
-from passerelle.loop.jobs import ASKED, ENDED, PROJECT, RUN, Ended
+from passerelle.loop.jobs import ASKED, ENDED, NAME, PROJECT, RUN, Ended, digests
 from passerelle.names import load
 from passerelle.notebook.run import EXECUTED, EXECUTION, HTML, run_notebook
 from passerelle.notebook.submission import SUBMISSION
@@ -42,16 +42,19 @@ def run_job(variables: Mapping[str, str], *, sagemaker: Path = SAGEMAKER) -> Non
         made.mkdir()
         ended = Ended()
         try:
-            _run(_input(variables, sagemaker, Path(scratch) / "input"), made, Path(scratch) / "work", variables)
+            given = _input(variables, sagemaker, Path(scratch) / "input")
+            ended = Ended(run=(given / NAME).read_text())
+            _run(given, made, Path(scratch) / "work", variables)
         except Exception as error:
             known = isinstance(error, PasserelleError)
-            ended = Ended(kind=type(error).__name__ if known else "NotebookError", message=str(error) or repr(error))
+            kind, message = type(error).__name__ if known else "NotebookError", str(error) or repr(error)
+            ended = msgspec.structs.replace(ended, kind=kind, message=message)
             if sagemaker.is_dir():
                 (sagemaker / "output").mkdir(exist_ok=True)
                 (sagemaker / "output" / "failure").write_text(f"{ended.kind}: {ended.message}"[:_REASON_CHARS])
             raise
         finally:
-            _leave(made, ended, output)
+            _leave(made, msgspec.structs.replace(ended, files=digests(made)), output)
 
 
 def _run(given: Path, made: Path, work: Path, variables: Mapping[str, str]) -> None:
@@ -97,10 +100,10 @@ def _say(number: int, total: int, line: str) -> None:
     print(f"cell {number}/{total}  {line}", file=sys.stderr, flush=True)  # noqa: T201  (a job's log)
 
 
-def main() -> None:
+def main(*, sagemaker: Path = SAGEMAKER) -> None:
     """``python -m passerelle.loop.jobrun``: what the container's ``train`` becomes."""
     try:
-        run_job(os.environ)
+        run_job(os.environ, sagemaker=sagemaker)
     except PasserelleError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201  (a job's log)
         sys.exit(error.exit_code)

@@ -5,26 +5,32 @@
 | input/project/ | passerelle.toml, the notebook, and the modules that it may import |
 | input/run/handout/ | the rows to learn from |
 | input/asked.msgpack | the held-out rows, without their target: what is to be answered |
-| output/ | the executed copy and the submission; job.json last, which says how it ended (loop.jobrun) |
+| input/name | the run's key |
+| output/ | the executed copy and the submission; job.json last: how it ended, of what run, with digests (loop.jobrun) |
 
-Who waits may die: the job has the run's key for its name, is found by it, and is not started twice. Parity, gate, seal
-and signature stay here: a cloud sees neither the truth of the holdout nor a key.
+Who waits may die: the job has the run's key for its name, is found by it, and is not started twice. What the notebook
+itself failed by stands; a job that the platform stopped, lost or damaged is followed by another at the next call, named
+``<run>-2`` and so on, with an output of its own. Parity, gate, seal and signature stay here: a cloud sees neither the
+truth of the holdout nor a key.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 import time
+from itertools import count
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from passerelle import errors
-from passerelle.deployment.package import unpack
-from passerelle.deployment.target import Job, Jobs, JobStatus
-from passerelle.errors import NotebookError, PasserelleError
+from passerelle.deployment.applying import open_target
+from passerelle.deployment.package import PackageError, unpack
+from passerelle.deployment.target import Job, Jobs, JobStatus, TargetError
+from passerelle.errors import KilledError, NotebookError, PasserelleError, SettingsError, StoreError, SubmissionError
 from passerelle.loop.provenance import module_paths
 from passerelle.names import load
 from passerelle.notebook.run import EXECUTED, EXECUTION, HTML, Execution, OnCell, notebook_python
@@ -34,15 +40,19 @@ from passerelle.project.settings import FILE, Project
 from passerelle.schema import decode_columns, encode_columns
 
 #: Of a job's input: the project's files, the run's folder, the rows to answer.
-PROJECT, RUN, ASKED = "project", "run", "asked.msgpack"
+PROJECT, RUN, ASKED, NAME = "project", "run", "asked.msgpack", "name"
 #: Of its output: how it ended; put last.
 ENDED = "job.json"
 #: Where SageMaker packs a job's output, and how deep below the job's folder.
 ARCHIVE = "model.tar.gz"
 
+#: Between two looks at a job.
+POLL_S = 10.0
 #: For a machine to be found and an image to be fetched, besides the cells' own time.
-_MACHINE_S = 1800
+MACHINE_S = 1800
 _STEPS = 3
+#: Of what a job that succeeded left.
+_NEEDED = (EXECUTED, HTML, EXECUTION, f"{SUBMISSION}/submission.json")
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +61,19 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     #: The class of the error and its message; None: it did what was asked.
     kind: str | None = None
     message: str = ""
+    #: The run that its input was of; "" if it did not come so far.
+    run: str = ""
+    #: What it left → the sha256 of that.
+    files: dict[str, str] = {}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Path → sha256, of all files below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 class Runner(Protocol):
@@ -62,27 +85,80 @@ class Runner(Protocol):
         """As run_notebook: the submission and the executed copy are in ``folder`` then; errors as it raises them."""
 
 
-def run_as_job(jobs: Jobs, store: str, *, poll_s: float = 10.0) -> Runner:
+def runner_of(project: Project, target: str | None = None) -> Runner | None:
+    """What runs the notebook: the jobs of this target, else of ``[loop] trains_at``; None: this machine.
+
+    Raises SettingsError for a target that there is not, or that runs no jobs.
+    """
+    name = target or project.loop.trains_at
+    if name is None:
+        return None
+    jobs: Any = open_target(project, name)
+    store = getattr(project.targets[name], "store", None)
+    if store is None or not all(hasattr(jobs, verb) for verb in ("start", "status", "stop")):
+        raise SettingsError(f"target {name!r} runs no training jobs: train here, or name a cloud's target.")
+    return run_as_job(jobs, store)
+
+
+def run_as_job(jobs: Jobs, store: str, *, poll_s: float | None = None) -> Runner:
     """A runner that has the notebook run by ``jobs``, by way of a folder of ``store``.
 
-    It raises as run_notebook does, for the job says what went wrong; TargetError and StoreError if the cloud or the
-    store refuses. A job that has failed has failed: ``passerelle train --again`` makes another.
+    It raises as run_notebook does, for the job says what went wrong: the same data and code are not run again then, but
+    by ``passerelle train --again``. NotebookError, too, for a job that is stopped here since it took too long.
+    TargetError if the cloud refuses, stops the job or loses what it made; StoreError if the store cannot be reached:
+    called again, it goes on where it was.
     """
 
     def run(project: Project, folder: Path, *, holdout: Path | None = None, on_cell: OnCell | None = None) -> Execution:
         say = on_cell or (lambda _number, _of, _line: None)
         at = f"{store.rstrip('/')}/runs/{project.name}/{folder.name}"
-        job = Job(name=folder.name, input=f"{at}/input", output=f"{at}/output", timeout_s=_timeout_s(project))
-        if jobs.status(job.name).state == "absent":
+        job, state = _newest(jobs, at, folder.name, _timeout_s(project))
+        if state == "absent":
             say(1, _STEPS, f"what the notebook needs is sent to {job.input}")
             _send(project, folder, holdout, job.input)
             jobs.start(job)
-        status = _await(jobs, job, say, poll_s)
+        status = _await(jobs, job, say, POLL_S if poll_s is None else poll_s)
         say(3, _STEPS, f"what the job made is fetched from {job.output}")
         with tempfile.TemporaryDirectory(prefix="passerelle-job-") as scratch:
-            return _take(_fetch(job, status, Path(scratch)), project, folder)
+            made, ended = _fetch(job, status, Path(scratch) / "output", run=folder.name)
+            for name in (EXECUTED, HTML):  # of a notebook that failed, too
+                if (made / name).exists():
+                    shutil.copyfile(made / name, folder / name)
+            if ended.kind is not None:
+                raise _error(ended.kind, ended.message, job)
+            return _take(made, project, folder)
 
     return run
+
+
+def _newest(jobs: Jobs, at: str, run: str, timeout_s: int) -> tuple[Job, str]:
+    """The job of a run that is to be awaited, and how far it is: the newest, or one more if that came to nothing."""
+    for number in count(1):
+        more = "" if number == 1 else f"-{number}"
+        job = Job(name=run + more, input=f"{at}/input", output=f"{at}/output{more}", timeout_s=timeout_s)
+        status = jobs.status(job.name)
+        if status.state in ("absent", "running") or not _is_lost(job, status, run):
+            return job, status.state
+    raise AssertionError("there is always another number")
+
+
+def _is_lost(job: Job, status: JobStatus, run: str) -> bool:
+    """Has a job that ended come to nothing that would come again? Not if its notebook failed, or made something."""
+    if status.state == "stopped":
+        return True
+    with tempfile.TemporaryDirectory(prefix="passerelle-job-") as scratch:
+        try:
+            _, ended = _fetch(job, status, Path(scratch) / "output", run=run)
+        except StoreError:
+            raise
+        except PasserelleError as error:
+            return not _is_own(error)
+    return ended.kind is not None and not _is_own(_error(ended.kind, ended.message, job))
+
+
+def _is_own(error: PasserelleError) -> bool:
+    """Is it the notebook's own fault, which would come again?"""
+    return isinstance(error, (NotebookError, SubmissionError)) and not isinstance(error, KilledError)
 
 
 def _send(project: Project, folder: Path, holdout: Path | None, at: str) -> None:
@@ -98,6 +174,7 @@ def _send(project: Project, folder: Path, holdout: Path | None, at: str) -> None
             held = decode_columns(holdout.read_bytes())
             asked = {name: values for name, values in held.items() if name != project.task.target}
             (staged / ASKED).write_bytes(encode_columns(asked))
+        (staged / NAME).write_text(folder.name)
         load("passerelle.adapters.objectstore:put_folder")(at, staged)
 
 
@@ -106,43 +183,58 @@ def _await(jobs: Jobs, job: Job, say: OnCell, poll_s: float) -> JobStatus:
     try:
         while (status := jobs.status(job.name)).state == "running":
             waited = time.monotonic() - started
-            if waited > job.timeout_s + _MACHINE_S:
-                raise NotebookError(f"job {job.name} did not end in {waited:.0f} s, and was stopped: train --again.")
+            if waited > job.timeout_s + MACHINE_S:
+                raise NotebookError(
+                    f"job {job.name} did not end in {waited:.0f} s, and was stopped: raise notebook.timeout_s in "
+                    f"{FILE} if its cells need longer, else find the one that hangs; then passerelle train --again."
+                )
             say(2, _STEPS, f"job {job.name} runs: {waited:.0f} s")
             time.sleep(poll_s)
     except (KeyboardInterrupt, NotebookError):
         jobs.stop(job.name)
         raise
     if status.state in ("absent", "stopped"):
-        raise NotebookError(f"job {job.name} was stopped before its end: run passerelle train --again.")
+        raise TargetError(f"job {job.name} was stopped before its end: passerelle train starts another.")
     return status
 
 
-def _fetch(job: Job, status: JobStatus, scratch: Path) -> Path:
-    """The folder that the job left. Raises what made it fail."""
-    problem = status.problem or "it did not say why"
-    failed = _error(*_parted(problem), job) if status.state == "failed" else None
+def _fetch(job: Job, status: JobStatus, output: Path, *, run: str) -> tuple[Path, Ended]:
+    """The folder that the job left, and how it ended: of this run, and whole.
+
+    Raises what made the job fail, where it left nothing; TargetError for what is missing, damaged or another run's;
+    StoreError if the store cannot be reached.
+    """
+    again = "passerelle train starts another."
+    failed = _error(*_parted(status.problem or "it did not say why"), job) if status.state == "failed" else None
+    if not any(True for _ in load("passerelle.adapters.objectstore:open_store")(job.output).list()):
+        raise failed or TargetError(f"job {job.name} ended and left nothing at {job.output}: {again}")
+    load("passerelle.adapters.objectstore:get_folder")(job.output, output)
     try:
-        load("passerelle.adapters.objectstore:get_folder")(job.output, scratch / "output")
-    except PasserelleError:
-        if failed is not None:
-            raise failed from None
-        raise
-    for archive in (scratch / "output").rglob(ARCHIVE):
-        unpack(archive, archive.with_name("model"))
-    left = next((scratch / "output").rglob(ENDED), None)
-    if left is None:
-        raise failed or NotebookError(f"job {job.name} ended and left nothing at {job.output}: train --again.")
-    ended = msgspec.json.decode(left.read_bytes(), type=Ended)
-    if ended.kind is not None:
-        raise _error(ended.kind, ended.message, job)
-    return left.parent
+        for archive in list(output.rglob(ARCHIVE)):
+            unpack(archive, archive.with_name("model"))
+        left = next(output.rglob(ENDED), None)
+        if left is None:
+            raise failed or TargetError(f"job {job.name} left {job.output} without {ENDED}: {again}")
+        ended = msgspec.json.decode(left.read_bytes(), type=Ended)
+    except (PackageError, msgspec.DecodeError) as error:
+        raise TargetError(f"what job {job.name} left at {job.output} is damaged ({error}): {again}") from error
+    if ended.run != run and (ended.run or ended.kind is None):
+        whose = f"of the run {ended.run}" if ended.run else "of no run that it names"
+        raise TargetError(f"what lies at {job.output} is {whose}, not of {run}: {again}")
+    made = left.parent
+    there = digests(made)
+    wrong = sorted(name for name, digest in ended.files.items() if there.get(name) != digest)
+    wrong += [] if ended.kind is not None else sorted(set(_NEEDED) - set(ended.files))
+    if wrong:
+        what = "is missing" if wrong[0] not in there else "is damaged"
+        raise TargetError(f"{wrong[0]}, which job {job.name} made, {what} at {job.output}: {again}")
+    for name in set(there) - set(ended.files) - {ENDED}:
+        (made / name).unlink()  # whoever put it there, it was not this job
+    return made, ended
 
 
 def _take(made: Path, project: Project, folder: Path) -> Execution:
     """Put what a job made where the notebook's run here would have left it."""
-    for name in (EXECUTED, HTML):
-        shutil.copyfile(made / name, folder / name)
     shutil.copytree(made / SUBMISSION, folder / SUBMISSION, dirs_exist_ok=True)
     path = folder / SUBMISSION / "submission.json"
     submitted = msgspec.json.decode(path.read_bytes(), type=Submission)
@@ -171,11 +263,10 @@ def _error(kind: str, message: str, job: Job) -> PasserelleError:
     found = getattr(errors, kind, None) if kind else None
     if isinstance(found, type) and issubclass(found, PasserelleError):
         return found(f"{message} (in job {job.name})")
-    return NotebookError(
-        f"job {job.name} failed: {f'{kind}: ' if kind else ''}{message}. Then passerelle train --again."
-    )
+    told = f"{kind}: {message}" if kind else message
+    return TargetError(f"job {job.name} failed: {told.rstrip('.')}. Mend that; then passerelle train starts another.")
 
 
 def _timeout_s(project: Project) -> int:
     cells = [one for one in read_source(project.root / project.notebook.path).node.cells if one.cell_type == "code"]
-    return int(project.notebook.timeout_s) * max(1, len(cells)) + _MACHINE_S
+    return int(project.notebook.timeout_s) * max(1, len(cells)) + MACHINE_S

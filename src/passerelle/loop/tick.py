@@ -37,6 +37,7 @@ from passerelle.ledger.storage import LocalStorage, ledger_folder, open_storage
 from passerelle.ledger.stored import expect, note
 from passerelle.loop.decide import Decision, should_retrain
 from passerelle.loop.gaps import fill_gaps
+from passerelle.loop.jobs import runner_of
 from passerelle.loop.provenance import code_digest, run_key
 from passerelle.loop.rollout import revisions
 from passerelle.loop.train import is_lasting, registry_of, train
@@ -232,7 +233,15 @@ def make(
         return Trained(now=now, problem=before.details["reason"])
     while True:
         try:
-            training = train(project, now=now, key=key, on_step=on_step, force_gate=force_gate, cause=id_)
+            training = train(
+                project,
+                now=now,
+                key=key,
+                on_step=on_step,
+                force_gate=force_gate,
+                cause=id_,
+                runner=runner_of(project),
+            )
         except KilledError:
             ended = _run_of(engine, id_)
             if ended is None or ended.details.get("kills", 0) >= _KILLS:

@@ -165,6 +165,8 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     approval: Literal["automatic", "human"] = "automatic"
     #: Seconds between two looks (machine time).
     tick_s: Positive = 60
+    #: The target whose jobs run the notebook, by the loop, the chain and ``passerelle train``; None: this machine.
+    trains_at: str | None = None
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -25,12 +25,12 @@ from passerelle.adapters.azureml_bodies import (
     Where,
 )
 from passerelle.adapters.azureml_jobs import AzureMLJobs, datastore_path
-from passerelle.adapters.azureml_plan import kept, notes, wanted
+from passerelle.adapters.azureml_plan import in_use, kept, notes, number, wanted
 from passerelle.adapters.azureml_rest import ALERT_VERSION, API_VERSION, AUTOSCALE_VERSION, Arm
 from passerelle.adapters.azureml_rules import check, endpoint_name
 from passerelle.adapters.packages import PACKAGE, Packages
 from passerelle.deployment.package import Package
-from passerelle.deployment.plan import refuse_drift, steps
+from passerelle.deployment.plan import mark, refuse_drift, steps
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import DriftError, Observed, Plan, Resource, Step, TargetError
 from passerelle.project.settings import Project
@@ -94,12 +94,11 @@ class AzureMLTarget(AzureMLJobs):
                 if self._is_ours(one.get("tags"), environment)
             ]
         found += self._packages.there(environment)
-        answering = next((one.settings for one in found if one.kind == TRAFFIC), None)
-        revision = answering["revision"] if answering and answering["traffic"] else None
+        revision = next((_answering(one) for one in found if one.kind == TRAFFIC), None)
         failed = sorted(key for key, state in states.items() if state in ("Failed", "Canceled"))
         return Observed(
             state=_overall(states, serves=revision is not None),
-            revision=int(revision) if revision and revision.isdigit() else None,
+            revision=revision,
             resources=tuple(sorted(found, key=lambda one: (KINDS.index(one.kind), one.name))),
             problem=f"{', '.join(failed)} failed" if failed else None,
         )
@@ -111,7 +110,7 @@ class AzureMLTarget(AzureMLJobs):
         if deployment is not None:
             check(deployment, settings)
             due = wanted(deployment, settings, self._pack)
-            refuse_drift(due, observed.resources, drift=settings.drift)
+            refuse_drift(due, in_use(observed.resources, due), drift=settings.drift)
             self._refuse_strangers(observed)
         there = list(observed.resources)
         traffic: dict[str, int] = next((one.settings["traffic"] for one in there if one.kind == TRAFFIC), {})
@@ -288,6 +287,17 @@ def _overall(states: dict[str, str], *, serves: bool) -> Literal["absent", "chan
     if any(one in ("Failed", "Canceled") for one in states.values()):
         return "failed"
     return "serving" if serves else "changing"
+
+
+def _answering(traffic: Resource) -> int | None:
+    """The revision that answers: the one that the traffic was set for, or to which somebody gave all of it."""
+    settings = {key: value for key, value in traffic.settings.items() if key != "asked"}
+    shares = settings["traffic"]
+    if not shares:
+        return None
+    if mark(settings) == traffic.settings["asked"]:
+        return int(settings["revision"])
+    return number(next(iter(shares))) or None if len(shares) == 1 else None
 
 
 def _state(found: dict[str, Any]) -> str:

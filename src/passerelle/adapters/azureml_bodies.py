@@ -29,8 +29,13 @@ ROUTES = {"livenessRoute": "/v2/health/live", "readinessRoute": "/v2/health/read
 #: Seconds before the first probe, between two, for an answer; probes that must succeed, and may fail.
 PROBES = {"initialDelay": 10, "period": 10, "timeout": 4, "successThreshold": 1, "failureThreshold": 30}
 _SECONDS = ("initialDelay", "period", "timeout")
+#: What we say of a rule.
+_AUTOSCALED = ("deployment", "minimum", "maximum", "requests_per_minute", "enabled")
+_ALERTED = ("metric", "threshold", "dimensions", "notify", "enabled")
 #: What somebody's PUT may not say: Azure does, or keeps it.
 _READ_ONLY = ("scoringUri", "swaggerUri", "provisioningState", "keys")
+#: A machine is taken away where each has less to do than this share of what it could.
+_FEWER = 0.6
 _DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?)?")
 
 
@@ -152,7 +157,7 @@ def deployment_body(settings: dict[str, Any], where: Where, machines: int) -> di
 def autoscale_body(settings: dict[str, Any], where: Where, name: str) -> dict[str, Any]:
     """Of a rule that adds a machine where those that are there have too much to do, and takes one where too little."""
     target = where.path(DEPLOYMENT, settings["deployment"])
-    low, high = settings["requests_per_minute"] * 0.6, float(settings["requests_per_minute"])
+    low, high = settings["requests_per_minute"] * _FEWER, float(settings["requests_per_minute"])
 
     def rule(operator: str, threshold: float, direction: str, cooldown: str) -> dict[str, Any]:
         trigger = {
@@ -178,7 +183,12 @@ def autoscale_body(settings: dict[str, Any], where: Where, name: str) -> dict[st
     return {
         "location": where.location,
         "tags": settings["tags"] | {ASKED_TAG: settings["asked"]},
-        "properties": {"name": name, "enabled": True, "targetResourceUri": target, "profiles": [profile]},
+        "properties": {
+            "name": name,
+            "enabled": settings["enabled"],
+            "targetResourceUri": target,
+            "profiles": [profile],
+        },
     }
 
 
@@ -202,7 +212,7 @@ def alert_body(settings: dict[str, Any], where: Where) -> dict[str, Any]:
         "properties": {
             "description": "Made by Passerelle",
             "severity": 2,
-            "enabled": True,
+            "enabled": settings["enabled"],
             "scopes": [where.path(ENDPOINT, where.endpoint)],
             "evaluationFrequency": "PT1M",
             "windowSize": "PT5M",
@@ -236,24 +246,13 @@ def seen(kind: str, found: dict[str, Any]) -> dict[str, Any]:
         settings = {"auth": properties["authMode"], "identity": next(iter(identities), None)}
     elif kind == DEPLOYMENT:
         settings = _deployment_seen(found)
-    elif kind == AUTOSCALE:
-        profile = properties["profiles"][0]
-        settings = {
-            "deployment": properties["targetResourceUri"].rpartition("/")[2],
-            "minimum": int(profile["capacity"]["minimum"]),
-            "maximum": int(profile["capacity"]["maximum"]),
-            "requests_per_minute": round(profile["rules"][0]["metricTrigger"]["threshold"]) if profile["rules"] else 0,
-        }
-    elif kind == ALERT:
-        criterion = properties["criteria"]["allOf"][0]
-        settings = {
-            "metric": criterion["metricName"],
-            "threshold": float(criterion["threshold"]),
-            "dimensions": {one["name"]: one["values"] for one in criterion.get("dimensions") or ()},
-            "notify": next((one["actionGroupId"] for one in properties.get("actions") or ()), None),
-        }
-        if not properties["enabled"]:
-            settings["enabled"] = False
+    elif kind in (AUTOSCALE, ALERT):
+        try:
+            settings = (_autoscale_seen if kind == AUTOSCALE else _alert_seen)(properties)
+        except (LookupError, TypeError, ValueError):  # somebody made a rule of another sort of it
+            settings = dict.fromkeys(_AUTOSCALED if kind == AUTOSCALE else _ALERTED)
+            if kind == AUTOSCALE:
+                settings["deployment"] = str(properties.get("targetResourceUri")).rpartition("/")[2]
     else:
         settings = {} if kind in (MODELS, ENVIRONMENTS) else {"image": properties.get("image")}
         if kind == MODEL:
@@ -280,6 +279,29 @@ def _deployment_seen(found: dict[str, Any]) -> dict[str, Any]:
             key: milliseconds(probe.get(key, "")) // 1000 if key in _SECONDS else probe.get(key) for key in PROBES
         },
         "machines": (found.get("sku") or {}).get("capacity"),
+    }
+
+
+def _autoscale_seen(properties: dict[str, Any]) -> dict[str, Any]:
+    (profile,) = properties["profiles"]
+    more, fewer = (one["metricTrigger"]["threshold"] for one in profile["rules"])
+    return {
+        "deployment": properties["targetResourceUri"].rpartition("/")[2],
+        "minimum": int(profile["capacity"]["minimum"]),
+        "maximum": int(profile["capacity"]["maximum"]),
+        "requests_per_minute": round(more),
+        "enabled": properties["enabled"] and round(fewer) == round(more * _FEWER),
+    }
+
+
+def _alert_seen(properties: dict[str, Any]) -> dict[str, Any]:
+    (criterion,) = properties["criteria"]["allOf"]
+    return {
+        "metric": criterion["metricName"],
+        "threshold": float(criterion["threshold"]),
+        "dimensions": {one["name"]: one["values"] for one in criterion.get("dimensions") or ()},
+        "notify": next((one["actionGroupId"] for one in properties.get("actions") or ()), None),
+        "enabled": properties["enabled"],
     }
 
 

@@ -9,7 +9,9 @@ from passerelle.adapters.azureml_bodies import ENVIRONMENT_TAG, PROJECT_TAG, Whe
 from passerelle.adapters.azureml_plan import image_version, tags
 from passerelle.adapters.azureml_rest import Arm
 from passerelle.adapters.azureml_rules import digest, endpoint_name
+from passerelle.adapters.objectstore import open_store
 from passerelle.deployment.target import Job, JobStatus, TargetError
+from passerelle.errors import PasserelleError
 from passerelle.project.settings import Project
 from passerelle.project.targets import AzureML
 
@@ -19,6 +21,9 @@ COMMAND = (
     "python -m passerelle.serving.container train"
 )
 _LONGEST_NAME = 255
+#: Where a workspace keeps what its jobs print, and how much of that is told.
+_LOGS_STORE, _LOG = "workspaceartifactstore", "ExperimentRun/dcid.{job}/user_logs/std_log.txt"
+_LOG_LINES = 20
 _STATES: dict[str, Literal["succeeded", "failed", "stopped"]] = {
     "Completed": "succeeded",
     "Failed": "failed",
@@ -74,7 +79,7 @@ class AzureMLJobs:
         if settings.training_compute:
             properties["computeId"] = f"{self._arm.workspace}/computes/{settings.training_compute}"
         else:
-            properties["resources"] = {"instanceType": settings.instance, "instanceCount": 1}
+            properties["resources"] = {"instanceType": settings.training_instance, "instanceCount": 1}
         if settings.training_identity:
             properties["identity"] = {"identityType": "Managed", "resourceId": settings.training_identity}
         self._arm.put(path, {"properties": properties})
@@ -94,14 +99,29 @@ class AzureMLJobs:
         state: Literal["running", "succeeded", "failed", "stopped"] = _STATES.get(status, "running")
         problem = None
         if state == "failed":
-            studio = (properties.get("services") or {}).get("Studio") or {}
-            problem = f"the job is {status}: see its log at {studio.get('endpoint') or 'Azure ML studio, Jobs'}."
+            problem = self._why(found["name"], status, properties.get("services") or {})
         return JobStatus(state=state, problem=problem)
 
     def stop(self, name: str) -> None:
         """See Jobs."""
         if self.status(name).state == "running":
             self._arm.post(f"{self._job_path(name)}/cancel")
+
+    def _why(self, job: str, status: str, services: dict[str, Any]) -> str:
+        """What Azure says of a job that failed; its interface gives neither reason nor log, but says where both are."""
+        errors = [str(one["errorMessage"]) for one in services.values() if (one or {}).get("errorMessage")]
+        studio = (services.get("Studio") or {}).get("endpoint") or "Azure ML studio, Jobs"
+        said = f"the job is {status}{''.join(f'; {one}' for one in errors)}: see {studio}."
+        try:
+            for one in self._arm.list(f"{self._arm.workspace}/datastores"):
+                if one["name"] == _LOGS_STORE:
+                    at = f"{one['properties']['containerName']}@{one['properties']['accountName']}.dfs.core.windows.net"
+                    log = open_store(f"abfss://{at}").get(_LOG.format(job=job))
+                    lines = (log or b"").decode(errors="replace").strip().splitlines()[-_LOG_LINES:]
+                    said += f" Its log ends:\n{chr(10).join(lines)}" if lines else ""
+        except (PasserelleError, KeyError) as error:  # the log is beside the point
+            said += f" Its log cannot be read: {error}"
+        return said
 
     def _job_path(self, name: str) -> str:
         legal = re.sub(r"[^a-zA-Z0-9_-]+", "-", name).lstrip("-_")

@@ -82,6 +82,7 @@ def wanted(deployment: Deployment, settings: AzureML, pack: Callable[[Deployment
                 "minimum": scaling.minimum,
                 "maximum": scaling.maximum,
                 "requests_per_minute": scaling.requests_per_minute,
+                "enabled": True,
                 "tags": ours,
             },
         )
@@ -104,7 +105,11 @@ def kept(there: Sequence[Resource], due: Sequence[Resource]) -> Callable[[Resour
     wanted_names = {one.name for one in due if one.kind == DEPLOYMENT}
     traffic = next((one.settings for one in there if one.kind == TRAFFIC), {})
     answering = {*traffic.get("traffic", ()), *traffic.get("mirror", ())} - wanted_names
-    others = [one for one in there if one.kind == DEPLOYMENT and one.name not in wanted_names]
+    others = [
+        one
+        for one in there
+        if one.kind == DEPLOYMENT and one.name not in wanted_names and PROJECT_TAG in one.settings["tags"]
+    ]
     previous = [one for one in others if one.name in answering]
     if not previous:
         ready = [one for one in others if not one.settings.get("failed")]
@@ -123,6 +128,19 @@ def kept(there: Sequence[Resource], due: Sequence[Resource]) -> Callable[[Resour
         return (one.kind, one.name) in keep
 
     return keeps
+
+
+def in_use(there: Sequence[Resource], due: Sequence[Resource]) -> list[Resource]:
+    """All but what is only kept to go back to: whoever changed that by hand is in nobody's way."""
+    wanted_names = {(one.kind, one.name) for one in due}
+    answering = {name for one in there if one.kind == TRAFFIC for name in one.settings["traffic"]}
+    return [
+        one
+        for one in there
+        if (one.kind, one.name) in wanted_names
+        or one.kind not in (DEPLOYMENT, AUTOSCALE)
+        or (one.name if one.kind == DEPLOYMENT else one.settings["deployment"]) in answering
+    ]
 
 
 def number(deployment: str) -> int:
@@ -205,7 +223,7 @@ def _alerts(endpoint: str, settings: AzureML, ours: dict[str, str]) -> list[Reso
     if alarms.latency_ms is not None:
         slow = {"metric": "RequestLatency_P99", "threshold": float(alarms.latency_ms), "dimensions": {}}
         made.append(("latency", slow))
-    rest = {"notify": alarms.notify, "tags": ours}
+    rest = {"notify": alarms.notify, "enabled": True, "tags": ours}
     return [_marked(ALERT, f"{endpoint}-{name}", what | rest, lasting=True) for name, what in made]
 
 

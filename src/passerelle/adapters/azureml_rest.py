@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from azure.core.exceptions import ClientAuthenticationError
+from azure.core.exceptions import AzureError
 from azure.identity import DefaultAzureCredential
 
 from passerelle.deployment.target import TargetError
@@ -49,7 +49,8 @@ _ADVICE = {
     "image": "see that the image is in the registry, and that the endpoint's identity has the role AcrPull there",
     "resourcegroupnotfound": "see subscription and resource_group in passerelle.toml",
     "subscriptionnotfound": "see subscription in passerelle.toml, and az account show",
-    "conflict": "another change is going on, or the name is taken in this region: wait for it, then deploy again",
+    "conflict": "another change is going on: wait for it, then deploy again; or the name is taken in this region: "
+    "rename the project or the environment",
 }
 
 
@@ -84,7 +85,7 @@ class Arm:
         """All resources of a collection, page by page; none if what it belongs to is not there."""
         page = self.get(path, version)
         while page is not None:
-            yield from page["value"]
+            yield from page.get("value") or ()
             link = page.get("nextLink")
             page = self._json(self._send("GET", link, None)) if link else None
 
@@ -168,7 +169,7 @@ class Arm:
         try:
             self._credential = self._credential or DefaultAzureCredential()
             token = self._credential.get_token(f"{self._base}/.default")
-        except ClientAuthenticationError as error:  # CredentialUnavailableError is one
+        except (AzureError, ValueError) as error:  # of who we are, of the way there, or of a variable that is no id
             raise TargetError(
                 f"Azure does not know who asks ({str(error).strip().partition(chr(10))[0]}): run az login, or say who "
                 "you are by AZURE_TENANT_ID, AZURE_CLIENT_ID and a secret or a federated token; see "
@@ -189,7 +190,15 @@ class Arm:
     def _json(self, answer: requests.Response | None) -> dict[str, Any] | None:
         if answer is None or not answer.content:
             return None
-        found = answer.json()
+        try:
+            found = answer.json()
+        except ValueError as error:
+            what = f"{answer.request.method} {urlsplit(answer.url).path}"
+            raise TargetError(
+                f"{what}: {answer.status_code}, and what {urlsplit(answer.url).netloc} answered is no JSON "
+                f"({answer.text[:60]!r}): a proxy in between may have answered; look at the network and at {ADDRESS}, "
+                "then try again."
+            ) from error
         return found if isinstance(found, dict) else {"value": found}
 
 

@@ -110,6 +110,7 @@ def check(deployment: Deployment, settings: AzureML) -> None:
 
 def _of_settings(settings: AzureML) -> Iterator[tuple[str, bool, str]]:
     scaling = settings.scaling
+    machines = [one for one in (settings.instance, settings.training_instance) if not one.startswith("Standard_")]
     yield (
         "store",
         not settings.store.startswith(("az://", "abfss://")),
@@ -134,8 +135,8 @@ def _of_settings(settings: AzureML) -> Iterator[tuple[str, bool, str]]:
     )
     yield (
         "instance",
-        not settings.instance.startswith("Standard_"),
-        f"{settings.instance!r} is no machine of Azure's: Standard_DS2_v2, for example.",
+        bool(machines),
+        f"{', '.join(machines)} is no machine of Azure's: Standard_DS2_v2, for example.",
     )
     yield (
         "scale-to-zero",

@@ -102,8 +102,9 @@ class AzureML(Cloud, tag="azureml", frozen=True, kw_only=True, forbid_unknown_fi
     identity: str | None = None
     #: The resource id of the identity that a training job runs under, one of its compute's; None: as the compute says.
     training_identity: str | None = None
-    #: The compute that trains; None: serverless.
+    #: The compute that trains; None: serverless, on a machine of ``training_instance``.
     training_compute: str | None = None
+    training_instance: str = "Standard_DS3_v2"
 
 
 class Vertex(Cloud, tag="vertex", frozen=True, kw_only=True, forbid_unknown_fields=True):

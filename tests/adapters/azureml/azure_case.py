@@ -78,6 +78,12 @@ class Azure:
         """What somebody's hand does."""
         self.ask("/_put", {path: one})
 
+    def artifacts(self) -> str:
+        """Have the datastore of what jobs print; the address of its container."""
+        made = DATASTORE | {"id": f"{WORKSPACE}/datastores/workspaceartifactstore", "name": "workspaceartifactstore"}
+        self.put(str(made["id"]), made)
+        return f"az://{CONTAINER}"
+
     def made(self) -> dict[str, Any]:
         """All that is there but the datastore, which was there before us."""
         found: dict[str, Any] = self.ask("/_there")["made"]

@@ -188,7 +188,7 @@ class Handler(BaseHTTPRequestHandler):
                 status, body, headers = self.answer(parts.path, dict(parse_qsl(parts.query)), raw)
             except Refusal as refusal:
                 status, body, headers = refusal.status, refusal.body, {}
-        data = b"" if body is None else json.dumps(body).encode()
+        data = b"" if body is None else body.encode() if isinstance(body, str) else json.dumps(body).encode()
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

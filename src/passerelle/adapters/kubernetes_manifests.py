@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from passerelle.deployment.plan import mark
-from passerelle.deployment.spec import Deployment
+from passerelle.deployment.spec import Deployment, told
 from passerelle.deployment.target import PlanError, Resource
 from passerelle.project.targets import Kubernetes
 
@@ -74,13 +74,8 @@ def manifests(deployment: Deployment, settings: Kubernetes, package: str) -> tup
     name = endpoint_name(deployment.project, deployment.environment)
     labels = selector(deployment.project, deployment.environment) | settings.tags
     marked = labels | {REVISION: str(deployment.revision)}
-    told = {
-        "PASSERELLE_PACKAGE": package,
-        "PASSERELLE_ENVIRONMENT": deployment.environment,
-        "PASSERELLE_REVISION": str(deployment.revision),
-        "PORT": str(PORT),
-    }
-    pod = _pod(settings, told, None if deployment.auth == "platform" else tokens_secret(name))
+    own = told(deployment) | {"PASSERELLE_PACKAGE": package, "PORT": str(PORT)}
+    pod = _pod(settings, own, None if deployment.auth == "platform" else tokens_secret(name))
     if settings.form == "kserve":
         return (_inference_service(name, marked, settings, pod),)
     only = selector(deployment.project, deployment.environment)
@@ -163,9 +158,9 @@ def tokens_secret(name: str) -> str:
     return f"{name}-tokens"
 
 
-def _pod(settings: Kubernetes, told: dict[str, str], secret: str | None) -> dict[str, Any]:
+def _pod(settings: Kubernetes, own: dict[str, str], secret: str | None) -> dict[str, Any]:
     amounts = {"cpu": settings.cpu, "memory": settings.memory}
-    variables = settings.variables | told
+    variables = settings.variables | own
     mounts = [{"name": "scratch", "mountPath": "/tmp"}]  # noqa: S108  (the pod's own)
     volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}]
     if settings.store.startswith("/"):

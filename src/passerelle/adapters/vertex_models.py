@@ -94,6 +94,7 @@ class VertexModels:
             }
             # What the package must be that the container fetches: the revision that brought this version.
             told = {
+                "PASSERELLE_PROJECT": owner["project"],
                 "PASSERELLE_ENVIRONMENT": owner["environment"],
                 "PASSERELLE_REVISION": str(one.settings["revision"]),
             }

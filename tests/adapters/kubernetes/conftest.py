@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kubernetes_place import Place
+from kubernetes_place import Place, running
 
 from passerelle.project.settings import Project, load_project
 
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    made = Place()
-    yield made
-    made.shutdown()
-    made.server_close()
+    with running() as made:
+        yield made
 
 
 @pytest.fixture

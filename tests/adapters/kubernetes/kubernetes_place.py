@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,32 @@ class Place(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
+    def kubeconfig(self) -> dict[str, Any]:
+        """By which kubectl finds it."""
+        context = {"cluster": "here", "user": "nobody"}
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "here", "cluster": {"server": self.url}}],
+            "users": [{"name": "nobody", "user": {}}],
+            "contexts": [{"name": "here", "context": context}],
+            "current-context": "here",
+        }
+
+    def pod(self) -> dict[str, Any]:
+        """The pod of what is in service, as whoever makes pods of it would make it; reached by the Service."""
+        workload = next(one for (kind, _), one in self.objects.items() if kind in ("Deployment", "InferenceService"))
+        if workload["kind"] == "InferenceService":
+            spec: dict[str, Any] = workload["spec"]["predictor"]
+            return spec
+        template = workload["spec"]["template"]
+        (service,) = [one["spec"] for (kind, _), one in self.objects.items() if kind == "Service"]
+        assert service["selector"].items() <= template["metadata"]["labels"].items()
+        (port,) = template["spec"]["containers"][0]["ports"]
+        assert service["ports"][0]["targetPort"] == port["name"]
+        found: dict[str, Any] = template["spec"]
+        return found
+
     def put(self, kind: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """One manager owns all: what it leaves out goes, what others added (status) stays."""
         old = self.objects.get((kind, name))
@@ -104,6 +132,17 @@ class Place(ThreadingHTTPServer):
                     count = one["spec"].get("replicas", 1)
                     status |= dict.fromkeys(("updatedReplicas", "replicas", "availableReplicas"), count)
         return one
+
+
+@contextmanager
+def running() -> Iterator[Place]:
+    """A server, until the block ends."""
+    made = Place()
+    try:
+        yield made
+    finally:
+        made.shutdown()
+        made.server_close()
 
 
 class Handler(BaseHTTPRequestHandler):

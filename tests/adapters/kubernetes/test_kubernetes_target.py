@@ -79,6 +79,7 @@ def test_the_container_is_told_what_the_package_must_be(form: Any) -> None:
     assert {each["name"]: each["value"] for each in pod["containers"][0]["env"]} == {
         "PASSERELLE_ENVIRONMENT": "production",
         "PASSERELLE_PACKAGE": "s3://bucket/p",
+        "PASSERELLE_PROJECT": "trips",
         "PASSERELLE_REVISION": "12",
         "PORT": "8080",
     }

@@ -123,6 +123,7 @@ def test_the_version_is_the_package_and_the_image(google: Google) -> None:
         "env": [
             {"name": "OMP_NUM_THREADS", "value": "1"},
             {"name": "PASSERELLE_ENVIRONMENT", "value": "production"},
+            {"name": "PASSERELLE_PROJECT", "value": "trips"},
             {"name": "PASSERELLE_REVISION", "value": "12"},
         ],
     }

@@ -218,7 +218,7 @@ class AzureMLTarget(AzureMLJobs):
                 break
         if state in ("Succeeded", "gone"):
             return
-        problem = self._arm.problem(operation) or "Azure does not say why any more."
+        problem = self._arm.problem(operation) or "Azure does not say why; look at it in the Azure portal."
         raise TargetError(f"{self._name}: {one.kind} {one.name} is {state}: {problem}{self._log(path, one)}")
 
     def _log(self, path: str, one: Resource) -> str:

@@ -36,7 +36,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 #: The longest that Azure may ask us to wait before a request is sent again.
 _PATIENCE_S = 120.0
 _REQUEST_TIMEOUT_S = 60
-_NOT_FOUND, _CONFLICT, _TOO_MANY = 404, 409, 429
+_FORBIDDEN, _NOT_FOUND, _TOO_MANY = 403, 404, 429
 _AGAIN = frozenset({408, _TOO_MANY, 500, 502, 503, 504})
 _AUTHORIZATION = re.compile(r"perform action '([^']+)' over scope '([^']+)'")
 #: A code of Azure's, or a part of it → what to do.
@@ -105,28 +105,39 @@ class Arm:
         return self._json(self._send("POST", path, API_VERSION, body=body, missing=True))
 
     def problem(self, operation: str | None) -> str | None:
-        """Why an operation failed, in Azure's words with what to do; None if it did not fail, or Azure forgot it."""
-        answer = self._send("GET", operation, None, missing=True) if operation else None
+        """Why an operation failed, in Azure's words with what to do; None if it did not fail, or Azure does not say."""
+        answer = self._look(operation)
         found = self._json(answer) or {}
         if found.get("status") not in ("Failed", "Canceled"):
             return None
         return explain(found.get("error") or {"message": f"it is {found['status']}"})
 
     def ended(self, operation: str | None) -> bool:
-        """Has an operation ended, well or not? True if Azure knows nothing of it."""
-        answer = self._send("GET", operation, None, missing=True) if operation else None
+        """Has an operation ended, well or not? True if Azure says nothing of it: what it is of tells, too."""
+        answer = self._look(operation)
         if answer is None:
             return True
         state = (self._json(answer) or {}).get("status", "Succeeded")
         return answer.status_code != requests.codes.accepted and state in ("Succeeded", "Failed", "Canceled")
 
+    def _look(self, operation: str | None) -> requests.Response | None:
+        """How far an operation is; None to who may not ask: it is the subscription's, and the role a group's."""
+        return self._send("GET", operation, None, missing=True, denied=True) if operation else None
+
     def _operation(self, answer: requests.Response) -> str | None:
         return answer.headers.get("Azure-AsyncOperation") or answer.headers.get("Location")
 
     def _send(
-        self, verb: str, path: str, version: str | None, *, body: Any = None, missing: bool = False
+        self,
+        verb: str,
+        path: str,
+        version: str | None,
+        *,
+        body: Any = None,
+        missing: bool = False,
+        denied: bool = False,
     ) -> requests.Response | None:
-        """One request, tried again while Azure is busy. None for what is not there, if it may be ``missing``."""
+        """One request, tried again while Azure is busy. None for what may be ``missing`` or ``denied``, and is."""
         if not path.startswith("/") and not path.startswith(f"{self._base}/"):
             # A page's or an operation's address comes from an answer: the token goes nowhere else.
             raise TargetError(f"{verb}: Azure sent us on to {urlsplit(path).netloc}, which is not {self._base}.")
@@ -155,6 +166,8 @@ class Arm:
                 if answer.ok:
                     return answer
                 if answer.status_code == _NOT_FOUND and missing and not _elsewhere(answer):
+                    return None
+                if answer.status_code == _FORBIDDEN and denied:
                     return None
                 if answer.status_code not in _AGAIN or last:
                     raise TargetError(f"{what}: {answer.status_code} {self._explained(answer)}")

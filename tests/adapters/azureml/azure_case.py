@@ -89,6 +89,10 @@ class Azure:
         found: dict[str, Any] = self.ask("/_there")["made"]
         return {path: one for path, one in found.items() if "/datastores/" not in path}
 
+    def actions(self) -> set[str]:
+        """What somebody had to be allowed to do who sent the requests."""
+        return set(self.ask("/_there")["actions"])
+
     def log(self) -> list[str]:
         return list(self.ask("/_there")["log"])
 

@@ -19,13 +19,28 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from azure_openapi import faults_of_answer, faults_of_request, find
+from azure_openapi import ROOT, faults_of_answer, faults_of_request, find
 
 TOKEN = "a token of the managed identity"  # noqa: S105  (of a test)
 SECRET_HEADER = "the header of the managed identity"  # noqa: S105  (of a test)
 _LONG = re.compile(r".*/onlineEndpoints/[^/]+(/deployments/[^/]+)?", re.IGNORECASE)
 _COLLECTIONS = ("models", "environments", "onlineEndpoints", "deployments", "versions", "datastores", "jobs",
                 "autoscalesettings", "metricAlerts")  # fmt: skip
+
+
+#: What the role that our guide hands out allows: nothing else is.
+ROLE = json.loads((ROOT / "docs/howto/policies/azureml-deployer.json").read_text())
+ASSIGN = "Microsoft.ManagedIdentity/userAssignedIdentities/assign/action"
+
+
+def actions_of(verb: str, path: str, body: Any) -> list[str]:
+    """What somebody must be allowed to do who sends a request, as Azure's roles call it."""
+    provider, *parts = path.rstrip("/").rpartition("/providers/")[2].split("/")
+    said = {"GET": "read", "PUT": "write", "DELETE": "delete", "POST": "action"}[verb]
+    own = "/".join([provider, *parts[::2], said])
+    identity = ((body or {}).get("identity") or {}).get("userAssignedIdentities")
+    theirs = (((body or {}).get("properties") or {}).get("identity") or {}).get("resourceId")
+    return [own, ASSIGN] if identity or theirs else [own]
 
 
 class Refusal(Exception):  # noqa: N818  (it is an answer)
@@ -44,8 +59,9 @@ class Place:
         self.going: dict[str, list[Any]] = {}
         self.operations: dict[str, dict[str, Any]] = {}
         self.log: list[str] = []
+        self.actions: set[str] = set()
         #: What is ordered: polls a change takes; ends: "failed" or "rolled back" for the next; refusals: [...]
-        self.orders: dict[str, Any] = {"polls": 1, "ends": None, "refusals": [], "page": 100}
+        self.orders: dict[str, Any] = {"polls": 1, "ends": None, "refusals": [], "page": 100, "without": []}
 
     def put(self, path: str, body: dict[str, Any]) -> tuple[int, dict[str, Any], str | None]:
         key = path.lower()
@@ -209,7 +225,7 @@ class Handler(BaseHTTPRequestHandler):
                 place.made[key.lower()] = one
             return 200, {}, {}
         if path == "/_there":
-            return 200, {"made": place.made, "log": place.log}, {}
+            return 200, {"made": place.made, "log": place.log, "actions": sorted(place.actions)}, {}
         if path == "/_clear":
             place.__init__()  # type: ignore[misc]
             return 200, {}, {}
@@ -224,6 +240,10 @@ class Handler(BaseHTTPRequestHandler):
             )
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             raise Refusal(401, "AuthenticationFailed", "the token is missing or not ours")
+        for refusal in place.orders["refusals"]:
+            if refusal["verb"] == self.command and re.search(refusal["path"], path) and refusal["times"] > 0:
+                refusal["times"] -= 1
+                return refusal["status"], refusal["body"], refusal.get("headers", {})
         if path.startswith("/operations/"):
             number = path.rpartition("/")[2]
             for key in [one for one, going in place.going.items() if going[2] == number]:
@@ -232,15 +252,17 @@ class Handler(BaseHTTPRequestHandler):
         if page := re.fullmatch(r"/pages/(\d+)(/.+)", path):  # a link of ours, as opaque as Azure's
             return *self.act(page[2], query, None, start=int(page[1]))[:2], {}
         body = json.loads(raw) if raw else None
-        for refusal in place.orders["refusals"]:
-            if refusal["verb"] == self.command and re.search(refusal["path"], path) and refusal["times"] > 0:
-                refusal["times"] -= 1
-                return refusal["status"], refusal["body"], refusal.get("headers", {})
         faults = faults_of_request(self.command, path, query, body)
         operation = find(self.command, path, query.get("api-version"))
         place.log.append(f"{self.command} {operation.id if operation else path}")
         if faults or operation is None:
             raise Refusal(400, "StrictlyRefused", "; ".join(faults))
+        granted = {one.lower() for one in ROLE["Actions"] if one not in place.orders["without"]}
+        for action in actions_of(self.command, path, body):
+            place.actions.add(action.lower())
+            if action.lower() not in granted:
+                said = "does not have authorization to perform action"
+                raise Refusal(403, "AuthorizationFailed", f"The client 'me' {said} '{action}' over scope '{path}'.")
         status, found, headers = self.act(path, query, body)
         wrong = faults_of_answer(operation, status, found)
         if wrong:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from azure_case import ENDPOINT, GROUP, SETTINGS, WORKSPACE, target, two
-from azure_openapi import ABSENT, EXAMPLES, ROOT, faults_of, faults_of_request, operations
+from azure_openapi import ABSENT, EXAMPLES, faults_of, faults_of_request, operations
 
 from passerelle.adapters import azureml_bodies as bodies
 from passerelle.adapters.azureml_plan import wanted
-from passerelle.adapters.azureml_rest import ROLE_FILE
 
 pytestmark = pytest.mark.skipif(ABSENT is not None, reason=ABSENT or "")
 
@@ -117,20 +115,3 @@ def test_what_is_around_a_body_is_judged() -> None:
     assert faults_of_request("PATCH", ENDPOINT, {"api-version": ML}, patch) == ["body.properties is unknown"]
     job = {"properties": {"jobType": "Command", "command": "x"}}
     assert "environmentId is missing" in faults_of_request("PUT", f"{WORKSPACE}/jobs/a", {"api-version": ML}, job)[0]
-
-
-def test_the_role_grants_each_operation_that_is_used() -> None:
-    role = json.loads((ROOT / ROLE_FILE).read_text())
-    source = "".join(path.read_text() for path in (ROOT / "src/passerelle/adapters").glob("azureml*.py"))
-    machine = "Microsoft.MachineLearningServices/workspaces"
-    due = {f"{machine}/{kind}/{verb}" for kind in bodies.KINDS if kind not in (bodies.PACKAGE, bodies.TRAFFIC)
-           and kind not in (bodies.AUTOSCALE, bodies.ALERT) for verb in ("read", "write", "delete")}  # fmt: skip
-    due |= {f"Microsoft.Insights/{kind}/{verb}" for kind in (bodies.AUTOSCALE, bodies.ALERT)
-            for verb in ("read", "write", "delete")}  # fmt: skip
-    posts = re.findall(r'\.post\(f"[^"]*/(\w+)"', source)
-    assert sorted(posts) == ["cancel", "getLogs"]
-    due |= {f"{machine}/jobs/cancel/action", f"{machine}/onlineEndpoints/deployments/getLogs/action"}
-    due |= {f"{machine}/jobs/read", f"{machine}/jobs/write", f"{machine}/datastores/read"}
-    granted = {one.lower() for one in role["Actions"]}
-    assert {one.lower() for one in due} <= granted
-    assert not [one for one in granted if "*" in one]

@@ -7,7 +7,9 @@ the variables, the package and the revision are those of what is in service ther
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import aws_place
+import aws_policy
+import kubernetes_place
 import pytest
 import requests
 import stores
@@ -115,13 +119,14 @@ def sagemaker() -> Iterator[Cloud]:
             bucket, _, key = told["ModelDataUrl"].removeprefix("s3://").partition("/")
             archive = folder / "model.tar.gz"
             archive.write_bytes(aws_place.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read())
-            return {**told["Environment"], "SAGEMAKER_BIND_TO_PORT": str(port)}, [unpack(archive, folder / "model")]
+            role = {"AWS_ACCESS_KEY_ID": "serving", "SAGEMAKER_BIND_TO_PORT": str(port)}
+            return {**told["Environment"], **role}, [unpack(archive, folder / "model")]
 
         yield Cloud(
             settings=f"""
 kind = "sagemaker"
 region = "{aws_place.REGION}"
-role = "arn:aws:iam::123456789012:role/passerelle"
+role = "arn:aws:iam::123456789012:role/passerelle-serving"
 image = "123456789012.dkr.ecr.{aws_place.REGION}.amazonaws.com/orders@sha256:{"a" * 64}"
 store = "s3://{aws_place.BUCKET}/passerelle"
 instance = "ml.m5.large"
@@ -132,6 +137,10 @@ instance = "ml.m5.large"
             container=container,
             left=lambda: [one for one in aws_place.there() if "ledger" not in one],
         )
+        # The policies of the how-to grant all that deployer and container asked for.
+        seen = aws_place.control(address, "_seen")
+        assert {"test", "serving"} <= {one["who"] for one in seen}
+        assert aws_policy.outside(seen, "orders") == []
 
 
 @contextmanager
@@ -232,8 +241,52 @@ AZURE_STORAGE_ACCOUNT_NAME = "devstoreaccount1"
         )
 
 
+@contextmanager
+def kubernetes(folder: Path, form: str = "deployment") -> Iterator[Cloud]:
+    """A server for the real kubectl, judged by Kubernetes' and KServe's schemas and our Role; objects in moto's S3."""
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not there: run make test-system")
+    with stores.running("s3") as store, kubernetes_place.running() as place, pytest.MonkeyPatch.context() as patch:
+        (folder / "config").write_text(json.dumps(place.kubeconfig()))
+        variables = {**store, "KUBECONFIG": str(folder / "config"), "KUBECACHEDIR": str(folder / "cache")}
+        for name, value in variables.items():
+            patch.setenv(name, value)
+
+        def container(port: int, folder: Path) -> tuple[dict[str, str], list[Path]]:
+            del folder  # the pod fetches its package itself
+            pod = place.pod()
+            (told,) = pod["containers"]
+            own = {one["name"]: one["value"] for one in told["env"]}
+            assert told["args"] == ["serve"]
+            assert own["PORT"] == str(told["ports"][0]["containerPort"])
+            assert {told[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness")} == {
+                "/v2/health/ready"
+            }
+            return own | {"PORT": str(port)}, []
+
+        def left() -> list[str]:
+            objects = [one.key for one in open_store(f"s3://{stores.BUCKET}").list() if "/ledger/" not in one.key]
+            return [*(" ".join(key) for key in place.objects), *objects]
+
+        yield Cloud(
+            settings=f"""
+kind = "kubernetes"
+image = "registry.example/orders@sha256:{"a" * 64}"
+store = "s3://{stores.BUCKET}/models"
+instance = ""
+form = "{form}"
+gateway = true
+""",
+            variables=variables,
+            ask="/invocations",
+            probe="/v2/health/ready",
+            container=container,
+            left=left,
+        )
+
+
 def asked(url: str, cloud: Cloud, instances: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The answers to many events, in the form that all three clouds' clients send."""
+    """The answers to many events, in the form that all clouds' clients send."""
     answer = requests.post(f"{url}{cloud.ask}", json={"instances": instances}, timeout=30)
     assert answer.ok, answer.text
     found: list[dict[str, Any]] = answer.json()["predictions"]

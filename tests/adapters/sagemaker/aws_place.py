@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +22,7 @@ import msgspec
 from passerelle.adapters.sagemaker import SageMakerTarget
 from passerelle.deployment.package import Package
 from passerelle.deployment.spec import Deployment
+from passerelle.deployment.target import Job
 from passerelle.project.settings import FILE, load_project
 from passerelle.project.targets import Alarms, SageMaker, Scaling
 from passerelle.testing.targets import sample_deployment
@@ -33,7 +34,8 @@ SETTINGS = SageMaker(
     store=f"s3://{BUCKET}/passerelle",
     instance="ml.m5.large",
     region=REGION,
-    role="arn:aws:iam::123456789012:role/passerelle",
+    role="arn:aws:iam::123456789012:role/passerelle-serving",
+    training_role="arn:aws:iam::123456789012:role/passerelle-training",
     scaling=Scaling(minimum=2, maximum=4),
     alarms=Alarms(notify=TOPIC),
     canary_percent=50,
@@ -84,6 +86,31 @@ def revision(number: int, **changes: Any) -> Deployment:
     return sample_deployment(number, **{"auth": "platform", "ledger_at": f"s3://{BUCKET}/ledger"} | changes)
 
 
+def job(name: str, project: str = PROJECT) -> Job:
+    """A run's job, as loop.jobs sends it."""
+    at = f"{SETTINGS.store}/runs/{project}/{name}"
+    return Job(name=name, input=f"{at}/input", output=f"{at}/output", timeout_s=3600)
+
+
+def sent(folder: Path) -> Path:
+    """A job's input: its least."""
+    made = folder / "sent"
+    (made / "project").mkdir(parents=True)
+    (made / "project" / FILE).write_text("")
+    return made
+
+
+def write_log(endpoint: str, *lines: str, stream: str = "live/i-0") -> None:
+    """Have an endpoint's container write lines."""
+    logs, group = client("logs"), f"/aws/sagemaker/Endpoints/{endpoint}"
+    with suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_group(logGroupName=group)
+    with suppress(logs.exceptions.ResourceAlreadyExistsException):
+        logs.create_log_stream(logGroupName=group, logStreamName=stream)
+    events = [{"timestamp": int(time.time() * 1000) + number, "message": line} for number, line in enumerate(lines)]
+    logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+
+
 def pack(folder: Path, deployment: Deployment) -> Package:
     """A package, as the adapter needs one: a folder and its digest. What is in it is deployment.package's."""
     content = msgspec.json.encode(deployment, order="deterministic")
@@ -94,10 +121,10 @@ def pack(folder: Path, deployment: Deployment) -> Package:
     return Package(folder=made, digest=digest, revision=deployment.revision)
 
 
-def target(folder: Path, settings: SageMaker = SETTINGS) -> SageMakerTarget:
-    """A new client."""
+def target(folder: Path, settings: SageMaker = SETTINGS, name: str = PROJECT) -> SageMakerTarget:
+    """A new client, of a project of this name."""
     task = 'kind = "binary"\ntarget = "late"\nkey = ["id"]'
-    (folder / FILE).write_text(f'[project]\nname = "{PROJECT}"\n[task]\n{task}\n')
+    (folder / FILE).write_text(f'[project]\nname = "{name}"\n[task]\n{task}\n')
     project = load_project(folder / FILE)
     return SageMakerTarget("cloud", settings, project, pack=lambda one: pack(folder / "packages", one), every_s=0.0)
 

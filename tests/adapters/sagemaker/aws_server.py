@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import parse_qsl
 
 import moto.backends as moto_backends
 from aws_check import SERVICES, faults_of
@@ -49,6 +51,8 @@ class Door:
         self._orders: dict[str, Any] = {}
         self._log: list[str] = []
         self._bodies: list[dict[str, Any]] = []
+        #: Each request: who asked, what.
+        self._seen: list[dict[str, Any]] = []
 
     def __call__(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         path, body = environ.get("PATH_INFO", ""), _body(environ)
@@ -57,10 +61,18 @@ class Door:
         prefix, _, operation = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
         service = SERVICES.get(prefix)
         try:
+            who = re.search(r"Credential=([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
+            seen = {"who": who[1] if who else "nobody", "service": service or "s3"}
             if service is None:
+                query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
+                keys = re.findall(r"<Key>([^<]+)</Key>", body.decode())  # of a removal of many
+                method = "DELETE" if keys else environ["REQUEST_METHOD"]
+                paths = [f"{path.rstrip('/')}/{key}" for key in keys] or [path]
+                self._seen += [seen | {"method": method, "path": one, "query": query} for one in paths]
                 self._ordered("s3", environ["REQUEST_METHOD"])
                 return self._moto(environ, start)
             asked = json.loads(body)
+            self._seen.append(seen | {"operation": operation, "body": asked})
             self._log.append(f"{service}:{operation}")
             self._ordered(service, operation)
             if faults := faults_of(service, operation, asked):
@@ -87,7 +99,7 @@ class Door:
             self.reset()
         elif path == "/_order":
             self._orders |= order
-        return _say(start, "200 OK", {"/_log": self._log, "/_bodies": self._bodies}.get(path, []))
+        return _say(start, "200 OK", {"/_log": self._log, "/_bodies": self._bodies, "/_seen": self._seen}.get(path, []))
 
     def _ordered(self, service: str, operation: str) -> None:
         """Refuse what was ordered to be refused, that many times."""
@@ -230,6 +242,13 @@ class Door:
         one.failure_reason = "AlgorithmError: as ordered" if state == "Failed" else None
         return answer
 
+    def _do_DescribeTrainingJob(self, asked: dict[str, Any], go: Callable[[], Any]) -> Any:  # noqa: N802  (the same)
+        """As the platform of a test says by the order "ended": job → its status and, if it failed, the reason."""
+        if ended := self._orders.get("ended", {}).pop(asked["TrainingJobName"], None):
+            one = self._there.training_jobs[asked["TrainingJobName"]]
+            one.training_job_status, one.failure_reason = ended
+        return go()
+
     def _do_StopTrainingJob(self, asked: dict[str, Any], go: Callable[[], Any]) -> Any:  # noqa: ARG002, N802  (the same)
         self._there.training_jobs[asked["TrainingJobName"]].training_job_status = "Stopped"
         return {}
@@ -248,7 +267,8 @@ def _new(name: str, there: Any, what: str) -> None:
 
 def _body(environ: dict[str, Any]) -> bytes:
     """The body, which stays to be read. Objects of S3 are left to moto: their bodies may be in chunks."""
-    if not environ.get("HTTP_X_AMZ_TARGET") and not environ.get("PATH_INFO", "").startswith("/_"):
+    small = environ.get("HTTP_X_AMZ_TARGET") or environ.get("QUERY_STRING", "").startswith("delete")
+    if not small and not environ.get("PATH_INFO", "").startswith("/_"):
         return b""
     body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
     environ["wsgi.input"] = io.BytesIO(body)

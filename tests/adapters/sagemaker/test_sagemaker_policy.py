@@ -1,32 +1,116 @@
-"""The policy in the docs grants what the adapter asks for, and nothing besides."""
+"""The policies of the how-to grant what is asked of AWS, on what it is asked of, and nothing besides."""
 
 from __future__ import annotations
 
-import json
-import re
+import secrets
 from pathlib import Path
+from typing import Any
 
-from passerelle.adapters.sagemaker_calls import action_of
+import aws_place
+import aws_policy
+import msgspec
+import pytest
+from aws_policy import Need, granting, needs, outside, policy
 
-ROOT = Path(__file__).parents[3]
-#: Asked by AWS on our behalf: the role that is handed over, and the one that scaling makes for itself.
-IMPLIED = {"iam:PassRole", "iam:CreateServiceLinkedRole"}
-_CALL = re.compile(r'(?<!: )"(s3|sagemaker|cloudwatch|application-autoscaling|logs)",\s*"([A-Z]\w+)"')
+from passerelle.adapters.objectstore import ObjectStorage, get_folder, put_folder
+from passerelle.deployment.applying import apply_deployment
+from passerelle.deployment.spec import Variant
 
-
-def asked() -> set[str]:
-    texts = [path.read_text() for path in (ROOT / "src/passerelle/adapters").glob("sagemaker*.py")]
-    # Names of operations that are passed on: _named("ListModels", ...).
-    found = {action_of(*call) for text in texts for call in _CALL.findall(text)}
-    return found | {f"sagemaker:{one}" for text in texts for one in re.findall(r'_named\("(\w+)"', text)}
-
-
-def granted() -> set[str]:
-    policy = json.loads((ROOT / "docs/howto/policies/sagemaker-deployer.json").read_text())
-    actions = [one["Action"] for one in policy["Statement"]]
-    return {action for some in actions for action in ([some] if isinstance(some, str) else some)}
+#: A name that S3's keys have as it is, and SageMaker's names with a hyphen.
+PROJECT = "late_trips"
+#: Asked by SageMaker for its own: it pulls the image, and writes logs and measures.
+OF_THE_PLATFORM = {"PullImage", "EnterRegistryAndMeasure", "WriteLogs"}
 
 
-def test_every_action_is_granted_and_no_other() -> None:
-    assert len(asked()) > 30
-    assert asked() | IMPLIED == granted()
+def everything(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that we ask of AWS: deploy, change, train, look at logs, keep a ledger, remove."""
+    for strategy in ("container", "platform"):
+        settings = msgspec.structs.replace(aws_place.SETTINGS, strategy=strategy, canary_percent=None)
+        target = aws_place.target(folder, settings, PROJECT)
+        shadow = Variant(version=9, bundle="b9", digest=f"{9:064x}", weight=0, mode="shadow")
+        for number in (1, 2):
+            made = aws_place.revision(number, project=PROJECT)
+            variants = (*made.variants, shadow) if number == 2 else made.variants
+            apply_deployment(target, msgspec.structs.replace(made, variants=variants), "production")
+        more = msgspec.structs.replace(settings.scaling, requests_per_minute=60)
+        changed = aws_place.target(folder, msgspec.structs.replace(settings, scaling=more), PROJECT)
+        apply_deployment(changed, msgspec.structs.replace(made, variants=variants), "production")
+        aws_place.write_log(f"{PROJECT.replace('_', '-')}-production", "a line")
+        assert "a line" in target.logs("production")
+        apply_deployment(target, None, "production")
+    job = aws_place.job(secrets.token_hex(4), PROJECT)
+    put_folder(job.input, aws_place.sent(folder))
+    target.start(job)
+    target.stop(job.name)
+    put_folder(job.output, folder / "sent")
+    get_folder(job.output, folder / "fetched")
+    at = f"{aws_place.SETTINGS.store}/ledger/{PROJECT}/production"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "serving")
+    slot = ObjectStorage(at).claim("worker")
+    slot.append(b"answers")
+    slot._last -= 1  # the answer to an append was lost, and it is sent again
+    slot.append(b"answers")
+    slot.release()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    ledger = ObjectStorage(at)
+    (segment,) = ledger.names()
+    assert ledger.read(segment) == b"answers"
+    ledger.delete(segment)
+
+
+def test_every_request_is_granted_and_every_line_is_asked_for(
+    aws_address: str, aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything(tmp_path, monkeypatch)
+    seen = aws_place.control(aws, "_seen")
+    aws_place.control(aws_address, "_reset")  # the fixture's own check is for another project
+    assert outside(seen, PROJECT) == []
+    for who, name in aws_policy.OF.items():
+        statements = policy(name, PROJECT)
+        used = {part for need in needs(seen) if need.who == who for part in granting(statements, need)}
+        lines: set[Any] = {
+            (one["Sid"], action, resource)
+            for one in statements
+            for action in aws_policy.listed(one["Action"])
+            for resource in aws_policy.listed(one["Resource"])
+            if who == "test" or one["Sid"] not in OF_THE_PLATFORM
+        }
+        for which in (1, 2):  # each action of a statement, and each of its resources
+            asked = {(part[0], part[which]) for part in used}
+            assert {(part[0], part[which]) for part in lines} - asked == set(), f"{name}: never asked for"
+
+
+@pytest.mark.parametrize(
+    ("who", "action", "key"),
+    [
+        ("serving", "s3:PutObject", "runs/late_trips/7/output/model.tar.gz"),
+        ("serving", "s3:GetObject", "runs/late_trips/7/input/asked.msgpack"),
+        ("serving", "s3:PutObject", "packages/late_trips/production/000001-0.tar.gz"),
+        ("serving", "s3:DeleteObject", "ledger/late_trips/production/segments/a"),
+        ("serving", "s3:PutObject", "ledger/others/production/segments/a"),
+        ("training", "s3:PutObject", "runs/late_trips/7/input/project/passerelle.toml"),
+        ("training", "s3:PutObject", "packages/late_trips/production/000001-0.tar.gz"),
+        ("training", "s3:GetObject", "ledger/late_trips/production/segments/a"),
+        ("training", "s3:PutObject", "ledger/late_trips/production/segments/a"),
+        ("test", "s3:PutObject", "elsewhere/a"),
+        ("test", "s3:PutObject", "packages/late-trips/a"),
+    ],
+)
+def test_what_nobody_should_do_is_not_granted(who: str, action: str, key: str) -> None:
+    need = Need(who, action, f"arn:aws:s3:::models/passerelle/{key}")
+    assert granting(policy(aws_policy.OF[who], PROJECT), need) == []
+    assert granting([{"Sid": "all", "Effect": "Allow", "Action": "s3:*", "Resource": "*"}], need)
+
+
+def test_a_request_outside_is_found() -> None:
+    seen = [
+        {"who": "serving", "service": "s3", "method": "PUT", "path": "/models/passerelle/runs/trips/a", "query": {}},
+        {"who": "test", "service": "s3", "method": "GET", "path": "/models", "query": {"prefix": "passerelle/data/"}},
+        {"who": "test", "service": "sagemaker", "operation": "DeleteModel", "body": {"ModelName": "theirs"}},
+        {"who": "onlooker", "service": "s3", "method": "PUT", "path": "/models/passerelle/runs/trips/a", "query": {}},
+    ]
+    assert outside(seen, "trips") == [
+        "serving: s3:PutObject on arn:aws:s3:::models/passerelle/runs/trips/a",
+        "test: s3:ListBucket on arn:aws:s3:::models",
+        f"test: sagemaker:DeleteModel on arn:aws:sagemaker:{aws_policy.REGION}:{aws_policy.ACCOUNT}:model/theirs",
+    ]

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from passerelle.deployment.spec import Variant
-from passerelle.deployment.target import Job, Observed, PlanError, TargetError
+from passerelle.deployment.target import Observed, PlanError, TargetError
 from passerelle.project.targets import Alarms, Scaling
 
 ABSENT = Observed(state="absent")
@@ -74,7 +74,7 @@ def test_throttling_is_waited_out(tmp_path: Path, aws: str) -> None:
 def test_a_job_is_started_once_and_stopped(tmp_path: Path, aws: str) -> None:
     assert aws
     target = aws_place.target(tmp_path)
-    job = Job(name="2013-02-01_a", input="s3://models/in", output="s3://models/out", timeout_s=3600)
+    job = aws_place.job("2013-02-01_a")
     assert target.status(job.name).state == "absent"
     target.start(job)
     target.start(job)
@@ -83,10 +83,10 @@ def test_a_job_is_started_once_and_stopped(tmp_path: Path, aws: str) -> None:
     assert target.status(job.name).state == "stopped"
 
 
-@pytest.mark.parametrize(("own", "due"), [("training", "training"), (None, "passerelle")])
+@pytest.mark.parametrize(("own", "due"), [("passerelle-training", "passerelle-training"), (None, "passerelle-serving")])
 def test_training_has_a_role_of_its_own(own: str | None, due: str, tmp_path: Path, aws: str) -> None:
     role = "arn:aws:iam::123456789012:role/{}".format
     settings = msgspec.structs.replace(aws_place.SETTINGS, training_role=own and role(own))
-    aws_place.target(tmp_path, settings).start(Job(name="a", input="s3://m/in", output="s3://m/out", timeout_s=60))
+    aws_place.target(tmp_path, settings).start(aws_place.job("a"))
     (sent,) = [one for one in aws_place.control(aws, "_bodies") if one["operation"] == "CreateTrainingJob"]
     assert sent["RoleArn"] == role(due)

@@ -38,13 +38,14 @@ def environment(**packages: str) -> Environment:
     return Environment(python="/nowhere/python", python_version="3.11.9", platform="linux", packages=packages)
 
 
-def put_wheels(packages: dict[str, str], wheels: Path) -> None:
+def put_wheels(packages: dict[str, str], wheels: Path, *, needs: str = ">=3.11") -> None:
     """The least that pip takes for wheels."""
     wheels.mkdir(parents=True, exist_ok=True)
     for name, version in packages.items():
         stem = f"{name.replace('-', '_')}-{version}"
         with zipfile.ZipFile(wheels / f"{stem}-py3-none-any.whl", "w") as wheel:
-            wheel.writestr(f"{stem}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            said = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Python: {needs}\n"
+            wheel.writestr(f"{stem}.dist-info/METADATA", said)
             wheel.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
             wheel.writestr(f"{stem}.dist-info/RECORD", "")
 
@@ -141,7 +142,7 @@ def test_context_has_no_row_and_no_secret(project: Project, tmp_path: Path, monk
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PASSERELLE_KEY", "-----BEGIN PRIVATE KEY-----")
     own = pins((), "3.11")
-    put_wheels(own, tmp_path / "image/wheels")
+    put_wheels(own, tmp_path / "image/wheels", needs=">=3.11.5")  # it was made with 3.11.9
     made = write_context(project, environment(**own), tmp_path / "image", base=BASE, extras=())
     assert sorted(path.name for path in (tmp_path / "image").iterdir()) == [
         ".dockerignore",

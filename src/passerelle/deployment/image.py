@@ -104,7 +104,7 @@ def write_context(
     installed = {"requirements.txt": own if apart else fitted} | ({"requirements-model.txt": fitted} if apart else {})
     wheels = into / "wheels"
     for packages in installed.values():
-        gather(packages, wheels, python_version=python_version, architecture=processor)
+        gather(packages, wheels, python_version=environment.python_version, architecture=processor)
     recipe = Recipe(
         project=project.name,
         base=pinned,

@@ -71,6 +71,7 @@ def pins(extras: Sequence[str], python_version: str) -> dict[str, str]:
 def gather(packages: Mapping[str, str], wheels: Path, *, python_version: str, architecture: str) -> None:
     """Have pip bring the wheels of these packages, but for Passerelle's own, which is made from what runs here.
 
+    ``python_version`` is the whole of it ("3.11.9"): "3.11" is 3.11.0 to pip, and some wheels want 3.11.5.
     Raises ImageError, in pip's words, for a package that no index has as a wheel for this Python and processor.
     """
     wheels.mkdir(parents=True, exist_ok=True)

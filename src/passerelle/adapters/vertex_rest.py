@@ -69,7 +69,8 @@ METHODS = {
     "endpoints.undeployModel": Method("POST", "v1/{}:undeployModel", "aiplatform.endpoints.undeploy", repeatable=False),
     "endpoints.delete": Method("DELETE", "v1/{}", "aiplatform.endpoints.delete", repeatable=False),
     "endpoints.operations.list": Method("GET", "v1/{}/operations", "aiplatform.operations.list"),
-    "operations.get": Method("GET", "v1/{}", "aiplatform.operations.list"),
+    "models.operations.get": Method("GET", "v1/{}", "aiplatform.models.get"),
+    "endpoints.operations.get": Method("GET", "v1/{}", "aiplatform.endpoints.get"),
     "customJobs.create": Method("POST", "v1/{}/customJobs", "aiplatform.customJobs.create", repeatable=False),
     "customJobs.list": Method("GET", "v1/{}/customJobs", "aiplatform.customJobs.list"),
     "customJobs.cancel": Method("POST", "v1/{}:cancel", "aiplatform.customJobs.cancel"),
@@ -173,6 +174,7 @@ class Rest:
         """Wait until a long-running operation is done; returns its response. ``what``: of whom an error speaks."""
         until, pause_s = time.monotonic() + _OPERATION_TIMEOUT_S, _FIRST_POLL_S
         found = dict(operation)
+        kind = "endpoints" if "/endpoints/" in operation["name"] else "models"
         while not found.get("done"):
             if time.monotonic() > until:
                 raise TargetError(
@@ -181,7 +183,7 @@ class Rest:
                 )
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_POLL_S)
-            found = self.call("operations.get", found["name"])
+            found = self.call(f"{kind}.operations.get", found["name"])
         problem = found.get("error")
         if problem:
             code = _CODES.get(problem.get("code", 0), 0)

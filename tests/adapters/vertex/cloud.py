@@ -25,6 +25,9 @@ class Cloud(Endpoints):
         self.objects: dict[str, bytes] = {}
         self.calls: list[str] = []
         self.orders: dict[str, Any] = {}
+        self.needs: dict[str, str] = {}
+        self.granted: set[str] | None = None
+        self.used: set[str] = set()
         self.numbers = 0
 
     def state(self) -> dict[str, Any]:
@@ -36,6 +39,7 @@ class Cloud(Endpoints):
             "objects": {key: len(value) for key, value in self.objects.items()},
             "operations": [one["name"] for one in self.operations.values() if not one["done"]],
             "calls": self.calls,
+            "used": sorted(self.used),
         }
 
     def order(self, orders: dict[str, Any]) -> None:
@@ -43,7 +47,7 @@ class Cloud(Endpoints):
 
         refuse: {method: {status, message, times, ...}}, fail: {method: error of its operation}, lose: [methods whose
         answers are lost], ignore: [methods that change nothing and say that they did], hold: [methods whose operations
-        are never done].
+        are never done]. role: {needs: method → permission, granted: [permissions]}, from now on.
         """
         if orders.pop("clear", False):
             self.clear()
@@ -57,9 +61,18 @@ class Cloud(Endpoints):
             for name in path[:-1]:
                 where = where[name]
             where[path[-1]] = value
+        if role := orders.pop("role", None):
+            self.needs, self.granted = role["needs"], set(role["granted"])
         self.orders = orders or self.orders
 
+    def may(self, permission: str) -> bool:
+        """Does the role grant it? Without a role everything is granted."""
+        self.used.add(permission)
+        return self.granted is None or permission in self.granted
+
     def call(self, method: str, names: list[str], query: dict[str, str], body: dict[str, Any]) -> Any:
+        if method in self.needs and not self.may(self.needs[method]):
+            raise RefusalError(403, "Permission denied", reason="IAM_PERMISSION_DENIED", permission=self.needs[method])
         refusals = self.orders.get("refuse", {})
         if method in refusals:
             one = dict(refusals[method])

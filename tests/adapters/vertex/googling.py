@@ -99,6 +99,9 @@ class Handler(BaseHTTPRequestHandler):
         _, bucket, *rest = path.split("/", 2)
         key = rest[0] if rest else ""
         objects = self.cloud.objects
+        act = {"PUT": "create", "POST": "create", "DELETE": "delete"}.get(self.command, "get" if key else "list")
+        if not self.cloud.may(f"storage.objects.{act}"):
+            return self.answer(403, b"<Error><Code>AccessDenied</Code></Error>", "application/xml")
         if self.command == "GET" and not key:
             prefix = query.get("prefix", "")
             found = [(name, value) for name, value in sorted(objects.items()) if name.startswith(prefix)]

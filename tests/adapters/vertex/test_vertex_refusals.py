@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from vertexing import IMAGE, PLACE, Google, deployment, settings, variants
 
 from passerelle.adapters import vertex_rest
@@ -86,6 +88,45 @@ def test_a_quota_is_waited_for_six_times_then_named(google: Google) -> None:
     said = refusal(google, "endpoints.create", status=429, times=6, **quota)
     assert "over the quota of aiplatform.googleapis.com/custom_model_serving_cpus (RESOURCE_EXHAUSTED)" in said
     assert google.state()["calls"].count("endpoints.create") == 6
+
+
+@given(st.integers(min_value=0, max_value=40))
+def test_waits_are_bounded_and_differ(attempt: int) -> None:
+    """Those who were refused at one moment do not all come again at another."""
+    waits = {vertex_rest._wait_s(attempt) for _ in range(5)}
+    most = min(vertex_rest._FIRST_WAIT_S * 2.0**attempt, 20.0)
+    assert all(0.3 * most <= wait <= most for wait in waits)
+    assert len(waits) > 1
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "said"),
+    [
+        (404, "Location europe-west1 is not found.", r"europe-west1: Location .* Is the region right\?"),
+        (
+            400,
+            "Machine type n1-standard-2 is not supported in europe-west1.",
+            r"400: Machine type.* Correct what is named",
+        ),
+    ],
+    ids=["no such region", "not in the region"],
+)
+def test_a_region_that_has_it_not_is_told(status: int, message: str, said: str, google: Google) -> None:
+    method = "endpoints.create" if status == 404 else "endpoints.deployModel"
+    google.order(refuse={method: {"status": status, "message": message}})
+    with pytest.raises(TargetError, match=said):
+        apply(google)
+    apply(google)
+    assert google.open().observe("production").revision == 1
+
+
+def test_a_model_of_our_name_that_is_somebody_elses_is_refused(google: Google) -> None:
+    theirs = {"name": PLACE, "displayName": "theirs", "versionId": "1", "versionAliases": ["default"]}
+    google.order(set=[[["models", PLACE], [theirs]]])
+    with pytest.raises(TargetError, match=rf"models/{PLACE} is there, and is not of project 'trips'.*rename"):
+        apply(google)
+    assert google.state()["models"] == {PLACE: [theirs]}
+    assert google.state()["objects"] == {}, "refused before anything was made"
 
 
 def test_a_quota_that_an_operation_meets_is_named(google: Google) -> None:

@@ -133,6 +133,7 @@ def test_the_version_is_the_package_and_the_image(google: Google) -> None:
     assert endpoint["dedicatedEndpointEnabled"] is True
     assert endpoint["labels"]["passerelle-environment"] == "production"
     deployed = endpoint["deployedModels"][0]
+    assert "disableContainerLogging" not in deployed, "what the container says is kept: v1's default"
     assert deployed["serviceAccount"] == "serving@acme.iam.gserviceaccount.com"
     assert deployed["dedicatedResources"] == {
         "machineSpec": {"machineType": "n1-standard-2"},
@@ -173,6 +174,11 @@ def test_a_job_is_started_once_watched_and_stopped(google: Google) -> None:
     failed = found | {"state": "JOB_STATE_FAILED", "error": {"code": 3, "message": "exit code 3"}}
     google.order(set=[[["jobs", number], failed]])
     assert target.status("run-7") == JobStatus(state="failed", problem="exit code 3")
+    for state in ("JOB_STATE_EXPIRED", "JOB_STATE_FAILED"):  # without a reason
+        google.order(set=[[["jobs", number], found | {"state": state}]])
+        assert target.status("run-7") == JobStatus(
+            state="failed", problem=f"{state}: look at the job's log in the console."
+        )
     target.stop("run-7")
     assert google.state()["jobs"][number]["state"] == "JOB_STATE_FAILED"
     google.order(set=[[["jobs", number], found | {"state": "JOB_STATE_RUNNING"}]])

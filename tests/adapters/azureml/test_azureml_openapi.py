@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 from azure_case import ENDPOINT, GROUP, SETTINGS, WORKSPACE, target, two
-from azure_openapi import ABSENT, EXAMPLES, faults_of, faults_of_request, operations
+from azure_openapi import (
+    ABSENT,
+    EXAMPLES,
+    FILES,
+    faults_of,
+    faults_of_answer,
+    faults_of_request,
+    find,
+    operations,
+)
 
 from passerelle.adapters import azureml_bodies as bodies
 from passerelle.adapters.azureml_plan import wanted
@@ -115,3 +124,41 @@ def test_what_is_around_a_body_is_judged() -> None:
     assert faults_of_request("PATCH", ENDPOINT, {"api-version": ML}, patch) == ["body.properties is unknown"]
     job = {"properties": {"jobType": "Command", "command": "x"}}
     assert "environmentId is missing" in faults_of_request("PUT", f"{WORKSPACE}/jobs/a", {"api-version": ML}, job)[0]
+
+
+@pytest.mark.parametrize(
+    ("schema", "right", "wrong", "fault"),
+    [
+        ({"type": "string"}, "a", None, "at is null"),
+        ({"type": "integer"}, 1, True, "at is True, not integer"),
+        ({"type": "boolean"}, True, 1, "at is 1, not boolean"),
+        ({"type": "string", "enum": ["a"]}, "a", "b", "at is 'b', none of ['a']"),
+        ({"type": "string", "enum": ["a"], "x-ms-enum": {"modelAsString": True}}, "a", "b", "none of the known ['a']"),
+        ({"type": "string", "format": "duration"}, "P1DT2M", "P", "no ISO 8601 duration"),
+        ({"type": "string", "pattern": "^a+$"}, "aa", "ab", "at is 'ab', not like ^a+$"),
+        ({"type": "string", "minLength": 2}, "aa", "a", "at has 1 characters"),
+        ({"type": "string", "maxLength": 2}, "aa", "aaa", "at has 3 characters"),
+        ({"type": "array", "maxItems": 1, "items": {"type": "string"}}, ["a"], ["a", "b"], "at has 2 items"),
+        ({"type": "array", "items": {"type": "string"}}, ["a"], ["a", 1], "at[1] is 1, not string"),
+        ({"type": "object", "required": ["a"], "properties": {"a": {}}}, {"a": 1}, {}, "at.a is missing"),
+        ({"properties": {"a": {}}}, {"a": 1}, {"b": 1}, "at.b is unknown"),
+        ({"properties": {"a": {}, "b": {"readOnly": True}}}, {"a": 1}, {"b": 1}, "at.b is read only"),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, {"a": "b"}, {"a": 1}, "at.a is 1, not string"),
+    ],
+)
+def test_each_rule_of_a_schema_lets_pass_and_refuses(
+    schema: dict[str, Any], right: Any, wrong: Any, fault: str
+) -> None:
+    assert list(faults_of(right, schema, FILES[0], "at", request=True)) == []
+    (found,) = faults_of(wrong, schema, FILES[0], "at", request=True)
+    assert fault in found
+
+
+def test_bodies_that_are_missing_or_not_expected_and_answers() -> None:
+    assert faults_of_request("PUT", ENDPOINT, {"api-version": ML}, None) == ["the body is missing"]
+    assert "none is expected" in faults_of_request("GET", ENDPOINT, {"api-version": ML}, {})[0]
+    get = find("GET", ENDPOINT, ML)
+    assert get is not None
+    assert faults_of_answer(get, 404, {"error": {"code": "a", "message": "b"}}) == []
+    assert faults_of_answer(get, 200, {"location": "w"}) == ["answer.properties is missing"]
+    assert faults_of_answer(get, 201, {}) == ["OnlineEndpoints_Get does not answer 201"]

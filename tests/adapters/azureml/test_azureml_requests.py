@@ -7,13 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from azure.core.credentials import AccessToken
-from azure.mgmt.machinelearningservices import MachineLearningServicesMgmtClient
 from azure_case import ENDPOINT, Azure, blobs, deployment, target, two
-from azure_place import TOKEN
 
 from passerelle.adapters.azureml_rest import ADDRESS
 from passerelle.deployment.applying import apply_deployment
@@ -121,28 +117,6 @@ def test_jobs(azure: Azure, tmp_path: Path) -> None:
     made = {path.rpartition("/")[2]: one["properties"] for path, one in azure.made().items() if "/jobs/" in path}
     assert "identity" not in made["train-1"]
     assert made["train-2"]["identity"] == {"identityType": "Managed", "resourceId": identity}
-
-
-def test_microsofts_client_sees_the_same(azure: Azure, azure_server: Any, tmp_path: Path) -> None:
-    apply_deployment(target(tmp_path), deployment(1), "production")
-
-    class Credential:
-        def get_token(self, *_: str, **__: Any) -> AccessToken:
-            return AccessToken(TOKEN, 2**31)
-
-    parts = ENDPOINT.split("/")
-    with MachineLearningServicesMgmtClient(
-        Credential(), parts[2], base_url=azure.https, connection_verify=str(azure_server[1] / "cert.pem"),
-        credential_scopes=["https://management.azure.com/.default"],
-    ) as witness:  # fmt: skip
-        endpoint = witness.online_endpoints.get("models", "main", "trips-production")
-        (made,) = witness.online_deployments.list("models", "main", "trips-production")
-        assert endpoint.properties.traffic == {made.name: 100}
-        assert made.properties.request_settings.request_timeout.total_seconds() == 30
-        assert made.properties.request_settings.max_concurrent_requests_per_instance == 64
-        assert endpoint.tags["passerelle-revision"] == "1"
-        with pytest.raises(Exception, match="has traffic"):
-            witness.online_deployments.begin_delete("models", "main", "trips-production", made.name)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from azure_case import deployment, target, two
+from azure_openapi import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,32 +24,41 @@ LOCAL = msgspec.structs.replace(deployment(1), ledger_at=None)
 PLATFORM: dict[str, Any] = {"strategy": "platform"}
 
 
-@pytest.mark.parametrize(
-    ("rule", "settings", "wanted"),
-    [
-        ("store", {"store": "s3://bucket/a"}, deployment(1)),
-        ("store-account", {"variables": {}}, deployment(1)),
-        ("architecture", {"architecture": "arm64"}, deployment(1)),
-        ("instance", {"instance": "ml.m5.xlarge"}, deployment(1)),
-        ("scale-to-zero", {"scaling": Scaling(minimum=0, maximum=1)}, deployment(1)),
-        ("scaling", {"scaling": Scaling(minimum=3, maximum=2)}, deployment(1)),
-        ("instances", {"scaling": Scaling(minimum=1, maximum=51)}, deployment(1)),
-        ("timeout", {"timeout_ms": 180_001}, deployment(1)),
-        ("tags", {"tags": {"passerelle-project": "x"}}, deployment(1)),
-        ("variables", {"variables": {"AZURE_STORAGE_ACCOUNT_NAME": "a", "AZUREML_MODEL_DIR": "/"}}, deployment(1)),
-        ("variables", {"variables": {"AZURE_STORAGE_ACCOUNT_NAME": "a", "PASSERELLE_REVISION": "1"}}, deployment(1)),
-        ("auth", {}, TOKENS),
-        ("ledger", {}, LOCAL),
-        ("weight", PLATFORM, two(1, (0.995, 0.005))),
-        ("mirror", PLATFORM, two(1, (1.0,), shadow=0.51)),
-        ("trial-needs-container", PLATFORM, deployment(1, trial="production-2-1")),
-        ("deployments", PLATFORM, two(1, (1 / 11,) * 11)),
-    ],
-)
+CASES: list[tuple[str, dict[str, Any], Deployment]] = [
+    ("store", {"store": "s3://bucket/a"}, deployment(1)),
+    ("store-account", {"variables": {}}, deployment(1)),
+    ("architecture", {"architecture": "arm64"}, deployment(1)),
+    ("instance", {"instance": "ml.m5.xlarge"}, deployment(1)),
+    ("scale-to-zero", {"scaling": Scaling(minimum=0, maximum=1)}, deployment(1)),
+    ("scaling", {"scaling": Scaling(minimum=3, maximum=2)}, deployment(1)),
+    ("instances", {"scaling": Scaling(minimum=1, maximum=51)}, deployment(1)),
+    ("timeout", {"timeout_ms": 180_001}, deployment(1)),
+    ("tags", {"tags": {"passerelle-project": "x"}}, deployment(1)),
+    ("variables", {"variables": {"AZURE_STORAGE_ACCOUNT_NAME": "a", "AZUREML_MODEL_DIR": "/"}}, deployment(1)),
+    ("variables", {"variables": {"AZURE_STORAGE_ACCOUNT_NAME": "a", "PASSERELLE_REVISION": "1"}}, deployment(1)),
+    ("auth", {}, TOKENS),
+    ("ledger", {}, LOCAL),
+    ("weight", PLATFORM, two(1, (0.995, 0.005))),
+    ("mirror", PLATFORM, two(1, (1.0,), shadow=0.51)),
+    ("trial-needs-container", PLATFORM, deployment(1, trial="production-2-1")),
+    ("deployments", PLATFORM, two(1, (1 / 11,) * 11)),
+]
+
+
+@pytest.mark.parametrize(("rule", "settings", "wanted"), CASES)
 def test_each_rule(rule: str, settings: dict[str, Any], wanted: Deployment, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=rule) as refused:
         target(tmp_path, **settings).plan(wanted, NOTHING)
     assert refused.value.rule == rule
+
+
+def test_each_rule_has_a_refusal_and_a_line_of_the_guide() -> None:
+    source = (ROOT / "src/passerelle/adapters/azureml_rules.py").read_text()
+    rules = {*re.findall(r'(?m)^    yield \(\n        "([a-z-]+)",$', source), "trial-needs-container"}
+    assert len(rules) == 17
+    assert rules == {rule for rule, _, _ in CASES} | {"shadows"}
+    guide = (ROOT / "docs/howto/azureml.md").read_text()
+    assert [rule for rule in rules if f"`{rule}`" not in guide] == []
 
 
 def test_two_shadows(tmp_path: Path) -> None:

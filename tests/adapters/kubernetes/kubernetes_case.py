@@ -91,7 +91,7 @@ def case(
 
     def there() -> list[str]:
         store = tmp_path / "store"
-        packages = {path.parent.name for path in store.rglob("*") if path.is_file()}
+        packages = [f"{path.relative_to(store)} {path.read_text()}" for path in store.rglob("*") if path.is_file()]
         spec = [f"{key} {json.dumps(one['spec'], sort_keys=True)}" for key, one in place.objects.items()]
         return [*spec, *sorted(packages)]
 

@@ -132,6 +132,8 @@ def test_removal_is_refused_while_the_endpoint_runs(project: Project) -> None:
             "target 'stage' is for staging, not for production",
         ),
         (("target", "status", "there"), 2, "there is no target 'there'"),
+        (("target", "logs", "here"), 1, "here: the log of a target of kind local is not read from here: look where"),
+        (("target", "logs", "there"), 2, "there is no target 'there'"),
         (("target", "remove", "there", "--yes"), 2, "there is no target 'there'"),
         (("deploy",), 1, "nothing is deployed in production: passerelle deploy VERSION"),
         (("deploy", "--share", "0.5"), 2, "are about a VERSION: name it"),

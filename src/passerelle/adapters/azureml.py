@@ -45,7 +45,7 @@ _LOG_LINES = 20
 
 
 class AzureMLTarget(AzureMLJobs):
-    """See Target, and Jobs. Azure's resource manager is asked by REST, the blob store through obstore."""
+    """See Target, Jobs and Logs. Azure's resource manager is asked by REST, the blob store through obstore."""
 
     def __init__(
         self,
@@ -221,15 +221,30 @@ class AzureMLTarget(AzureMLJobs):
         problem = self._arm.problem(operation) or "Azure does not say why; look at it in the Azure portal."
         raise TargetError(f"{self._name}: {one.kind} {one.name} is {state}: {problem}{self._log(path, one)}")
 
+    def logs(self, environment: str, lines: int = 20) -> tuple[str, ...]:
+        """See Logs: of the deployments that have traffic, or of all, if none has."""
+        where = self._where(environment)
+        found = self._ours(where, environment, ENDPOINT)
+        if found is None:
+            raise TargetError(f"{self._name}: there is no endpoint {where.endpoint}: deploy first.")
+        names = list(bodies.seen(TRAFFIC, found)["traffic"]) or [
+            one["name"] for one in self._arm.list(f"{where.path(ENDPOINT, where.endpoint)}/deployments")
+        ]
+        said = [self._last(where.path(DEPLOYMENT, name), lines) for name in names]
+        return tuple(line for one in said for line in one[-lines:])
+
+    def _last(self, path: str, lines: int) -> list[str]:
+        said = self._arm.post(f"{path}/getLogs", {"containerType": "InferenceServer", "tail": lines})
+        return str((said or {}).get("content") or "").strip().splitlines()
+
     def _log(self, path: str, one: Resource) -> str:
         if one.kind != DEPLOYMENT:
             return ""
         try:
-            said = self._arm.post(f"{path}/getLogs", {"containerType": "InferenceServer", "tail": _LOG_LINES})
+            said = "\n".join(self._last(path, _LOG_LINES))
         except TargetError as error:  # the log is beside the point
             return f" Its log cannot be read: {error}"
-        content = str((said or {}).get("content") or "").strip()
-        return f" Its log ends:\n{content}" if content else " Its log is empty."
+        return f" Its log ends:\n{said}" if said else " Its log is empty."
 
     def _until_gone(self, one: Resource, operation: str | None, get: Callable[[], Any]) -> None:
         for _ in self._patiently(one):

@@ -1,4 +1,4 @@
-"""The verbs of a target: status, remove."""
+"""The verbs of a target: status, logs, remove."""
 
 from __future__ import annotations
 
@@ -58,6 +58,19 @@ def status(context: click.Context, name: str | None, *, as_json: bool) -> None:
     said = said or ["There is no target: passerelle.toml has no [targets.NAME]. An endpoint here follows by itself."]
     show(found, as_json=as_json, text=said)
     context.exit(code)
+
+
+@target.command()
+@click.argument("name", metavar="TARGET")
+@click.option("--lines", "count", type=click.IntRange(1, 1000), default=20, help="How many of each container; 20.")
+@AS_JSON
+@click.pass_context
+def logs(context: click.Context, name: str, *, count: int, as_json: bool) -> None:
+    """Show what the containers at TARGET wrote last."""
+    from passerelle.deployment.applying import last_lines
+
+    found = last_lines(project_of(context), name, count)
+    show(found, as_json=as_json, text=list(found) or ["They wrote nothing yet."])
 
 
 @target.command()

@@ -14,7 +14,7 @@ import msgspec
 from passerelle.bundle.keys import own_key
 from passerelle.deployment.package import Package, pack
 from passerelle.deployment.spec import Deployment
-from passerelle.deployment.target import DriftError, Observed, Plan, Step, Target, TargetError
+from passerelle.deployment.target import DriftError, Logs, Observed, Plan, Step, Target, TargetError
 from passerelle.errors import SettingsError
 from passerelle.names import ADAPTERS, load
 from passerelle.project.settings import FILE, Project
@@ -72,6 +72,18 @@ def apply_deployment(
     after = target.observe(environment)
     _compare(target, deployment, plan, after)
     return Applied(plan=plan, observed=after)
+
+
+def last_lines(project: Project, name: str, lines: int) -> tuple[str, ...]:
+    """What the containers at a target wrote last. Raises TargetError if its log cannot be read from here."""
+    target = open_target(project, name)
+    settings = project.targets[name]
+    if not isinstance(target, Logs):
+        kind = str(settings.__struct_config__.tag)
+        raise TargetError(
+            f"{name}: the log of a target of kind {kind} is not read from here: look where its platform keeps it."
+        )
+    return target.logs(settings.environment, lines)
 
 
 def _compare(target: Target, deployment: Deployment | None, plan: Plan, after: Observed) -> None:

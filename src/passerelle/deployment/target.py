@@ -7,7 +7,7 @@ step that it ignored, is an error and not a surprise. See applying.apply_deploym
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -143,3 +143,14 @@ class Jobs(Protocol):
 
     def stop(self, name: str) -> None:
         """End it; nothing happens if it has ended. Called when whoever waits is interrupted, or waits too long."""
+
+
+@runtime_checkable
+class Logs(Protocol):
+    """A target whose containers' log can be read from here."""
+
+    def logs(self, environment: str, lines: int = 20) -> tuple[str, ...]:
+        """The last lines that the containers wrote, oldest first. Raises TargetError.
+
+        Called by ``passerelle target logs``.
+        """

@@ -13,7 +13,7 @@ from azure_case import ENDPOINT, Azure, blobs, deployment, target, two
 
 from passerelle.adapters.azureml_rest import ADDRESS
 from passerelle.deployment.applying import apply_deployment
-from passerelle.deployment.target import DriftError, Job, TargetError
+from passerelle.deployment.target import DriftError, Job, Logs, TargetError
 
 pytest_plugins = ["azure_fixtures"]
 BUSY = {"error": {"code": "TooManyRequests", "message": "slow down"}}
@@ -56,6 +56,18 @@ def test_failed_container_shows_its_log(azure: Azure, tmp_path: Path) -> None:
         TargetError, match=r"(?s)ContainerCrashed: the container ended.*no package at the model's folder"
     ):
         apply_deployment(target(tmp_path), deployment(1), "production")
+
+
+def test_the_log_of_what_answers(azure: Azure, tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="there is no endpoint trips-production: deploy first"):
+        target(tmp_path).logs("production")
+    for revision in (1, 2):
+        apply_deployment(target(tmp_path), deployment(revision), "production")
+    client = target(tmp_path)
+    assert isinstance(client, Logs)
+    assert client.logs("production") == ("Traceback", "no package at the model's folder")
+    assert client.logs("production", 1) == ("no package at the model's folder",)
+    assert sum("OnlineDeployments_GetLogs" in line for line in azure.log()) == 2  # of the one that has traffic
 
 
 @pytest.mark.usefixtures("azure")

@@ -21,13 +21,17 @@ import msgspec
 
 from passerelle.clock import Clock, system_clock
 from passerelle.data.deliveries import sha256
-from passerelle.errors import DataError
+from passerelle.errors import DataError, PasserelleError, StoreError
 from passerelle.names import load
 from passerelle.project.settings import Project
 from passerelle.state.lease import lease
 
 #: An object that was written so long ago is settled at the first look.
 SETTLED = timedelta(minutes=1)
+
+
+class _GoneError(DataError):
+    """An object is no longer there."""
 
 
 class _Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,8 +47,9 @@ def fetch(project: Project, *, machine: Clock = system_clock) -> list[Path]:
     """Fetch what is new in the project's bucket into its inbox; the paths there. Without a bucket: nothing is done.
 
     ``machine`` is the machine's clock, which the store's moments are compared with. Raises StoreError if the store
-    cannot be read, LeaseError if another process ingests, and DataError if the inbox cannot be written or an object's
-    name would lead out of it (the others are fetched).
+    cannot be listed, LeaseError if another process ingests, and DataError if the inbox cannot be written. An object
+    that cannot be read (StoreError), is gone again or whose name would lead out of the inbox (DataError) keeps back its
+    own batch only: it is raised when all others have been fetched.
     """
     address = project.data.bucket
     if address is None:
@@ -57,6 +62,7 @@ def fetch(project: Project, *, machine: Clock = system_clock) -> list[Path]:
         new = sorted(key for key, one in found.items() if key not in astray and _is_new(record.get(key), one.mark))
         moment = machine()
         came: list[Path] = []
+        problems: list[PasserelleError] = []
         for _, keys in groupby(new, key=lambda key: PurePosixPath(key).parts[0]):
             batch = list(keys)
             settled = all(
@@ -66,7 +72,11 @@ def fetch(project: Project, *, machine: Clock = system_clock) -> list[Path]:
             if not settled:
                 record |= {key: _Known(mark=found[key].mark) for key in batch}
                 continue
-            placed = _place(project, at, batch, record)
+            try:
+                placed = _place(project, at, batch, record)
+            except (StoreError, _GoneError) as error:
+                problems.append(error)
+                continue
             came += [path for path, _ in placed]
             record |= {
                 key: _Known(mark=found[key].mark, sha256=digest) for key, (_, digest) in zip(batch, placed, strict=True)
@@ -75,6 +85,8 @@ def fetch(project: Project, *, machine: Clock = system_clock) -> list[Path]:
         _write(project, address, record)
     if astray:
         raise DataError(f"{address}/{astray[0]} would be written out of the inbox: rename it there.")
+    if problems:
+        raise problems[0]
     return came
 
 
@@ -100,7 +112,7 @@ def _place(project: Project, at: Any, keys: list[str], record: dict[str, _Known]
         shutil.rmtree(draft, ignore_errors=True)
         for key in keys:
             if not at.get_file(key, draft / key):
-                raise DataError(f"{at.address}/{key} was removed while it was fetched: the next look goes on without.")
+                raise _GoneError(f"{at.address}/{key} was removed while it was fetched: the next look goes on without.")
         digests = [sha256(draft / key) for key in keys]
         inbox.mkdir(parents=True, exist_ok=True)
         part = PurePosixPath(keys[0]).parts[0]

@@ -15,13 +15,13 @@ import msgspec
 
 from passerelle.adapters import sagemaker_rules as rules
 from passerelle.adapters.sagemaker_calls import Calls
-from passerelle.adapters.sagemaker_found import Look
+from passerelle.adapters.sagemaker_found import Look, log_lines
 from passerelle.adapters.sagemaker_steps import Steps
 from passerelle.adapters.sagemaker_wanted import CONFIG, ENDPOINT, SCALING, guarded, package_folder, tags_of, wanted
 from passerelle.deployment.package import Package
 from passerelle.deployment.plan import refuse_drift, steps
 from passerelle.deployment.spec import Deployment
-from passerelle.deployment.target import DriftError, Job, JobStatus, Observed, Plan, Resource, Step
+from passerelle.deployment.target import DriftError, Job, JobStatus, Observed, Plan, Resource, Step, TargetError
 from passerelle.project.settings import Project
 from passerelle.project.targets import SageMaker
 
@@ -175,10 +175,11 @@ class SageMakerTarget:
     def start(self, job: Job) -> None:
         """See Jobs: the image's ``train`` on what lies at ``input``; what it leaves is packed below ``output``."""
         name, settings = rules.job_name(self._project.name, job.name), self._settings
-        if self._describe_job(name) is not None:
+        tags = tags_of(settings, self._project.name, settings.environment)
+        if (found := self._describe_job(name)) is not None:
+            self._refuse_clash(name, found["TrainingJobArn"])
             return
         source = {"S3DataType": "S3Prefix", "S3Uri": job.input, "S3DataDistributionType": "FullyReplicated"}
-        tags = tags_of(settings, self._project.name, settings.environment)
         self._calls.call(
             "sagemaker",
             "CreateTrainingJob",
@@ -214,18 +215,16 @@ class SageMakerTarget:
 
     def logs(self, environment: str, lines: int = 20) -> tuple[str, ...]:
         """The last lines that the endpoint's containers wrote, oldest first; empty if they wrote none yet."""
-        group = f"/aws/sagemaker/Endpoints/{rules.endpoint_name(self._project.name, environment)}"
-        on = f"arn:aws:logs:{self._calls.region}:*:log-group:{group}:*"
-        newest = self._calls.ask(
-            "logs", "DescribeLogStreams", on, logGroupName=group, orderBy="LastEventTime", descending=True, limit=3
-        )
-        events: list[dict[str, Any]] = []
-        for stream in (newest or {}).get("logStreams", []):
-            name = stream["logStreamName"]
-            found = self._calls.ask("logs", "GetLogEvents", on, logGroupName=group, logStreamName=name, limit=lines)
-            events += (found or {}).get("events", [])
-        events.sort(key=lambda one: one["timestamp"])
-        return tuple(one["message"].rstrip("\n") for one in events[-lines:])
+        return log_lines(self._calls, rules.endpoint_name(self._project.name, environment), lines)
+
+    def _refuse_clash(self, name: str, arn: str) -> None:
+        """Raise TargetError for a job of our name that is another project's."""
+        found = self._calls.pages("sagemaker", "ListTags", arn, "Tags", ResourceArn=arn)
+        if {"Key": rules.PROJECT, "Value": self._project.name} not in list(found):
+            raise TargetError(
+                f"there is a training job {name} that is not of project {self._project.name!r}, and AWS keeps a job's "
+                "name for ever: rename the project."
+            )
 
     def _job_arn(self, name: str) -> str:
         return f"arn:aws:sagemaker:{self._calls.region}:*:training-job/{name}"

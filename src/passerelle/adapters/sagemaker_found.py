@@ -106,6 +106,8 @@ class Look:
             raise self._clash("endpoint", tags)
         asked = tags.pop(ASKED, None)
         settings = {"EndpointConfigName": endpoint.get("EndpointConfigName"), "tags": tags, "asked": asked}
+        if weights := weights_of(endpoint):
+            settings["weights"] = weights
         return Resource(kind=ENDPOINT, name=self.name, settings=settings, lasting=True)
 
     def _parts(self) -> list[Resource]:
@@ -179,6 +181,30 @@ class Look:
                 settings |= {"TargetValue": float(target), "asked": policy["PolicyName"].removeprefix("passerelle-")}
             found.append(Resource(kind=SCALING, name=one["ResourceId"], settings=settings, lasting=True))
         return found
+
+
+def weights_of(endpoint: dict[str, Any]) -> dict[str, float]:
+    """How an endpoint draws among its variants, which a hand can change in place; {} for one variant."""
+    variants = endpoint.get("ProductionVariants", [])
+    if len(variants) == 1:
+        return {}
+    return {one["VariantName"]: float(one.get("DesiredWeight", one.get("CurrentWeight", 0))) for one in variants}
+
+
+def log_lines(calls: Calls, endpoint: str, lines: int) -> tuple[str, ...]:
+    """The last lines that an endpoint's containers wrote, oldest first; empty if they wrote none yet."""
+    group = f"/aws/sagemaker/Endpoints/{endpoint}"
+    on = f"arn:aws:logs:{calls.region}:*:log-group:{group}:*"
+    newest = calls.ask(
+        "logs", "DescribeLogStreams", on, logGroupName=group, orderBy="LastEventTime", descending=True, limit=3
+    )
+    events: list[dict[str, Any]] = []
+    for stream in (newest or {}).get("logStreams", []):
+        name = stream["logStreamName"]
+        found = calls.ask("logs", "GetLogEvents", on, logGroupName=group, logStreamName=name, limit=lines)
+        events += (found or {}).get("events", [])
+    events.sort(key=lambda one: one["timestamp"])
+    return tuple(one["message"].rstrip("\n") for one in events[-lines:])
 
 
 def policies(calls: Calls, resource_id: str) -> list[dict[str, Any]]:

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from passerelle.adapters.sagemaker_calls import Calls, pause
-from passerelle.adapters.sagemaker_found import CHANGING, FAILED, bucket_and_key, policies, registered
+from passerelle.adapters.sagemaker_found import (
+    CHANGING,
+    FAILED,
+    bucket_and_key,
+    log_lines,
+    policies,
+    registered,
+    weights_of,
+)
 from passerelle.adapters.sagemaker_rules import ASKED, ENVIRONMENT, PROJECT
 from passerelle.adapters.sagemaker_wanted import (
     ALARM,
@@ -169,7 +177,7 @@ class Steps:
             if time.monotonic() > until:
                 raise TargetError(
                     f"endpoint {name} has been {there['EndpointStatus']} for {MOST_WAIT_S // 3600} hours: look at its "
-                    "log, passerelle target status, then deploy again."
+                    "log, passerelle target status --logs, then deploy again."
                 )
             pause(wait_s)
             wait_s = min(2 * wait_s, self._every_s)
@@ -198,6 +206,11 @@ class Steps:
             return
         self._calls.call("sagemaker", "AddTags", on, ResourceArn=there["EndpointArn"], Tags=_tags(settings["tags"]))
         if there.get("EndpointConfigName") == config and there["EndpointStatus"] not in FAILED:
+            if (weights := settings.get("weights", {})) != weights_of(there):
+                due = [{"VariantName": variant, "DesiredWeight": weight} for variant, weight in weights.items()]
+                self._calls.call(
+                    "sagemaker", "UpdateEndpointWeightsAndCapacities", on, **name, DesiredWeightsAndCapacities=due
+                )
             return
         self._calls.call(
             "sagemaker",
@@ -228,7 +241,7 @@ class Steps:
         if there["EndpointStatus"] in FAILED:
             raise TargetError(
                 f"endpoint {one.name} is {there['EndpointStatus']}: {there.get('FailureReason', 'no reason given')}. "
-                "Its log says more (passerelle target status); deploy again when that is corrected."
+                f"{self._last_words(one.name)} Correct that, and deploy again."
             )
         if there.get("EndpointConfigName") == config:  # else it was rolled back: the comparison at the end says so
             self._calls.call(
@@ -238,6 +251,16 @@ class Steps:
                 ResourceArn=there["EndpointArn"],
                 Tags=_tags({ASKED: config}),
             )
+
+    def _last_words(self, endpoint: str) -> str:
+        try:
+            lines = log_lines(self._calls, endpoint, 3)
+        except TargetError:
+            lines = ()  # why it failed is more than why the log cannot be read
+        said = "Its log ends: " + " | ".join(lines) if lines else "It has no log: the container did not start."
+        if any("exec format error" in line for line in lines):
+            said += ". The image is built for another processor: passerelle image --target NAME."
+        return said
 
     def _delete_endpoint(self, one: Resource) -> None:
         there = self._settle(one.name)

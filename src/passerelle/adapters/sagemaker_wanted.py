@@ -60,6 +60,8 @@ def wanted(deployment: Deployment, settings: SageMaker, packages: dict[str, str]
     config = part(CONFIG, _config(deployment, settings, {one: model.name for one, model in models.items()}, tags))
     alarms = [one for variant in _live(deployment, packages) for one in _alarms(settings, name, variant)]
     endpoint = {"EndpointConfigName": config.name, "tags": lasting_tags, "asked": config.name}
+    if len(drawn := config.settings["ProductionVariants"]) > 1:
+        endpoint["weights"] = {one["VariantName"]: one["InitialVariantWeight"] for one in drawn}
     return [
         *(Resource(kind=PACKAGE, name=one) for one in dict.fromkeys(stored.values())),
         Resource(kind=GROUP, name=name, settings={"tags": lasting_tags}, lasting=True),

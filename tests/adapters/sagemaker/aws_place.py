@@ -100,15 +100,24 @@ def sent(folder: Path) -> Path:
     return made
 
 
-def write_log(endpoint: str, *lines: str, stream: str = "live/i-0") -> None:
+def write_log(endpoint: str, *lines: str, stream: str = "live/i-0", at_s: float = 0) -> None:
     """Have an endpoint's container write lines."""
     logs, group = client("logs"), f"/aws/sagemaker/Endpoints/{endpoint}"
     with suppress(logs.exceptions.ResourceAlreadyExistsException):
         logs.create_log_group(logGroupName=group)
     with suppress(logs.exceptions.ResourceAlreadyExistsException):
         logs.create_log_stream(logGroupName=group, logStreamName=stream)
-    events = [{"timestamp": int(time.time() * 1000) + number, "message": line} for number, line in enumerate(lines)]
+    now_ms = int((time.time() + at_s) * 1000)
+    events = [{"timestamp": now_ms + number, "message": line} for number, line in enumerate(lines)]
     logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+
+
+def set_weight(endpoint: str, variant: str, weight: float) -> None:
+    """As somebody's hand does."""
+    changed = [{"VariantName": variant, "DesiredWeight": weight}]
+    client("sagemaker").update_endpoint_weights_and_capacities(
+        EndpointName=endpoint, DesiredWeightsAndCapacities=changed
+    )
 
 
 def pack(folder: Path, deployment: Deployment) -> Package:

@@ -88,7 +88,11 @@ class Door:
             code = f"{error.code}"
             if service is None:
                 text = f"<Error><Code>{code}</Code><Message>{error}</Message></Error>".encode()
-                start(f"{error.status} Refused", [("Content-Type", "application/xml")])
+                environ["wsgi.input"].read(
+                    int(environ.get("CONTENT_LENGTH") or 0)
+                )  # who sends it waits until it is read
+                length = ("Content-Length", str(len(text)))
+                start(f"{error.status} Refused", [("Content-Type", "application/xml"), length])
                 return [text]
             return _say(
                 start, f"{error.status} Refused", {"__type": code, "message": str(error), "Message": str(error)}
@@ -168,7 +172,7 @@ class Door:
         if name not in self._there.endpoints:
             raise Refusal(f"Could not find endpoint {name}.")
         one = self._there.endpoints[name]
-        if one.endpoint_status not in ("InService", "Failed"):
+        if one.endpoint_status not in ("InService", "Failed", "UpdateRollbackFailed"):
             raise Refusal(f"Cannot update in-progress endpoint {name}.")
         scaled = moto_backends.get_backend("applicationautoscaling")[DEFAULT_ACCOUNT_ID][REGION].targets
         if any(key.startswith(f"endpoint/{name}/") for by in scaled.values() for key in by):
@@ -197,10 +201,25 @@ class Door:
         one.endpoint_status = "InService"
         if ends == "failed":
             one.failure_reason = "The container did not pass the ping health check, as ordered"
+        if ends == "alarmed":
+            one.failure_reason = "AutoRollback: alarm passerelle/trips-production/live/errors was in ALARM, as ordered"
         if ends == "failed" and first:
             one.endpoint_status = "Failed"
+        if ends == "rollback failed":
+            one.endpoint_status, one.failure_reason = "UpdateRollbackFailed", "both fleets are half there, as ordered"
         if ends is None:
             one.endpoint_config_name = pending["config"]
+            variants = self._there.endpoint_configs[pending["config"]].production_variants
+            one.production_variants = one._process_production_variants(variants)
+
+    def _do_UpdateEndpointWeightsAndCapacities(self, asked: dict[str, Any], go: Callable[[], Any]) -> Any:  # noqa: ARG002, N802  (the same)
+        """Moto forgets how many machines there are."""
+        one = self._there.endpoints[asked["EndpointName"]]
+        due = {each["VariantName"]: each["DesiredWeight"] for each in asked["DesiredWeightsAndCapacities"]}
+        for variant in one.production_variants:
+            weight = due.get(variant["VariantName"], variant["DesiredWeight"])
+            variant |= {"DesiredWeight": weight, "CurrentWeight": weight}
+        return {"EndpointArn": one.arn}
 
     def _do_DeleteEndpoint(self, asked: dict[str, Any], go: Callable[[], Any]) -> Any:  # noqa: ARG002, N802  (the same)
         self._idle(asked["EndpointName"]).endpoint_status = "Deleting"
@@ -236,10 +255,10 @@ class Door:
 
     def _do_CreateTrainingJob(self, asked: dict[str, Any], go: Callable[[], Any]) -> Any:  # noqa: N802  (the same)
         _new(asked["TrainingJobName"], self._there.training_jobs, "job")
-        answer, state = go(), self._orders.pop("job", "InProgress")
+        answer, reason = go(), self._orders.pop("job fails", None)
         one = self._there.training_jobs[asked["TrainingJobName"]]
-        one.training_job_status = state
-        one.failure_reason = "AlgorithmError: as ordered" if state == "Failed" else None
+        one.training_job_status = "Failed" if reason else "InProgress"
+        one.failure_reason = reason
         return answer
 
     def _do_DescribeTrainingJob(self, asked: dict[str, Any], go: Callable[[], Any]) -> Any:  # noqa: N802  (the same)

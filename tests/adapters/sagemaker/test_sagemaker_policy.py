@@ -37,6 +37,13 @@ def everything(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         apply_deployment(changed, msgspec.structs.replace(made, variants=variants), "production")
         aws_place.write_log(f"{PROJECT.replace('_', '-')}-production", "a line")
         assert "a line" in target.logs("production")
+        if strategy == "platform":  # somebody changes the weights by hand
+            split = tuple(msgspec.structs.replace(one, weight=0.5, mode="live") for one in variants)
+            halves = msgspec.structs.replace(made, revision=3, variants=split)
+            restoring = msgspec.structs.replace(settings, drift="restore")
+            apply_deployment(target, halves, "production")
+            aws_place.set_weight("late-trips-production", "live", 0.9)
+            apply_deployment(aws_place.target(folder, restoring, PROJECT), halves, "production")
         apply_deployment(target, None, "production")
     job = aws_place.job(secrets.token_hex(4), PROJECT)
     put_folder(job.input, aws_place.sent(folder))

@@ -65,12 +65,6 @@ def test_a_permission_that_is_missing_is_told_with_its_line(tmp_path: Path, aws:
         aws_place.target(tmp_path).observe("production")
 
 
-def test_throttling_is_waited_out(tmp_path: Path, aws: str) -> None:
-    order = {"sagemaker:ListModels": {"code": "ThrottlingException", "message": "Rate exceeded", "times": 2}}
-    aws_place.control(aws, "_order", {"refuse": order})
-    assert aws_place.target(tmp_path).observe("production").state == "absent"
-
-
 def test_a_job_is_started_once_and_stopped(tmp_path: Path, aws: str) -> None:
     assert aws
     target = aws_place.target(tmp_path)

@@ -2,7 +2,7 @@
 
 It speaks discovery, get by labels, server-side apply by one manager, and delete, over HTTP; every body is checked
 against the official schemas (kubernetes-validate's, strictly; KServe's own fields as its package has them, see
-kserve_fields), every request against the Role of docs/howto. A roll-out ends at the second look at it, well or as was
+kserve_fields), every request against the Role of docs/howto. A roll-out ends at the third look at it, well or as was
 ordered. What it does not show: admission, scheduling, pods, probes, and who anybody is.
 """
 
@@ -118,14 +118,14 @@ class Place(ThreadingHTTPServer):
         status = one.get("status")
         if status is not None and "looks" in status:
             status["looks"] += 1
-            if status["looks"] >= 2 and one["kind"] == "InferenceService":
+            if status["looks"] >= 3 and one["kind"] == "InferenceService":
                 failed = {"lastFailureInfo": {"message": "as you ordered"}}
                 status |= (
                     {"modelStatus": failed}
                     if status["fails"]
                     else {"conditions": [{"type": "Ready", "status": "True"}]}
                 )
-            elif status["looks"] >= 2:
+            elif status["looks"] >= 3:
                 reason = "ProgressDeadlineExceeded" if status["fails"] else "NewReplicaSetAvailable"
                 status["conditions"] = [{"type": "Progressing", "reason": reason, "message": "as you ordered"}]
                 if not status["fails"]:

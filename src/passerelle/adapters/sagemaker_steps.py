@@ -177,7 +177,7 @@ class Steps:
             if time.monotonic() > until:
                 raise TargetError(
                     f"endpoint {name} has been {there['EndpointStatus']} for {MOST_WAIT_S // 3600} hours: look at its "
-                    "log, passerelle target status --logs, then deploy again."
+                    "log, passerelle target logs, then deploy again."
                 )
             pause(wait_s)
             wait_s = min(2 * wait_s, self._every_s)

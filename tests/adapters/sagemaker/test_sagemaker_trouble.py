@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import aws_place
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from passerelle.cli import main
 from passerelle.deployment.applying import apply_deployment
 from passerelle.deployment.spec import Variant
 from passerelle.deployment.target import DriftError, JobStatus, TargetError
+from passerelle.project.settings import FILE
 from passerelle.project.targets import SageMaker
 
 PLATFORM = msgspec.structs.replace(aws_place.SETTINGS, strategy="platform", canary_percent=None)
@@ -100,6 +104,21 @@ def test_logs_are_the_newest_lines_of_all_machines(aws: str, tmp_path: Path) -> 
     aws_place.write_log("trips-production", "b1", "b2", stream="live/i-1")
     assert target.logs("production") == ("a1", "a2", "a3", "b1", "b2")
     assert target.logs("production", lines=3) == ("a3", "b1", "b2")
+
+
+def test_a_person_sees_them(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert aws
+    aws_place.target(tmp_path)  # writes the settings of a project
+    told = msgspec.to_builtins(msgspec.structs.replace(aws_place.SETTINGS, tags={}))
+    kept = {key: told[key] for key in ("image", "store", "instance", "region", "role")}
+    text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in kept.items())
+    with (tmp_path / FILE).open("a") as settings:
+        settings.write(f'[targets.cloud]\nkind = "sagemaker"\n{text}')
+    monkeypatch.chdir(tmp_path)
+    verb = ["target", "logs", "cloud"]
+    assert CliRunner().invoke(main, verb).output == "They wrote nothing yet.\n"
+    aws_place.write_log("trips-production", "started", "no package is there")
+    assert CliRunner().invoke(main, verb).output.splitlines() == ["started", "no package is there"]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 from living import FIRST
 
 from passerelle.bundle.keys import public_hex, throwaway_key, trust
-from passerelle.bundle.manifest import Environment, Manifest, Provenance
+from passerelle.bundle.manifest import PROFILE, Environment, Manifest, Provenance
+from passerelle.bundle.profile import encode_profile, profile
 from passerelle.bundle.seal import close, draft_folder
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Version
@@ -33,7 +35,10 @@ class Shelf:
             environment=Environment(python="python", python_version="3.11", platform="", packages={}),
             files={},
         )
+        nothing = manifest.schema
+        seen = encode_profile(profile(nothing.validate([{}] * 9), np.full((9, 1), 0.3), nothing))
         with draft_folder(self.folder) as draft:
+            (draft / PROFILE).write_bytes(seen)
             bundle = close(draft, manifest, into=self.folder, key=KEY)
         return Version(
             number=which,

@@ -19,6 +19,8 @@ from passerelle.errors import DataError, SettingsError, StoreError
 from passerelle.loop.chain import Done, JobError, run_job
 from passerelle.loop.rollout import deploy, revisions
 from passerelle.project.settings import Project, load_project
+from passerelle.state.database import open_state
+from passerelle.state.timeline import events
 from passerelle.testing.targets import MemoryPlace, MemoryTarget
 
 pytest.importorskip("obstore")
@@ -100,6 +102,31 @@ def test_a_trial_comes_to_the_target_and_goes_back_once(project: Project) -> Non
     over = run(project, "deploy-production")
     assert over.lines[1].startswith("Version 3 was tried before, in production-3-2: what came of it stands.")
     assert (over.details["revision"], over.details["trial"]) == (3, None)
+
+
+def test_judge_brings_the_target_what_is_wanted_and_a_step_that_fails_stops_no_other(
+    project: Project, tmp_path: Path
+) -> None:
+    (project.state / "ledger/production/stored.json").unlink()  # nothing is asked of a bucket in the world
+    sea = msgspec.structs.replace(SEA, store=str(tmp_path / "sea"))
+    project = msgspec.structs.replace(project, targets={"sea": sea})
+    deploy(project, Shelf(project), 1, now=NOW)  # type: ignore[arg-type]
+    PLACES["sea"].order(refusals={"create config": "no quota is left"})
+    with pytest.raises(JobError, match=r"(?s)^Shared: .*production is at revision 2: .*targets: .*no quota is left"):
+        run(project, "judge")
+    told = [one.sentence for one in events(open_state(project.state), kind="loop", subject="targets")]
+    assert ["no quota is left" in one for one in told] == [True]
+    assert run(project, "judge").details == {
+        "segments": 0,
+        "filled": 0,
+        "trial": None,
+        "verdict": None,
+        "alerts": (),
+        "environment": "production",
+        "revision": 2,
+        "version": 1,
+    }
+    assert there(project, "sea") == 2
 
 
 def test_a_target_that_is_away_keeps_no_other_from_a_roll_back(

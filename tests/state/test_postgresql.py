@@ -87,12 +87,46 @@ def test_a_lease_that_was_lost_is_told(tmp_path: Path, server: str) -> None:
         work()
 
 
+def test_a_lease_that_was_lost_keeps_what_was_done_under_it_from_being_kept(tmp_path: Path, server: str) -> None:
+    engine = open_state(tmp_path)
+
+    def work() -> None:
+        with lease(tmp_path, "train"), writing(engine) as connection:
+            connection.execute(tables.landed.insert().values(table="flights", version=1))
+            end_connections(server, "passerelle % on %")
+
+    with pytest.raises(StateError, match="held the lease 'train' was lost"):
+        work()
+    with engine.connect() as reader:
+        assert reader.execute(sa.select(tables.landed)).all() == []
+
+
+def test_a_connection_that_is_lost_is_told_with_what_to_do(tmp_path: Path, server: str) -> None:
+    engine = open_state(tmp_path)
+
+    def work() -> None:
+        with writing(engine) as connection:
+            end_connections(server, "passerelle")
+            connection.execute(tables.landed.insert().values(table="flights", version=1))
+
+    with pytest.raises(StateError, match=r"the connection to PostgreSQL was lost .*run it again"):
+        work()
+    with engine.connect() as reader:
+        assert reader.execute(sa.select(tables.landed)).all() == []
+
+
+def end_connections(server: str, name: str) -> None:
+    end = "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE application_name LIKE %s"
+    with psycopg.connect(server.replace("+psycopg", "")) as connection:
+        connection.execute(end, [name])
+
+
 def test_a_writer_waits_for_the_one_before_it_and_not_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = open_state(tmp_path)
     monkeypatch.setattr("passerelle.state.database._BUSY_MS", 200)
     with writing(engine) as first:
         first.execute(tables.landed.insert().values(table="flights", version=1))
-        with pytest.raises(sa.exc.OperationalError, match="lock timeout"), writing(engine):
+        with pytest.raises(StateError, match="another process writes to the state"), writing(engine):
             pass
         with engine.connect() as reader:
             assert reader.execute(sa.select(tables.landed)).all() == []

@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from passerelle.adapters.objectstore import Store
 from passerelle.state import tables
 from passerelle.state.database import open_state, writing
-from passerelle.state.sharing import Share, ShareError, open_store, shared
+from passerelle.state.heads import Head
+from passerelle.state.sharing import Share, ShareError, shared
 
 pytest.importorskip("obstore")
 
@@ -60,8 +63,10 @@ def test_files_are_put_up_before_the_database_is_told_and_what_was_not_told_is_g
     script = f"""
 import os, signal, sys
 from pathlib import Path
+from passerelle.adapters.objectstore import Store
 from passerelle.state import tables
 from passerelle.state.database import open_state, writing
+from passerelle.state.heads import Head
 from passerelle.state.sharing import shared
 state = Path({str(one)!r})
 with shared(state, "parcels", {store!r}, wait_s=1):
@@ -77,6 +82,8 @@ with shared(state, "parcels", {store!r}, wait_s=1):
         assert [path.name for path in (two / "data").iterdir()] == ["told"]
     with shared(one, "parcels", store, wait_s=1):  # the same folder again, as on a runner that stays
         assert [path.name for path in (one / "data").iterdir()] == ["told"]
+    (aside,) = one.glob("unshared/*/data/untold")
+    assert aside.read_text() == "untold"
 
 
 @pytest.mark.usefixtures("sqlite")
@@ -129,10 +136,10 @@ def test_what_was_never_shared_is_not_overwritten_nor_another_projects_store_tak
         write(one, "data/a", "a")
     write(two, "data/b", "precious")
     with pytest.raises(ShareError, match="holds 1 files that the store does not have, such as data/b"):
-        Share(two, "parcels", open_store(store)).bring_down()
+        Share(two, "parcels", store).bring_down()
     assert (two / "data/b").read_text() == "precious"
     with pytest.raises(ShareError, match="the store is of project 'parcels', and this is 'other'"):
-        Share(clone(tmp_path, "other", project="other"), "other", open_store(store)).bring_down()
+        Share(clone(tmp_path, "other", project="other"), "other", store).bring_down()
 
 
 @pytest.mark.usefixtures("sqlite")
@@ -144,10 +151,92 @@ def test_a_store_that_was_changed_is_refused(tmp_path: Path, store: str, name: s
     head = tmp_path / "store/heads/00000001.json"
     head.write_text(head.read_text().replace('"data/a"', f'"{name}"'))
     with pytest.raises(ShareError, match="which is no file that is shared"):
-        Share(two, "parcels", open_store(store)).bring_down()
+        Share(two, "parcels", store).bring_down()
     head.write_text(head.read_text().replace(f'"{name}"', '"data/a"'))
     (content,) = (tmp_path / "store/objects").iterdir()
     content.write_text("b")
     with pytest.raises(ShareError, match="is damaged in the store"):
-        Share(two, "parcels", open_store(store)).bring_down()
+        Share(two, "parcels", store).bring_down()
     assert not (two / "data/a").exists()
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_work_that_was_done_here_without_the_store_is_moved_aside_and_no_other_store_is_taken(
+    tmp_path: Path, store: str
+) -> None:
+    one, two = clone(tmp_path, "one"), clone(tmp_path, "two")
+    with shared(one, "parcels", store, wait_s=1):
+        for name in ("data/changed", "data/kept", "data/taken"):
+            write(one, name, "first")
+    with shared(two, "parcels", store, wait_s=1):
+        write(two, "data/changed", "theirs")
+        write(two, "data/kept", "theirs")
+        (two / "data/taken").unlink()
+    write(one, "data/changed", "mine, by hand")
+    write(one, "data/new", "mine, too")
+    with shared(one, "parcels", store, wait_s=1) as share:
+        assert share.aside == ("data/changed", "data/new")
+        assert {path.name: path.read_text() for path in (one / "data").iterdir()} == {
+            "changed": "theirs",
+            "kept": "theirs",
+        }
+    (aside,) = (one / "unshared").iterdir()
+    assert (aside / "data/changed").read_text() == "mine, by hand"
+    assert (aside / "data/new").read_text() == "mine, too"
+    assert not (aside / "data/kept").exists(), "it was in step"
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ShareError, match=r"follows the store .*store, and PASSERELLE_STORE names .*other"):
+        Share(one, "parcels", str(tmp_path / "other")).bring_down()
+    for head in (tmp_path / "store/heads").iterdir():
+        head.unlink()
+    with pytest.raises(ShareError, match=r"has seen head 2 of .* which has none of that number any more"):
+        Share(one, "parcels", store).bring_down()
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_a_file_that_was_never_shared_is_not_overwritten_by_one_of_its_name(tmp_path: Path, store: str) -> None:
+    one, two = clone(tmp_path, "one"), clone(tmp_path, "two")
+    with shared(one, "parcels", store, wait_s=1):
+        write(one, "data/a", "theirs")
+    write(two, "data/a", "precious")
+    with pytest.raises(ShareError, match="never shared"):
+        Share(two, "parcels", store).bring_down()
+    assert (two / "data/a").read_text() == "precious"
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_what_is_large_is_put_up_before_the_lock_is_taken(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = clone(tmp_path, "one")
+    engine = open_state(one)
+    seen: list[tuple[str, bool]] = []
+    locked = [False]
+    put = Store.put
+
+    def watched(self: Store, key: str, data: bytes | Path, *, only_new: bool = False) -> bool:
+        seen.append((key.partition("/")[0], locked[0]))
+        return put(self, key, data, only_new=only_new)
+
+    monkeypatch.setattr(Store, "put", watched)
+    with shared(one, "parcels", store, wait_s=1):
+        write(one, "data/large", "large")
+        with writing(engine) as connection:
+            locked[0] = True
+            connection.execute(tables.landed.insert().values(table="large", version=1))
+    assert seen == [("objects", False), ("heads", True)]
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_what_was_erased_is_gone_from_the_store_and_no_number_comes_free(tmp_path: Path, store: str) -> None:
+    one = clone(tmp_path, "one")
+    with shared(one, "parcels", store, wait_s=1):
+        write(one, "data/a", "about you")
+        write(one, "data/b", "about nobody")
+    orphan = tmp_path / "store/objects" / ("f" * 64)
+    orphan.write_text("about you: of a job that was killed")
+    with shared(one, "parcels", store, wait_s=1, erase=True):
+        write(one, "data/a", "about them")
+    assert sorted(path.read_text() for path in (tmp_path / "store/objects").iterdir()) == ["about nobody", "about them"]
+    heads = [Path(path).read_bytes() for path in sorted((tmp_path / "store/heads").iterdir())]
+    assert [len(msgspec.json.decode(head, type=Head).files) for head in heads] == [0, 2]

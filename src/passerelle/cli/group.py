@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -14,6 +15,9 @@ from passerelle.deployment.spec import Revisions, environment_folder
 from passerelle.errors import DeploymentError, PasserelleError
 from passerelle.names import missing_extra
 from passerelle.project.settings import Project, find_project
+
+if TYPE_CHECKING:
+    from passerelle.loop.shared import Way
 
 #: The verbs in the order of the path, as --help shows them.
 ORDER = (
@@ -88,6 +92,30 @@ def main(context: click.Context, folder: str) -> None:
 def project_of(context: click.Context) -> Project:
     """The project that the command is run in."""
     return find_project(context.obj)
+
+
+def working(context: click.Context, way: Way = "works") -> Project:
+    """The project that the command is run in, for a verb that writes.
+
+    Where machines share its state the verb works on what they share, as the delivery chain's jobs do, until it ends.
+    """
+    from passerelle.loop.shared import at_work
+
+    @contextmanager
+    def work() -> Iterator[Project]:
+        project = project_of(context)
+        ended: click.exceptions.Exit | None = None
+        with at_work(project, way) as told:
+            if told is not None:
+                click.echo(told, err=True)
+            try:
+                yield project
+            except click.exceptions.Exit as exit_:  # an answer, not a failure: what was done is kept
+                ended = exit_
+        if ended is not None:
+            raise ended
+
+    return context.with_resource(work())
 
 
 def refuse_unknown(project: Project, environment: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show
+from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show, working
 from passerelle.cli.targets import on_step
 from passerelle.clock import system_clock
 
@@ -58,7 +58,7 @@ def deploy(
 
     if version is None and (shadow or share != 1 or reason):
         raise click.UsageError("--share, --shadow and --reason are about a VERSION: name it.")
-    project = project_of(context)
+    project = working(context, "looks" if only_plan else "works")
     if target in project.targets and context.get_parameter_source("environment") is ParameterSource.DEFAULT:
         environment = project.targets[target].environment
     names_of(project, environment, target)
@@ -95,7 +95,7 @@ def rollback(context: click.Context, environment: str, reason: str | None, *, as
     """Go back to what answered before: a new revision."""
     from passerelle.loop.rollout import roll_back
 
-    project = project_of(context)
+    project = working(context, "hurries")
     made = roll_back(project, environment=environment, reason=reason, now=system_clock())
     _bring(context, project, made, None, as_json=as_json)
 
@@ -163,7 +163,7 @@ def score(context: click.Context, file: Path, out: Path, environment: str, *, as
     """Score the rows of FILE without an endpoint, into the same ledger."""
     from passerelle.loop.score import score_file
 
-    scored = score_file(project_of(context), file, out, environment=environment)
+    scored = score_file(working(context), file, out, environment=environment)
     again = f" {scored.repeated:,} were recorded before: the first counts." if scored.repeated else ""
     show(scored, as_json=as_json, text=f"{scored.rows:,} rows scored into {out}, {scored.failed:,} failed.{again}")
 
@@ -177,7 +177,7 @@ def outcomes(context: click.Context, file: Path, environment: str, *, as_json: b
     """Record the truth: FILE has the key (or id), the target, known_at."""
     from passerelle.loop.outcomes import record_outcomes
 
-    counts = record_outcomes(project_of(context), file, environment=environment, now=system_clock())
+    counts = record_outcomes(working(context), file, environment=environment, now=system_clock())
     show(
         counts,
         as_json=as_json,
@@ -215,7 +215,7 @@ def forget(context: click.Context, unit: str, *, yes: bool, as_json: bool) -> No
     """Erase UNIT (a customer) from ledgers and data; it cannot be undone."""
     from passerelle.loop.looking import forget_unit
 
-    project = project_of(context)
+    project = working(context, "erases")
     if not yes:
         click.confirm(f"Erase {unit!r} from every ledger and table of {project.name}?", abort=True)
     erased = forget_unit(project, unit, now=system_clock())

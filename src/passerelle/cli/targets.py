@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from passerelle.cli.group import AS_JSON, main, project_of, show
+from passerelle.cli.group import AS_JSON, main, project_of, show, working
 from passerelle.cli.plans import lines, sentence
 from passerelle.clock import system_clock
 
@@ -88,7 +88,7 @@ def remove(context: click.Context, name: str, *, only_plan: bool, yes: bool, as_
     from passerelle.loop.targets import plan_for
     from passerelle.loop.targets import remove as clear
 
-    project = project_of(context)
+    project = working(context, "looks" if only_plan else "works")
     if only_plan or not yes:
         plan = plan_for(project, None, name)
         if only_plan:

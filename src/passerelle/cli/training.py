@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from passerelle.cli.group import AS_JSON, FILES, main, on_cell, project_of, show
+from passerelle.cli.group import AS_JSON, FILES, main, on_cell, project_of, show, working
 from passerelle.clock import system_clock
 
 
@@ -29,7 +29,7 @@ def ingest(
     from passerelle.data.landing import inbox
     from passerelle.data.landing import ingest as land
 
-    project = project_of(context)
+    project = working(context)
     # By hand, in a kernel of another environment, training_data asks this interpreter for the data.
     project.state.mkdir(parents=True, exist_ok=True)
     (project.state / "python").write_text(f"{sys.executable}\n")
@@ -56,7 +56,7 @@ def train(context: click.Context, *, again: bool, target: str | None, as_json: b
     from passerelle.loop.jobs import runner_of
     from passerelle.loop.train import train as run
 
-    project = project_of(context)
+    project = working(context)
     runner = runner_of(project, target)
     training = run(project, now=system_clock(), again=again, on_step=on_cell, runner=runner)
     show(training, as_json=as_json, text=training.lines())
@@ -87,5 +87,5 @@ def import_(context: click.Context, source: str, *, trust: bool, as_json: bool) 
     """Make a version of SOURCE, models:/NAME/VERSION of MLflow or its folder."""
     from passerelle.loop.adopt import import_version
 
-    training = import_version(project_of(context), source, trust=trust, now=system_clock())
+    training = import_version(working(context), source, trust=trust, now=system_clock())
     show(training, as_json=as_json, text=training.lines())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show
+from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show, working
 from passerelle.clock import system_clock
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def start(context: click.Context, version: int, environment: str, *, as_json: bo
     from passerelle.loop.train import registry_of
     from passerelle.loop.trying import begin
 
-    project = project_of(context)
+    project = working(context)
     made = begin(project, registry_of(project), version, environment=environment, now=system_clock())
     text = f"Version {version} answers alone in {environment}: there is nothing to try it against."
     show(made, as_json=as_json, text=text if made is None else _lines(made))
@@ -94,7 +94,7 @@ def stop(context: click.Context, environment: str, *, as_json: bool) -> None:
     from passerelle.loop.train import registry_of
     from passerelle.loop.trying import stop as end
 
-    project = project_of(context)
+    project = working(context)
     ended = end(project, registry_of(project), environment=environment, now=system_clock())
     show(ended, as_json=as_json, text=_lines(ended))
 
@@ -108,7 +108,7 @@ def approve(context: click.Context, environment: str, *, as_json: bool) -> None:
     from passerelle.loop.train import registry_of
     from passerelle.loop.trying import approve as execute
 
-    project = project_of(context)
+    project = working(context)
     done = execute(project, registry_of(project), environment=environment, now=system_clock())
     show(done, as_json=as_json, text=_lines(done))
 
@@ -122,7 +122,7 @@ def refuse(context: click.Context, environment: str, *, as_json: bool) -> None:
     from passerelle.loop.train import registry_of
     from passerelle.loop.trying import refuse as keep
 
-    project = project_of(context)
+    project = working(context)
     done = keep(project, registry_of(project), environment=environment, now=system_clock())
     show(done, as_json=as_json, text=_lines(done))
 

@@ -23,8 +23,10 @@ def up(context: click.Context, port: int | None, dashboard_port: int, workers: i
     Without a first version the loop makes it, and the endpoint starts with the first revision. A part that dies is
     started again; if this process dies, its parts end.
     """
+    from passerelle.loop.shared import refuse_shared
     from passerelle.loop.up import up as run
 
+    refuse_shared("up")
     run(
         project_of(context), port=port, dashboard_port=dashboard_port, workers=workers, loop=not no_loop, say=click.echo
     )

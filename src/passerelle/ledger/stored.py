@@ -7,6 +7,9 @@ written there is in the tables: no day is closed beyond it, for its events may s
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -49,28 +52,32 @@ def expect(folder: Path, at: str | None, *, now: datetime) -> dict[str, Place]:
 
     A place that was left a day ago, and has been read since, is forgotten. Raises LedgerError.
     """
-    before = places(folder)
-    after = dict(before)
-    if at is not None:
-        after[at] = msgspec.structs.replace(after.get(at, Place()), left_at=None)
-    for address, place in before.items():
-        if address == at:
-            continue
-        left = place.left_at or now
-        if place.gathered_at is not None and place.gathered_at >= left + LEAVE:
-            del after[address]
-        else:
-            after[address] = msgspec.structs.replace(place, left_at=left)
-    if after != before:
-        _write(folder, after)
-    return after
+    if at is None and not _path(folder).exists():
+        return {}
+    with _alone(folder):
+        before = places(folder)
+        after = dict(before)
+        if at is not None:
+            after[at] = msgspec.structs.replace(after.get(at, Place()), left_at=None)
+        for address, place in before.items():
+            if address == at:
+                continue
+            left = place.left_at or now
+            if place.gathered_at is not None and place.gathered_at >= left + LEAVE:
+                del after[address]
+            else:
+                after[address] = msgspec.structs.replace(place, left_at=left)
+        if after != before:
+            _write(folder, after)
+        return after
 
 
 def note(folder: Path, at: str, *, now: datetime) -> None:
     """Note that all that lay at an address is in the tables. Raises LedgerError."""
-    after = places(folder)
-    after[at] = msgspec.structs.replace(after.get(at, Place()), gathered_at=now)
-    _write(folder, after)
+    with _alone(folder):
+        after = places(folder)
+        after[at] = msgspec.structs.replace(after.get(at, Place()), gathered_at=now)
+        _write(folder, after)
 
 
 def gathered_until(folder: Path) -> datetime | None:
@@ -82,6 +89,18 @@ def gathered_until(folder: Path) -> datetime | None:
 def storages(folder: Path) -> dict[str, Storage]:
     """The storage at each place. Raises LedgerError."""
     return {at: open_storage(at, folder) for at in places(folder)}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time reads stored.json and writes it anew, for what the other noted would be lost."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "stored.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # for the moment that it takes
+            yield
+    except OSError as error:
+        raise LedgerError(f"{_path(folder)} cannot be changed: {error}. Free the disk, and try again.") from error
 
 
 def _path(folder: Path) -> Path:

@@ -12,8 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -34,19 +33,20 @@ from passerelle.load.plan import at_rate
 from passerelle.load.report import Injected
 from passerelle.load.target import find_target
 from passerelle.loop import rollout
+from passerelle.loop.attempt import PROBLEM, attempt, in_order
 from passerelle.loop.checking import check_project
 from passerelle.loop.facts import gather_report
 from passerelle.loop.identity import identify
 from passerelle.loop.injecting import events_to_send
 from passerelle.loop.jobs import runner_of
-from passerelle.loop.targets import bring, names_of
+from passerelle.loop.shared import NEEDED, Way, at_work, shared_at
+from passerelle.loop.targets import bring, keep_brought, names_of
 from passerelle.loop.tick import decide
 from passerelle.loop.train import registry_of, train
 from passerelle.loop.trying import advance, begin
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry
 from passerelle.serving.endpoint import start_endpoint
-from passerelle.state import postgresql, sharing
 from passerelle.state.database import open_state
 from passerelle.trial import trials
 
@@ -55,23 +55,21 @@ STAGING = "staging"
 #: Where a job leaves its pages, and finds those of the job before it.
 PAGES = Path("report")
 
-_REGISTRY = "PASSERELLE_REGISTRY_URI"
 #: An endpoint of staging that runs somewhere: smoke and load are sent there, else to one on this machine.
 _STAGING_URL = "PASSERELLE_STAGING_URL"
 _STAGING_TOKEN = "PASSERELLE_STAGING_TOKEN"  # noqa: S105  (a variable's name)
 
+_PLACES = f"{', '.join(NEEDED[:-1])} and {NEEDED[-1]}"
+_ALONE = (
+    f"Nothing is shared: without {_PLACES}, and for a change that is only proposed, this job's work ends with this "
+    "machine: train, gate and report, no more."
+)
+#: Steps of a tick that the job judge leaves to the job retrain.
+_NOT_JUDGED = ("ingest", "decide")
 #: Jobs that make nothing for the others: what staging records of them is thrown away with the machine.
 _LOOKING = ("report", "smoke", "load")
-#: How each service says that a change is only proposed (a pull request): it shares nothing.
-_PROPOSED = (
-    ("GITHUB_EVENT_NAME", "pull_request"),
-    ("CI_PIPELINE_SOURCE", "merge_request_event"),
-    ("BUILD_REASON", "PullRequest"),
-)
 #: Names of variables that the chain's definitions hand on.
 _OURS = ("PASSERELLE_", "AWS_ROLE_ARN", "AZURE_", "GOOGLE_")
-#: How long a job waits for another that works on the same project.
-_WAIT_S = 1800.0
 _ROWS = 500
 _SMOKE_EVENTS, _SMOKE_PER_S = 20, 20.0
 _LOAD_PER_S, _LOAD_S = 50.0, 5.0
@@ -89,6 +87,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     shared: bool
     #: For people.
     lines: tuple[str, ...]
+    #: What went wrong beside that: the job fails.
+    problems: tuple[str, ...] = ()
     #: For programs.
     details: dict[str, Any] = {}
 
@@ -134,6 +134,12 @@ JOBS = {
         shares="if it can",
         reads=(KEY_VARIABLE,),
     ),
+    "judge": Job(
+        sentence="production's ledger is gathered, days close, the verdict is executed, alerts are sent; its targets "
+        "follow",
+        shares="always",
+        reads=(KEY_VARIABLE,),
+    ),
     "rollback": Job(
         sentence="production, and its targets, go back to what answered before",
         shares="always",
@@ -153,17 +159,21 @@ def run_job(name: str, project: Project, *, now: datetime, on_step: Callable[[in
     if job.shares == "never":
         return _check(project, now) if name == "check" else _test(project)
     _unset_empty()
-    where = _shared_at()
+    where = shared_at()
     if where is None and job.shares == "always":
         raise SettingsError(
-            f"{name} works on what the jobs share, and this one shares nothing: set {postgresql.VARIABLE}, {_REGISTRY} "
-            f"and {sharing.VARIABLE}. Without them the chain only trains, gates and reports."
+            f"{name} works on what the jobs share, and this one shares nothing: set {_PLACES}. "
+            "Without them the chain only trains, gates and reports."
         )
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(identify(Path(folder), os.environ) if where is not None else {})
-        with _sharing(project, where, name) as told:
+        way: Way = "looks" if name in _LOOKING else "hurries" if name == "rollback" else "works"
+        with at_work(project, way) as told:
             done = _run(name, project, now, on_step, shared=where is not None)
-        return msgspec.structs.replace(done, lines=(told, *done.lines))
+    lines = (told or _ALONE, *done.lines)
+    if done.problems:  # after all else that it did has been kept
+        raise JobError("\n".join((*lines, *done.problems)))
+    return msgspec.structs.replace(done, lines=lines)
 
 
 def _run(
@@ -174,7 +184,10 @@ def _run(
     *,
     shared: bool,
 ) -> Done:
-    environment = {"deploy-staging": STAGING, "deploy-production": rollout.PRODUCTION, "rollback": rollout.PRODUCTION}
+    environment = {
+        "deploy-staging": STAGING,
+        **dict.fromkeys(("deploy-production", "judge", "rollback"), rollout.PRODUCTION),
+    }
     signs = name in ("train", "retrain") or bool(names_of(project, environment.get(name, "")))
     if signs and shared and not os.environ.get(KEY_VARIABLE):
         raise SettingsError(
@@ -188,6 +201,8 @@ def _run(
         return _report(project, now, shared=shared)
     if name in ("smoke", "load"):
         return _send(name, project)
+    if name == "judge":
+        return _judge(project, rollout.PRODUCTION, now)
     return _deploy(name, project, environment[name], now)
 
 
@@ -196,37 +211,6 @@ def _unset_empty() -> None:
     for name, value in list(os.environ.items()):
         if name.startswith(_OURS) and (not value or value == f"$({name})"):
             del os.environ[name]
-
-
-def _shared_at() -> str | None:
-    """The store's address if all three places are named; None if none is, and for a change that is only proposed.
-
-    Raises SettingsError if some of them are named.
-    """
-    if any(os.environ.get(variable) == value for variable, value in _PROPOSED):
-        return None
-    needed = (postgresql.VARIABLE, _REGISTRY, sharing.VARIABLE)
-    missing = [one for one in needed if not os.environ.get(one)]
-    if not missing:
-        return os.environ[sharing.VARIABLE]
-    if {postgresql.VARIABLE, sharing.VARIABLE} <= set(missing):
-        return None
-    raise SettingsError(f"{' and '.join(missing)} is not set: jobs share all three of {', '.join(needed)}, or nothing.")
-
-
-@contextmanager
-def _sharing(project: Project, at: str | None, name: str) -> Iterator[str]:
-    """Work on what is shared; yields what to tell of it."""
-    if at is None:
-        told = (
-            f"Nothing is shared: without {postgresql.VARIABLE}, {_REGISTRY} and {sharing.VARIABLE}, and for a change "
-        )
-        yield f"{told}that is only proposed, this job's work ends with this machine: train, gate and report, no more."
-        return
-    looks = name in _LOOKING
-    wait_s = None if looks or name == "rollback" else _WAIT_S  # a roll-back waits for no training
-    with sharing.shared(project.state, project.name, at, wait_s=wait_s, keep=not looks) as share:
-        yield f"Shared: {project.name}, begun at head {share.number} of the store."
 
 
 def _check(project: Project, now: datetime) -> Done:
@@ -318,6 +302,33 @@ def _deploy(name: str, project: Project, environment: str, now: datetime) -> Don
         raise JobError("\n".join((*lines, "the revision stands: run this job again to bring it there.")))
     details = {"environment": environment, "revision": current.revision, "version": current.champion.version}
     return Done(job=name, shared=True, lines=lines, details=details | {"trial": current.trial})
+
+
+def _judge(project: Project, environment: str, now: datetime) -> Done:
+    """The loop's tick, but for what the job retrain does; then the targets. What fails stops nothing else."""
+    if rollout.revisions(project, environment).current() is None:
+        return Done(job="judge", shared=True, lines=(f"Nothing is deployed in {environment} yet.",))
+    steps = [one for one in in_order(project, environment, now=now) if one[0] not in _NOT_JUDGED]
+    details: dict[str, Any] = {}
+    problems = []
+
+    def bring_there() -> dict[str, Any]:
+        keep_brought(project, environment, key=None, now=now)
+        return {}
+
+    for name, act in (*steps, ("targets", bring_there)):
+        answer = attempt(project.state, name, act, now)
+        if (problem := answer.pop(PROBLEM, None)) is not None:
+            problems.append(f"{name}: {problem}")
+        details |= answer
+    current = rollout.revisions(project, environment).current()
+    assert current is not None  # none is ever taken away
+    lines = [f"{details.get('segments', 0)} segments gathered, {len(details.get('alerts', ()))} alerts changed."]
+    if (trial := trials.find(open_state(project.state), details.get("trial") or "")) is not None:
+        lines.append(f"{trial.plan.id} {trial.status}." if trial.verdict is None else trial.verdict.sentence)
+    lines.append(f"{environment} is at revision {current.revision}: {current.reason}.")
+    details |= {"environment": environment, "revision": current.revision, "version": current.champion.version}
+    return Done(job="judge", shared=True, lines=tuple(lines), problems=tuple(problems), details=details)
 
 
 def _go_back(project: Project, registry: Registry, now: datetime) -> str:

@@ -97,8 +97,8 @@ def forget_unit(project: Project, unit: str, *, now: datetime) -> dict[str, str]
         shutil.rmtree(raw, ignore_errors=True)  # copies that a run was given: it can be given them anew
     erased["copies that runs were given"] = "erased, all of them"
     erased["not looked into"] = (
-        "the inbox, quarantined deliveries, executed notebooks, and in bundles golden rows and what the model itself "
-        "remembers: train again, and remove these by hand"
+        "the inbox, quarantined deliveries, executed notebooks, what was moved to unshared/ on any machine, "
+        "and in bundles golden rows and what the model itself remembers: train again, and remove these by hand"
     )
     record(open_state(project.state), Event(at=now, kind="forget", subject="unit", sentence="a unit was erased"))
     return erased

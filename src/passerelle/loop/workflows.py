@@ -21,30 +21,24 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
-from sqlalchemy.exc import SQLAlchemyError
 
 from passerelle.clock import Clock
 from passerelle.errors import PasserelleError
 from passerelle.loop import tick as steps
+from passerelle.loop.attempt import PROBLEM, attempt, in_order, tell, tell_well
 from passerelle.loop.decide import Decision
 from passerelle.loop.rollout import PRODUCTION
 from passerelle.loop.targets import keep_brought
 from passerelle.project.settings import FILE, Project, load_project
-from passerelle.state.database import open_state
 from passerelle.state.lease import LeaseError, lease
-from passerelle.state.timeline import Event, events, record_once
 
 DATABASE = "loop.db"
-#: The kind of the sentences that say which step fails, and that it works again.
-KIND = "loop"
 
 _UNFINISHED = ["PENDING", "ENQUEUED"]
 _FAILED = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _LOOK_AGAIN_S = 0.1
 #: So many of the newest ticks, and trainings, can be found again; older are forgotten, or the file would grow for ever.
 _KEPT = 500
-#: Under which a step answers why it failed, or what of it did.
-_PROBLEM = "problem"
 
 
 class Ticked(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +106,7 @@ class Loop:
         try:
             return self._train(ticked, now, force_gate=force_gate, wait=wait)
         except PasserelleError as error:
-            _tell("train", str(error), now)
+            tell(_hands.root / ".passerelle", "train", str(error), now)
             return msgspec.structs.replace(ticked, problems=(*ticked.problems, f"train: {error}"))
 
     def _bring(self, ticked: Ticked, now: datetime, *, wait: bool) -> Ticked:
@@ -121,8 +115,11 @@ class Loop:
             _wait_for(self._bringing)
         for id_ in self._bringing:
             if _status(id_) in _FAILED and (found := DBOS.get_workflow_status(id_)) is not None:
-                _tell(
-                    "targets", f"an error that was not foreseen: {getattr(found.error, 'name', '')}: {found.error}", now
+                tell(
+                    _hands.root / ".passerelle",
+                    "targets",
+                    f"an error that was not foreseen: {getattr(found.error, 'name', '')}: {found.error}",
+                    now,
                 )
         self._bringing = [id_ for id_ in self._bringing if _status(id_) in _UNFINISHED]
         if self._bringing:
@@ -132,7 +129,7 @@ class Loop:
             if any(one.environment == self._environment for one in load_project(_hands.root / FILE).targets.values()):
                 handle = _start(id_, _targets, self._environment, now.isoformat())
                 self._bringing.append(id_)
-                if wait and (problem := handle.get_result().get(_PROBLEM)) is not None:
+                if wait and (problem := handle.get_result().get(PROBLEM)) is not None:
                     return msgspec.structs.replace(ticked, problems=(*ticked.problems, f"targets: {problem}"))
         return ticked
 
@@ -215,27 +212,22 @@ def _tick(environment: str, now: str) -> dict[str, Any]:
     try:
         project = load_project(_hands.root / FILE)
     except PasserelleError as error:
-        _tell("settings", str(error), at)
+        tell(_hands.root / ".passerelle", "settings", str(error), at)
         return _json(Ticked(now=at, problems=(f"settings: {error}",)))
-    _tell_well("settings", at)
+    tell_well(_hands.root / ".passerelle", "settings", at)
     problems: list[str] = []
 
     done: dict[str, Any] = {"now": now}
 
     def take(name: str, act: Callable[[], dict[str, Any]]) -> None:
-        answer: dict[str, Any] = DBOS.run_step({"name": name}, _attempt, name, act, at)
-        problem = answer.pop(_PROBLEM, None)
+        answer: dict[str, Any] = DBOS.run_step({"name": name}, attempt, project.state, name, act, at)
+        problem = answer.pop(PROBLEM, None)
         if problem is not None:
             problems.append(f"{name}: {problem}")
         done.update(answer)
 
-    take("ingest", lambda: msgspec.structs.asdict(steps.land(project, now=at)))
-    take("compact", lambda: {"segments": steps.gather(project, environment, now=at)})
-    take("gaps", lambda: {"filled": steps.fill(project, environment, now=at)})
-    take("trial", lambda: msgspec.structs.asdict(steps.judge(project, environment, now=at)))
-    take("watch", lambda: {"alerts": steps.look(project, environment, now=at)})
-    take("deliver", lambda: steps.send(project, now=at))
-    take("decide", lambda: {"decision": steps.decide(project, environment, now=at)})
+    for name, act in in_order(project, environment, now=at):
+        take(name, act)
     return done | {"problems": problems}
 
 
@@ -246,11 +238,13 @@ def _targets(environment: str, now: str) -> dict[str, Any]:
 
 
 def _brought(environment: str, at: datetime) -> dict[str, Any]:
+    state = _hands.root / ".passerelle"
+
     def act() -> dict[str, Any]:
         keep_brought(load_project(_hands.root / FILE), environment, key=_hands.key, now=at)
         return {}
 
-    found: dict[str, Any] = DBOS.run_step({"name": "targets"}, _attempt, "targets", act, at)
+    found: dict[str, Any] = DBOS.run_step({"name": "targets"}, attempt, state, "targets", act, at)
     return found
 
 
@@ -276,7 +270,7 @@ def _make(id_: str, reason: str, at: datetime, force_gate: bool) -> dict[str, An
         key=_hands.key,
         on_step=_hands.on_step,
     )
-    _tell_well("train", at)
+    tell_well(_hands.root / ".passerelle", "train", at)
     return _json(made)
 
 
@@ -286,33 +280,6 @@ def _begin(environment: str, made: dict[str, Any], at: datetime) -> dict[str, An
     return _json(
         steps.begin_trial(project, environment, msgspec.convert(made, steps.Trained), salt=_hands.salt, now=moment)
     )
-
-
-def _attempt(name: str, act: Callable[[], dict[str, Any]], at: datetime) -> dict[str, Any]:
-    """A step, as JSON; an error that was foreseen is told once, and so is that the step works again."""
-    try:
-        done = act()
-    except (PasserelleError, OSError, SQLAlchemyError) as error:  # a full disk, a file that may not be written
-        done = {_PROBLEM: str(error)}
-    if done.get(_PROBLEM) is not None:
-        _tell(name, done[_PROBLEM], at)
-        return _json(done)
-    _tell_well(name, at)
-    return _json(done)
-
-
-def _tell_well(step: str, at: datetime) -> None:
-    """Say that a step works again, if the last that was said of it is that it failed."""
-    engine = open_state(_hands.root / ".passerelle")
-    told = events(engine, kind=KIND, subject=step, limit=1)
-    if told and told[-1].details.get("problem"):
-        record_once(engine, Event(at=at, kind=KIND, subject=step, sentence=f"the step {step} works again"))
-
-
-def _tell(step: str, problem: str, at: datetime) -> None:
-    sentence = f"the step {step} failed: {problem}"
-    event = Event(at=at, kind=KIND, subject=step, sentence=sentence, details={"problem": True})
-    record_once(open_state(_hands.root / ".passerelle"), event)
 
 
 def _json(value: Any) -> dict[str, Any]:

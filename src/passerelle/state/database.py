@@ -64,17 +64,21 @@ def open_state(folder: Path) -> sa.Engine:
 def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction that writes: it holds the write lock from its beginning, and is kept whole or not at all.
 
-    Where the folder is shared, the files that it tells of are put up before it is kept.
+    Where the folder is shared, the files that it tells of are put up before it is kept. Raises StateError if another
+    writer does not end in time, or if the server or a lease of this process's was lost: nothing is kept then.
     """
     options: dict[str, Any] = {_WRITE: True}
     server = engine.dialect.name == "postgresql"
     if server:
         options["isolation_level"] = "READ COMMITTED"
     folder = engine.get_execution_options()[_FOLDER]
+    sharing.stage(folder)  # what is large, before anybody has to wait
     with engine.execution_options(**options).begin() as connection:
         if server:
             postgresql.take_turn(connection, folder, wait_s=_BUSY_MS / 1000)
         yield connection
+        if server:
+            postgresql.refuse_lost()
         sharing.put_up(folder)
 
 

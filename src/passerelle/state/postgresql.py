@@ -11,7 +11,7 @@ import hashlib
 import os
 import socket
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,9 @@ _SCHEME = "postgresql"
 #: A machine that vanishes without a word is noticed, and its locks freed, after about half a minute.
 _KEEPALIVES = {"idle": 15, "interval": 5, "count": 3}
 _LOCK_NOT_AVAILABLE = "55P03"
+
+#: Purpose → the connection that holds its lease, of this process; see refuse_lost.
+_held: dict[str, sa.Connection] = {}
 
 
 def state_url() -> sa.URL | None:
@@ -70,6 +73,7 @@ def open_engine(folder: Path, url: sa.URL) -> sa.Engine:
     """An engine whose tables are in the project's schema, which is made if it is new."""
     schema = schema_of(folder)
     engine = _engine(url, schema, isolation="REPEATABLE READ")  # a reader sees one moment, as with SQLite
+    sa.event.listen(engine, "handle_error", _explain(url))
     with engine.connect() as connection:
         if schema not in sa.inspect(connection).get_schema_names():
             connection.rollback()
@@ -105,14 +109,35 @@ def held(folder: Path, purpose: str, url: sa.URL, *, wait_s: float) -> Iterator[
         if not _try(connection, key, wait_s=wait_s):
             yield _holder(connection, key)
             return
-        yield None
+        name = f"{schema}/{purpose}/{os.getpid()}"
+        _held[name] = connection
+        try:
+            yield None
+        finally:
+            del _held[name]
         try:
             connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": key})
-        except sa.exc.OperationalError as error:
-            raise StateError(
-                f"the connection to PostgreSQL that held the lease {purpose!r} was lost: another process may have "
-                "worked beside this one. Look at what was made, then do it again."
-            ) from error
+        except sa.exc.SQLAlchemyError as error:
+            raise _lost(purpose) from error
+
+
+def refuse_lost() -> None:
+    """Raise StateError if a lease that this process holds was lost: whoever is about to keep something asks before."""
+    for name, connection in list(_held.items()):
+        _, purpose, process = name.rsplit("/", 2)
+        if process != str(os.getpid()):
+            continue  # a fork's: the connection is its parent's to use
+        try:
+            connection.execute(sa.text("SELECT 1"))
+        except sa.exc.SQLAlchemyError as error:
+            raise _lost(purpose) from error
+
+
+def _lost(purpose: str) -> StateError:
+    return StateError(
+        f"the connection to PostgreSQL that held the lease {purpose!r} was lost: another process may have worked "
+        "beside this one, so nothing more was kept. Look at what was made, then do it again."
+    )
 
 
 def unreachable(url: sa.URL, error: sa.exc.DBAPIError) -> StateError:
@@ -122,6 +147,29 @@ def unreachable(url: sa.URL, error: sa.exc.DBAPIError) -> StateError:
         f"{shown} cannot be used as the state: {error.orig}. See {VARIABLE}, that the server runs, and that the user "
         "may create a schema there."
     )
+
+
+def _explain(url: sa.URL) -> Callable[[sa.ExceptionContext], None]:
+    """What to do next, where the server could not be reached, or another writer was too slow."""
+
+    def explain(context: sa.ExceptionContext) -> None:
+        error = context.sqlalchemy_exception
+        if not isinstance(error, sa.exc.DBAPIError):
+            return
+        if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            raise StateError(
+                "another process writes to the state, and has not ended in time: nothing was kept. Run it again when "
+                "that one has ended; select * from pg_stat_activity says who it is."
+            ) from error
+        if context.connection is None:
+            raise unreachable(url, error) from error
+        if context.is_disconnect:
+            raise StateError(
+                f"the connection to PostgreSQL was lost ({str(error.orig).strip()}): what was being written is not "
+                "kept, unless it was lost in the last moment. See passerelle timeline, and run it again."
+            ) from error
+
+    return explain
 
 
 def _engine(url: sa.URL, schema: str, *, isolation: Any, name: str = "passerelle") -> sa.Engine:

@@ -5,12 +5,15 @@ content. Contents and heads are put if absent and never changed, so that a head 
 put by one job only, after it has seen head N, and a job that dies leaves the newest head as it was.
 
     objects/<sha256>          a file's content
-    heads/<number:08d>.json   Head
+    heads/<number:08d>.json   Head; an older one is emptied once what it names was erased
 
 A job brings down what the newest head names, works, and puts up what is new; most hold the lease "share" meanwhile.
 Where another put a head in between, what it changed is taken over, and a file both changed is refused. Whatever the
 database is told of is put up first (database.writing does it before it commits): a delivery that was accepted, a
 revision that was made, has its files in the store. What a killed job had not told of is not there for anybody.
+
+A mark in the folder says which store it follows, and what each file held when it was last in step. Whatever here is
+neither that nor what the newest head has is somebody's work: it is moved aside, never deleted.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -27,41 +30,29 @@ import msgspec
 
 from passerelle.errors import StateError
 from passerelle.names import load
+from passerelle.state import postgresql
+from passerelle.state.heads import Entry, Head, Mark, head_name, merge
 from passerelle.state.lease import lease
 
 #: The variable that names the store: s3://BUCKET/PREFIX, gs://, az://, or a folder.
 VARIABLE = "PASSERELLE_STORE"
 
 #: What of the state folder is shared. Trust is not: whose signatures count is said by the repository alone.
-SHARED = ("bundles", "data", "deployments", "holdouts", "landing", "ledger", "quarantine", "runs")
+SHARED = ("bundles", "data", "deployments", "holdouts", "landing", "ledger", "quarantine", "runs", "targets")
 #: Beside the state folder: made by the first delivery, and the repository's own copy goes before it.
 CONTRACT = "contract.toml"
 
+#: Where files go that no head has, and that would be in the way: below the state folder, by the head they gave way to.
+ASIDE = "unshared"
+
 _MARK = "shared.json"
+#: How long a hurried one waits for another, or for who erases.
+_HURRY_S = 600.0
 _DRAFTS = ("landing/draft", "runs/draft", "holdouts/draft.msgpack")
 
 
 class ShareError(StateError):
     """The store and this folder do not go together: look at both before anything is done again."""
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A file, as a head names it."""
-
-    sha256: str
-    size_bytes: int
-    #: When it was written, in seconds of machine time: the newest run is found by it.
-    written_s: float
-
-
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """What the shared files are, as of one number."""
-
-    number: int
-    #: The project whose they are.
-    project: str
-    #: Path from the state folder, with "/" → its file.
-    files: dict[str, Entry]
 
 
 class Listed(Protocol):
@@ -70,6 +61,10 @@ class Listed(Protocol):
     @property
     def key(self) -> str:
         """Its key."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How large it is."""
 
 
 class Store(Protocol):
@@ -87,6 +82,9 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterable[Listed]:
         """The objects below a prefix. Called when a job begins."""
 
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens if there is none. Called when something is erased."""
+
 
 def open_store(at: str) -> Store:
     """The store of an address. Raises MissingExtraError where its client is not installed."""
@@ -97,79 +95,122 @@ def open_store(at: str) -> Store:
 class Share:
     """A state folder and its store, in step."""
 
-    def __init__(self, folder: Path, project: str, store: Store) -> None:
+    def __init__(self, folder: Path, project: str, at: str) -> None:
         self._folder = folder
         self._project = project
-        self._store = store
+        self._at = at.rstrip("/")
+        self._store = open_store(at)
         self._head = Head(number=0, project=project, files={})
-        #: Path → size and time of change at which its content was last known.
-        self._known: dict[str, tuple[int, int]] = {}
+        #: What was moved aside to come into step with the store.
+        self.aside: tuple[str, ...] = ()
+        #: Path → size and time of change at which its content was last known, and the content.
+        self._known: dict[str, tuple[tuple[int, int], Entry]] = {}
 
     @property
     def number(self) -> int:
         """The head that the folder is at."""
         return self._head.number
 
-    def bring_down(self) -> int:
-        """Make the folder what the newest head says; how many files were fetched.
+    def bring_down(self) -> tuple[str, ...]:
+        """Make the folder what the newest head says; the files that were moved aside for it.
 
-        Raises ShareError if the store is another project's, if a content is missing or damaged, or if the folder holds
-        files that no job put up: nothing of them is lost.
+        Raises ShareError if the store is another project's, or not the one that the folder follows, if a content is
+        missing or damaged, or if the folder holds files and was never shared: nothing of them is lost.
         """
-        newest = self._newest()
-        mark = self._folder / _MARK
-        here = self._paths()
-        if newest is None:
-            return 0  # what is here will be the first head
-        strange = sorted(here.keys() - newest.files.keys())
-        if strange and not mark.exists():
+        mark, newest = self._read_mark(), self._newest()
+        if mark is not None and (newest is None or newest.number < mark.head):
             raise ShareError(
-                f"{self._folder} holds {len(strange)} files that the store does not have, such as {strange[0]}: it was "
+                f"{self._folder} has seen head {mark.head} of {self._at}, which has none of that number any more: "
+                f"restore the store, or, if it was begun anew on purpose, remove {_MARK} there."
+            )
+        if newest is None:
+            return ()  # what is here will be the first head
+        here = self._paths()
+        digests = {name: _sha256(path) for name, path in here.items()}
+        wanted = {name: entry.sha256 for name, entry in newest.files.items()}
+        before = {} if mark is None else mark.files
+        own = sorted(
+            name
+            for name, digest in digests.items()
+            if digest not in (wanted.get(name), before.get(name)) and name != f"../{CONTRACT}"
+        )
+        if own and mark is None:
+            raise ShareError(
+                f"{self._folder} holds {len(own)} files that the store does not have, such as {own[0]}: it was "
                 "never shared. Work in a fresh clone, or move the folder away."
             )
-        for name in strange:  # of a job that ended before it had told of them
-            here[name].unlink()
-        fetched = 0
+        aside = self._folder / ASIDE / f"{newest.number:08d}-{secrets.token_hex(4)}"
+        for name in own:  # of a job that was killed before it told of them, or made by hand without the store
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
+            here[name].replace(aside / name)
+        for name in digests.keys() - wanted.keys() - {f"../{CONTRACT}"}:
+            here[name].unlink(missing_ok=True)
         for name, entry in newest.files.items():
-            path = self._place(name)
-            if not path.exists() or _sha256(path) != entry.sha256:
-                self._fetch(path, name, entry)
-                fetched += 1
-            self._known[name] = _stamp(path)
+            if name in own or digests.get(name) != entry.sha256:
+                self._fetch(self._place(name), name, entry)
+            self._known[name] = (_stamp(self._place(name)), entry)
         self._head = newest
         self._mark()
-        return fetched
+        return tuple(own)
+
+    def stage(self) -> dict[str, Entry]:
+        """Put up the contents that are new, under no head yet; all files as they are now.
+
+        Whoever is about to take a lock calls this before: under the lock only what came since is left to put up.
+        """
+        files: dict[str, Entry] = {}
+        for name, path in sorted(self._paths().items()):
+            stamp = _stamp(path)
+            known = self._known.get(name)
+            if known is None or known[0] != stamp:
+                content = path.read_bytes()
+                digest = hashlib.sha256(content).hexdigest()
+                before = self._head.files.get(name)
+                if before is not None and before.sha256 == digest:
+                    entry = before
+                else:
+                    self._store.put(f"objects/{digest}", content, only_new=True)
+                    entry = Entry(sha256=digest, size_bytes=len(content), written_s=path.stat().st_mtime)
+                known = self._known[name] = (stamp, entry)
+            files[name] = known[1]
+        return files
 
     def put_up(self) -> int:
         """Put up what is new, as the next head; how many files changed. Nothing changed: nothing is put.
 
-        Raises ShareError if another job changed the same files meanwhile: nothing of this one's is visible then.
+        Raises ShareError if another job changed the same files meanwhile, StateError if the lease was lost: nothing of
+        this one's is visible then.
         """
-        here = self._paths()
-        files: dict[str, Entry] = {}
-        changed = len(self._head.files.keys() - here.keys())
-        for name, path in sorted(here.items()):
-            before, stamp = self._head.files.get(name), _stamp(path)
-            if before is not None and self._known.get(name) == stamp:
-                files[name] = before
-                continue
-            content = path.read_bytes()
-            digest = hashlib.sha256(content).hexdigest()
-            self._known[name] = stamp
-            if before is not None and before.sha256 == digest:
-                files[name] = before
-                continue
-            changed += 1
-            self._store.put(f"objects/{digest}", content, only_new=True)
-            files[name] = Entry(sha256=digest, size_bytes=len(content), written_s=path.stat().st_mtime)
+        files, before = self.stage(), self._head.files
+        changed = sum(before.get(name) != files.get(name) for name in before.keys() | files.keys())
         if changed:
+            postgresql.refuse_lost()
             self._follow(files)
         return changed
+
+    def erase_old(self) -> int:
+        """Delete every content that the newest head does not name, and empty the older heads; how many contents.
+
+        Nobody else may put anything up meanwhile. A head keeps its number, so that it is put once for ever.
+        """
+        newest = self._newest()
+        if newest is None:
+            return 0
+        named = {f"objects/{entry.sha256}" for entry in newest.files.values()}
+        old = [found.key for found in self._store.list("objects") if found.key not in named]
+        for key in old:
+            self._store.delete(key)
+        for found in self._store.list("heads"):
+            number = int(PurePosixPath(found.key).stem)
+            empty = msgspec.json.encode(Head(number=number, project=self._project, files={}))
+            if number < newest.number and found.size_bytes > len(empty):
+                self._store.put(found.key, empty, only_new=False)
+        return len(old)
 
     def _follow(self, files: dict[str, Entry]) -> None:
         """Put the next head; where another job was before this one, after its head, unless they changed the same."""
         head = Head(number=self._head.number + 1, project=self._project, files=files)
-        while not self._store.put(_head_name(head.number), msgspec.json.encode(head), only_new=True):
+        while not self._store.put(head_name(head.number), msgspec.json.encode(head), only_new=True):
             theirs = self._newest()
             if theirs is None or theirs.number < head.number:
                 raise ShareError(f"the store has a head {head.number} and does not list it: look at the store.")
@@ -192,11 +233,32 @@ class Share:
         for name, entry in head.files.items():
             if self._head.files.get(name) != entry and (name not in except_for or name in self._head.files):
                 self._fetch(self._place(name), name, entry)
-                self._known[name] = _stamp(self._place(name))
+                self._known[name] = (_stamp(self._place(name)), entry)
         self._head = head
 
     def _mark(self) -> None:
-        (self._folder / _MARK).write_text(f'{{"head": {self._head.number}}}\n', encoding="utf-8")
+        files = {name: entry.sha256 for name, entry in self._head.files.items()}
+        draft = self._folder / f".{_MARK}-{secrets.token_hex(8)}"
+        try:
+            draft.write_bytes(msgspec.json.encode(Mark(store=self._at, head=self._head.number, files=files)))
+            draft.replace(self._folder / _MARK)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    def _read_mark(self) -> Mark | None:
+        path = self._folder / _MARK
+        try:
+            mark = msgspec.json.decode(path.read_bytes(), type=Mark)
+        except FileNotFoundError:
+            return None
+        except msgspec.DecodeError as error:
+            raise ShareError(f"{path} cannot be read ({error}): work in a fresh clone, or move it away.") from error
+        if mark.store != self._at:
+            raise ShareError(
+                f"{self._folder} follows the store {mark.store}, and {VARIABLE} names {self._at}: set the variable to "
+                "that, or work in a fresh clone."
+            )
+        return mark
 
     def _newest(self) -> Head | None:
         names = sorted(found.key for found in self._store.list("heads"))
@@ -257,48 +319,25 @@ class Share:
 _shares: dict[Path, Share] = {}
 
 
-def merge(
-    base: Mapping[str, Entry], theirs: Mapping[str, Entry], ours: Mapping[str, Entry]
-) -> tuple[dict[str, Entry], list[str]]:
-    """What two jobs made of the same files, together; and the names that both changed, each in its way. Pure.
-
-    >>> one, two = (Entry(sha256=text, size_bytes=1, written_s=0.0) for text in "12")
-    >>> merged, clash = merge({"a": one}, {"a": one, "b": one}, {"c": two})
-    >>> sorted(merged), clash
-    (['b', 'c'], [])
-    >>> merge({}, {"000001.json": one}, {"000001.json": two})[1]
-    ['000001.json']
-    """
-    merged, clash = dict(theirs), []
-    for name in sorted(base.keys() | ours.keys()):
-        before, mine, other = (_content(some.get(name)) for some in (base, ours, theirs))
-        if mine in (before, other):
-            continue
-        if other != before:
-            clash.append(name)
-        elif name in ours:
-            merged[name] = ours[name]
-        else:
-            del merged[name]
-    return merged, clash
-
-
-def _content(entry: Entry | None) -> str | None:
-    return None if entry is None else entry.sha256
-
-
 @contextmanager
-def shared(folder: Path, project: str, at: str, *, wait_s: float | None, keep: bool = True) -> Iterator[Share]:
+def shared(
+    folder: Path, project: str, at: str, *, wait_s: float | None, keep: bool = True, erase: bool = False
+) -> Iterator[Share]:
     """Share a state folder through the store at an address while the block runs: one process at a time, anywhere.
 
-    Without ``wait_s`` it waits for nobody: what two change is merged, and refused where it is the same. Without
-    ``keep`` the block only looks: nothing that it makes is put up.
+    Without ``wait_s`` it waits for nobody but who erases: what two change is merged, and refused where it is the same.
+    Without ``keep`` the block only looks: nothing that it makes is put up. With ``erase`` it ends by deleting from the
+    store all that its files do not have any more.
     Raises LeaseError if another works for longer than ``wait_s``, and what Share's methods raise. If the block raises,
     what the database was told of has been put up, and the rest is not.
     """
-    with nullcontext() if wait_s is None else lease(folder, "share", wait_s=wait_s):
-        share = Share(folder, project, open_store(at))
-        share.bring_down()
+    with ExitStack() as held:
+        if keep and wait_s is not None:
+            held.enter_context(lease(folder, "share", wait_s=wait_s))
+        if keep and (wait_s is None or erase):
+            held.enter_context(lease(folder, "share-hurried", wait_s=_HURRY_S))
+        share = Share(folder, project, at)
+        share.aside = share.bring_down()
         if not keep:
             yield share
             return
@@ -306,8 +345,17 @@ def shared(folder: Path, project: str, at: str, *, wait_s: float | None, keep: b
         try:
             yield share
             share.put_up()
+            if erase:
+                share.erase_old()
         finally:
             del _shares[folder.resolve()]
+
+
+def stage(folder: Path) -> None:
+    """Put up the contents that are new in a folder, if this process shares it, before a lock is taken."""
+    share = _shares.get(folder.resolve())
+    if share is not None:
+        share.stage()
 
 
 def put_up(folder: Path) -> None:
@@ -315,10 +363,6 @@ def put_up(folder: Path) -> None:
     share = _shares.get(folder.resolve())
     if share is not None:
         share.put_up()
-
-
-def _head_name(number: int) -> str:
-    return f"heads/{number:08d}.json"
 
 
 def _is_draft(name: str) -> bool:

@@ -107,6 +107,11 @@ class KubernetesTarget:
             notes.append("requests are not checked for tokens: the gateway that you said is in front decides.")
         if self._settings.scaling.maximum > self._settings.scaling.minimum:
             notes.append("pods are added by processor, which needs metrics-server; requests_per_minute is not used.")
+        alarms = self._settings.alarms
+        if alarms.error_share is not None or alarms.latency_ms is not None:
+            notes.append(
+                "no alarms are made, Kubernetes has none: Passerelle's own watch, and /metrics is Prometheus'."
+            )
         if self._settings.store.startswith("/"):
             notes.append(f"{self._settings.store} must be a folder of each node: it is mounted into the pods.")
         return Plan(

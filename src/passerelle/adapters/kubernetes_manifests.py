@@ -28,6 +28,11 @@ LEAVES_S, GRACE_S = 5, 45
 USER = 65532
 
 _LONGEST = 50
+#: As a cluster writes them back: anything else would look like a change by hand.
+_AMOUNTS = {
+    "cpu": re.compile(r"(?P<count>[1-9]\d*)(?P<unit>m?)"),
+    "memory": re.compile(r"(?P<count>[1-9]\d*)(?P<unit>Ki|Mi|Gi|Ti)"),
+}
 KINDS = {
     "Deployment": "deployments.apps",
     "Service": "services",
@@ -56,7 +61,7 @@ def endpoint_name(project: str, environment: str) -> str:
 
 
 def refuse(deployment: Deployment, settings: Kubernetes) -> None:
-    """Raise PlanError for what cannot be expressed: strategy "platform", no machine at all."""
+    """Raise PlanError for what cannot be expressed: strategy "platform", no machine at all, amounts in other words."""
     if settings.strategy == "platform":
         raise PlanError(
             "no-platform-split",
@@ -67,6 +72,17 @@ def refuse(deployment: Deployment, settings: Kubernetes) -> None:
         raise PlanError("no-scale-to-zero", "scaling.minimum is 0, and nobody would answer: say 1 or more.")
     if settings.scaling.maximum < settings.scaling.minimum:
         raise PlanError("scaling-order", "scaling.maximum is less than scaling.minimum: correct one of them.")
+    for name, amount, whole, example in (
+        ("cpu", settings.cpu, 1000, "2, 500m"),
+        ("memory", settings.memory, 1024, "2Gi"),
+    ):
+        found = _AMOUNTS[name].fullmatch(amount)
+        if found is None or (found["unit"] and int(found["count"]) % whole == 0):
+            raise PlanError(
+                "quantity",
+                f"{name} is {amount!r}, which a cluster would write otherwise, as if by hand: say it as {example}, in "
+                "the largest unit that holds it.",
+            )
 
 
 def manifests(deployment: Deployment, settings: Kubernetes, package: str) -> tuple[dict[str, Any], ...]:

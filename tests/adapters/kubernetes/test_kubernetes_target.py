@@ -12,11 +12,11 @@ import pytest
 from kubernetes_case import SETTINGS, QuickTarget, case, target
 from kubernetes_place import Place, check
 
-from passerelle.adapters.kubernetes_manifests import endpoint_name, manifests
+from passerelle.adapters.kubernetes_manifests import endpoint_name, manifests, refuse
 from passerelle.deployment.applying import apply_deployment
 from passerelle.deployment.target import Observed, PlanError
 from passerelle.project.settings import Project
-from passerelle.project.targets import Kubernetes, Scaling
+from passerelle.project.targets import Alarms, Kubernetes, Scaling
 from passerelle.testing.target_checks import Check
 from passerelle.testing.targets import sample_deployment, target_checks
 
@@ -108,12 +108,23 @@ def test_tokens_come_from_a_secret_unless_a_gateway_decides(
         assert any(note in said for said in plan.notes), plan.notes
 
 
+def test_what_is_not_made_is_noted(project: Project, place: Place, tmp_path: Path) -> None:
+    quiet = Alarms(error_share=None, latency_ms=None)
+    for alarms, count in ((Alarms(), 1), (quiet, 0)):
+        notes = (
+            target(project, place, tmp_path, alarms=alarms).plan(sample_deployment(1), Observed(state="absent")).notes
+        )
+        assert sum("no alarms are made" in note for note in notes) == count
+
+
 @pytest.mark.parametrize(
     ("rule", "changes"),
     [
         ("no-platform-split", {"strategy": "platform"}),
         ("no-scale-to-zero", {"scaling": Scaling(minimum=0)}),
         ("scaling-order", {"scaling": Scaling(minimum=3, maximum=2)}),
+        *(("quantity", {"cpu": amount}) for amount in ("1000m", "0.5", "01", "2Gi", "")),
+        *(("quantity", {"memory": amount}) for amount in ("2048Mi", "2G", "1.5Gi", "1000000")),
     ],
 )
 def test_rules(rule: str, changes: dict[str, Any], project: Project, place: Place, tmp_path: Path) -> None:
@@ -122,6 +133,11 @@ def test_rules(rule: str, changes: dict[str, Any], project: Project, place: Plac
         apply_deployment(one, sample_deployment(1, trial="t"), "production")
     assert refused.value.rule == rule
     assert not [line for line in place.requests if not line.startswith("GET")]
+
+
+@pytest.mark.parametrize(("cpu", "memory"), [("2", "2Gi"), ("500m", "1536Mi"), ("1500m", "1000Mi")])
+def test_amounts_as_a_cluster_writes_them(cpu: str, memory: str) -> None:
+    refuse(sample_deployment(1), Kubernetes(**SETTINGS, cpu=cpu, memory=memory))
 
 
 def test_name_too_long_is_refused() -> None:

@@ -62,8 +62,8 @@ KEY = throwaway_key()
 MADE = datetime(2013, 2, 1, tzinfo=UTC)
 SCHEMA = Schema(columns=(Column(name="hour", kind="integer"), Column(name="wind", kind="number")))
 EVENT = {"hour": 23, "wind": 4.5}
-#: From the start of the process to the first healthy answer.
-READY_S = 5.0
+#: Of the processor's time, from the start of the process to the first healthy answer.
+READY_S, START_S = 5.0, 60.0
 #: What trains is more than 1 GB, which takes minutes to copy from layer to layer: only the long tests build it.
 SOAK = bool(os.environ.get("PASSERELLE_SOAK"))
 EXTRAS = TRAINING if SOAK else ("serve",)
@@ -305,7 +305,7 @@ def serves(land: Land, container: str, cloud: str, log: Path) -> None:
         process = subprocess.Popen([*command, *entry, *arguments], stdout=out, stderr=out)
     try:
         status = 0
-        while status != 200 and time.monotonic() - begun < 6 * READY_S:
+        while status != 200 and time.monotonic() - begun < START_S:
             assert process.poll() is None, log.read_text()
             with contextlib.suppress(httpx.TransportError):
                 status = httpx.get(f"http://127.0.0.1:{port}{probe}", timeout=2).status_code
@@ -313,11 +313,13 @@ def serves(land: Land, container: str, cloud: str, log: Path) -> None:
         assert status == 200, log.read_text()
         (inside,) = insides()
         took_s = time.time() - inside.create_time()
-        print(f"{cloud}: {took_s:.2f} s to the first healthy probe")  # noqa: T201
+        # What the container needs, whoever else has the machine: seconds of the processor.
+        used_s = sum(sum(one.cpu_times()[:2]) for one in (inside, *inside.children(recursive=True)))
+        print(f"{cloud}: {took_s:.2f} s to the first healthy probe, {used_s:.2f} s of the processor")  # noqa: T201
         assert inside.uids().real == 65532
         answer = httpx.post(f"http://127.0.0.1:{port}{route}", json={"instances": [EVENT]}, timeout=10).json()
         assert str(land.expected)[:8] in json.dumps(answer["predictions"]), answer
-        assert took_s < READY_S
+        assert used_s < READY_S
     finally:
         end(process)
 

@@ -9,15 +9,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from postgresql_server import drop_schemas, running_server
 from sea import PLACES, SEA, Sea
 from shelf import KEY, Shelf
 
+from passerelle.cli import main
 from passerelle.deployment.target import Observed, TargetError
 from passerelle.errors import DataError, SettingsError, StoreError
 from passerelle.loop.chain import Done, JobError, run_job
 from passerelle.loop.rollout import deploy, revisions
+from passerelle.loop.shared import refuse_shared
 from passerelle.project.settings import Project, load_project
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
@@ -127,6 +130,18 @@ def test_judge_brings_the_target_what_is_wanted_and_a_step_that_fails_stops_no_o
         "version": 1,
     }
     assert there(project, "sea") == 2
+
+
+def test_by_hand_part_of_the_variables_is_refused_and_the_loop_of_one_machine_too(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match="the delivery chain's jobs judge and retrain do the loop's work"):
+        refuse_shared("up")
+    monkeypatch.delenv("PASSERELLE_STATE_URL")
+    monkeypatch.chdir(project.root)
+    done = CliRunner().invoke(main, ["rollback"])
+    assert (done.exit_code, "PASSERELLE_STATE_URL is not set" in done.output) == (2, True)
+    assert revisions(project, "production").numbers() == [1]
 
 
 def test_a_target_that_is_away_keeps_no_other_from_a_roll_back(

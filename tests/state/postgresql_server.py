@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -59,7 +60,7 @@ def running_server() -> Iterator[str]:
             _wait(f"postgresql://passerelle@127.0.0.1:{port}/postgres", server)
             yield f"postgresql+psycopg://passerelle@127.0.0.1:{port}/postgres"
         finally:
-            server.terminate()  # waits for no client's goodwill for long: the tests have closed theirs
+            server.send_signal(signal.SIGINT)  # waits for no client
             try:
                 server.wait(10)
             except subprocess.TimeoutExpired:

@@ -19,7 +19,18 @@ from typing import Any, ClassVar
 
 import yaml
 
+from passerelle.names import EXTRAS
+
 INSTALL = "python -m pip install -r requirements.txt"
+#: Hides what requirements.txt does not ask for: this checkout's environment has every extra.
+HIDING = """
+import os, sys
+class Hiding:
+    def find_spec(self, name, path=None, target=None):
+        if name in os.environ.get("HIDDEN", "").split():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hiding())
+"""
 
 
 class Runner:
@@ -49,7 +60,13 @@ class Runner:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
         site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
         own = sysconfig.get_path("purelib")
-        (Path(site) / "already.pth").write_text(f"import site; site.addsitedir({own!r})\n")
+        (Path(site) / "already.pth").write_text(f"import hiding, site; site.addsitedir({own!r})\n")
+        (Path(site) / "hiding.py").write_text(HIDING)
+        (folder / "share").mkdir(exist_ok=True)
+        (folder / "share" / "jupyter").symlink_to(Path(sysconfig.get_path("data")) / "share" / "jupyter")
+        program = folder / "bin" / "passerelle"
+        program.write_text(f"#!{folder}/bin/python\nfrom passerelle.cli import main\nmain()\n")
+        program.chmod(0o755)
         Runner._prepared = folder / "bin"
         return Runner._prepared
 
@@ -58,7 +75,11 @@ class Runner:
         clone, home = self.work / job / "clone", self.work / job / "home"
         home.mkdir(parents=True)
         subprocess.run(["git", "clone", "-q", self.repository, clone], check=True)
-        path = [str(self.python), str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
+        asked = re.search(r"^passerelle\[([a-z,]+)\]", (clone / "requirements.txt").read_text(), re.MULTILINE)
+        assert asked is not None
+        lacking = {"aws", "azure", "gcp", "stores", "postgresql"} - set(asked[1].split(","))
+        hidden = ["google.auth" if name == "google" else name for name, extra in EXTRAS.items() if extra in lacking]
+        path = [str(self.python), "/usr/local/bin", "/usr/bin", "/bin"]
         return clone, {
             "HOME": str(home),
             "PATH": os.pathsep.join(path),
@@ -67,6 +88,7 @@ class Runner:
             "PIP_NO_INDEX": "1",  # nothing is downloaded: the install step finds everything satisfied
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "OMP_NUM_THREADS": "1",
+            "HIDDEN": " ".join(hidden),
             **self.cloud,
         }
 

@@ -179,7 +179,7 @@ def test_jobs_say_what_they_lack(repository: tuple[Path, str], tmp_path: Path) -
     given = {"PASSERELLE_STORE": "store", "PASSERELLE_STATE_URL": "$(PASSERELLE_STATE_URL)", "PASSERELLE_KEY": ""}
     lacks = {
         "deploy-staging": "set PASSERELLE_STATE_URL, PASSERELLE_REGISTRY_URI and PASSERELLE_STORE",
-        "train": "PASSERELLE_STATE_URL and PASSERELLE_REGISTRY_URI is not set",
+        "train": "PASSERELLE_STATE_URL and PASSERELLE_REGISTRY_URI are not set",
         "deplyo": "the jobs are check, test, train",
     }
     begun = {job: begin(runner, job, job, given if job == "train" else {}) for job in lacks}

@@ -49,6 +49,7 @@ def everything(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_folder(job.input, aws_place.sent(folder))
     target.start(job)
     target.stop(job.name)
+    target.start(msgspec.structs.replace(job, name=f"{job.name}-2", output=f"{job.output}-2"))  # as loop.jobs goes on
     put_folder(job.output, folder / "sent")
     get_folder(job.output, folder / "fetched")
     at = f"{aws_place.SETTINGS.store}/ledger/{PROJECT}/production"

@@ -40,6 +40,7 @@ from passerelle.trial import trials
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("clouds")]
 
 DAYS, EVENTS = 7, 40
+SOAK = bool(os.environ.get("PASSERELLE_SOAK"))
 #: What stays: the records of jobs, and what they were given and made.
 HISTORY = re.compile(r"/jobs/|/runs/")
 
@@ -164,7 +165,7 @@ def places(name: str, folder: Path) -> AbstractContextManager[Cloud]:
 
 
 #: KServe's form differs from the other in the manifest only, which its own tests judge.
-CLOUDS = ["sagemaker", "azureml", "vertex", "kubernetes", *(["kserve"] if os.environ.get("PASSERELLE_SOAK") else [])]
+CLOUDS = ["sagemaker", "azureml", "vertex", "kubernetes", *(["kserve"] if SOAK else [])]
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -179,9 +180,10 @@ def test_the_journey(name: str, at_home: dict[str, Any], tmp_path: Path) -> None
         if name in TRAINERS:
             patch.setattr(jobs, "POLL_S", 0.3)
             (root / FILE).write_text((root / FILE).read_text().replace("[loop]", '[loop]\ntrains_at = "cloud"'))
-            with jobs_of(name, cloud, tmp_path) as begun:
-                a_job_that_fails(project, now - A_DAY)
-            assert len(begun) == 1
+            if name == "sagemaker" or SOAK:  # its way of telling why is unlike the others'
+                with jobs_of(name, cloud, tmp_path) as begun:
+                    a_job_that_fails(project, now - A_DAY)
+                assert len(begun) == 1
 
         # Trained and deployed: the platform serves what the notebook answered.
         with jobs_of(name, cloud, tmp_path) as begun:

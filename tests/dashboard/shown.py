@@ -51,7 +51,7 @@ def showing(project: Project, *, now: datetime, host: str = "127.0.0.1") -> Iter
 @contextmanager
 def ask(project: Project, *, now: datetime = NOW, host: str = "127.0.0.1") -> Iterator[httpx.Client]:
     """A client of a project's own dashboard."""
-    with showing(project, now=now, host=host) as url, httpx.Client(base_url=url) as client:
+    with showing(project, now=now, host=host) as url, httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 

@@ -16,7 +16,7 @@ from passerelle.serving.door import Door
 from passerelle.serving.http import Http, Limits
 from passerelle.serving.workers import server_config
 
-CLIENT = httpx.Client(verify=False)  # noqa: S501  (no TLS here; loading certificates for each request takes longer than it)
+CLIENT = httpx.Client(verify=False, timeout=60)  # noqa: S501  (no TLS here; loading certificates for each request takes longer than it)
 JSON = {"content-type": "application/json"}
 
 

@@ -24,7 +24,7 @@ from passerelle.serving.observation import observed, wait_observed
 from passerelle.serving.supervisor import serve
 from passerelle.serving.tokens import make_token, tokens_path
 
-CLIENT = httpx.Client(verify=False)  # noqa: S501  (no TLS here)
+CLIENT = httpx.Client(verify=False, timeout=60)  # noqa: S501  (no TLS here)
 UA = {"distance": 250, "carrier": "UA", "plane": None}
 
 

@@ -22,7 +22,7 @@ from passerelle.testing.targets import TargetCase, sample_deployment
 IMAGE = "registry.example/trips@sha256:" + "0" * 64
 SETTINGS: dict[str, Any] = {"image": IMAGE, "store": "s3://bucket/trips", "instance": ""}
 #: One for all: making a client takes longer than what it asks.
-CLIENT = httpx.Client(trust_env=False)
+CLIENT = httpx.Client(trust_env=False, timeout=60)
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl: sudo make test-system")
 
 

@@ -43,6 +43,13 @@ def test_a_waiter_killed_twice_finds_its_job_and_the_version_is_that_of_a_run_he
         )
         assert done.returncode == -9, done.stderr
     trainer = Trainer(project)
+    run = (trainer.jobs.folder / "started").read_text().strip()
+    asked = decode_columns((trainer.store / "runs" / "fruit" / run / "input" / "asked.msgpack").read_bytes())
+    assert "name" not in asked
+    assert len(asked["id"]) > 40
+    sent = {path.name for path in (trainer.store / "runs" / "fruit" / run).rglob("*") if path.is_file()}
+    assert not {name for name in sent if name.endswith((".pem", ".csv", ".db"))}
+
     steps: list[str] = []
     made = train(project, now=NOW, runner=trainer.runner, on_step=lambda _n, _of, line: steps.append(line))
     assert made.parity is not None
@@ -50,11 +57,7 @@ def test_a_waiter_killed_twice_finds_its_job_and_the_version_is_that_of_a_run_he
     assert (trainer.jobs.folder / "started").read_text() == f"{made.run}\n"
     assert [line.split(" ")[0] for line in (steps[0], steps[-1])] == ["job", "what"]  # found, not sent again
 
-    asked = decode_columns((trainer.store / "runs" / "fruit" / made.run / "input" / "asked.msgpack").read_bytes())
-    assert "name" not in asked
-    assert len(asked["id"]) > 40
-    sent = {path.name for path in (trainer.store / "runs" / "fruit" / made.run).rglob("*") if path.is_file()}
-    assert not {name for name in sent if name.endswith((".pem", ".csv", ".db"))}
+    assert not any((trainer.store / "runs" / "fruit" / made.run / "input").rglob("*.*"))
 
     here = train(project, now=NOW, again=True)
     assert (here.metrics, here.parity) == (made.metrics, made.parity)

@@ -8,7 +8,7 @@
 | input/name | the run's key |
 | output/ | the executed copy and the submission; job.json last: how it ended, of what run, with digests (loop.jobrun) |
 
-Who waits may die: the job has the run's key for its name, is found by it, and is not started twice. What the notebook
+What was sent is deleted once the job has ended. Who waits may die: the job has the run's key for its name, is found by it, and is not started twice. What the notebook
 itself failed by stands; a job that the platform stopped, lost or damaged is followed by another at the next call, named
 ``<run>-2`` and so on, with an output of its own. Parity, gate, seal and signature stay here: a cloud sees neither the
 truth of the holdout nor a key.
@@ -121,6 +121,7 @@ def run_as_job(jobs: Jobs, store: str, *, poll_s: float | None = None) -> Runner
         say(3, _STEPS, f"what the job made is fetched from {job.output}")
         with tempfile.TemporaryDirectory(prefix="passerelle-job-") as scratch:
             made, ended = _fetch(job, status, Path(scratch) / "output", run=folder.name)
+            _clear(job.input, say)
             for name in (EXECUTED, HTML):  # of a notebook that failed, too
                 if (made / name).exists():
                     shutil.copyfile(made / name, folder / name)
@@ -176,6 +177,16 @@ def _send(project: Project, folder: Path, holdout: Path | None, at: str) -> None
             (staged / ASKED).write_bytes(encode_columns(asked))
         (staged / NAME).write_text(folder.name)
         load("passerelle.adapters.objectstore:put_folder")(at, staged)
+
+
+def _clear(at: str, say: OnCell) -> None:
+    """Take back the rows that were sent: what is forgotten here is to be nowhere else."""
+    try:
+        sent = load("passerelle.adapters.objectstore:open_store")(at)
+        for found in list(sent.list()):
+            sent.delete(found.key)
+    except StoreError as error:
+        say(_STEPS, _STEPS, f"what was sent stays at {at}, delete it: {error}")
 
 
 def _await(jobs: Jobs, job: Job, say: OnCell, poll_s: float) -> JobStatus:

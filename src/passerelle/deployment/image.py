@@ -13,10 +13,13 @@ public halves that it trusts. It is built without a network: every wheel lies in
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import re
 import secrets
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -235,17 +238,63 @@ def build(context: Context, tag: str | None = None) -> str:
 
     Raises ImageError, in the builder's words, if there is none or it fails.
     """
+    name = tag or f"localhost/{context.recipe.project}:{context.recipe.version}"
+    platform = f"linux/{context.recipe.architecture}"
+    _run("build", "--platform", platform, "--tag", name, str(context.folder))
+    return name
+
+
+def tag_in_registry(project: Project, target: str | None) -> str:
+    """What an image is pushed as: the name that the target's ``image`` has, with Passerelle's version as its tag.
+
+    Raises ImageError for a target without an image, and if none is named and the targets' images are not one.
+    """
+    clouds = {name: one.image for name, one in project.targets.items() if isinstance(one, Cloud)}
+    names = {image.partition("@")[0] for name, image in clouds.items() if target in (None, name)}
+    if len(names) != 1:
+        raise ImageError(f"pushed where? {FILE} names {len(names)} images for its targets: say --target NAME.")
+    asked = parse(names.pop())
+    return f"{asked.host}/{asked.name}:{asked.tag or importlib.metadata.version(NAME)}"
+
+
+def push(name: str) -> str:
+    """Push what was built to its registry, with what built it, which you are signed in by; its name with its digest.
+
+    Raises ImageError, in the builder's words, if it fails.
+    """
+    found = _builder()
+    own = ["--tls-verify=false"] if parse(name).address.startswith("http://") and found.name != "docker" else []
+    if found.name == "docker":
+        said = _run("push", name)
+        digest = next(iter(re.findall(r"digest: (sha256:[0-9a-f]{64})", said)), None)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            told = Path(folder) / "digest"
+            _run("push", *own, "--digestfile", str(told), name)
+            digest = told.read_text(encoding="utf-8").strip()
+    if not digest:
+        raise ImageError(f"{found} pushed {name} and did not say its digest: look it up in the registry.")
+    asked = parse(name)
+    return f"{asked.host}/{asked.name}@{digest}"
+
+
+def _builder() -> Path:
     found = next((path for path in map(shutil.which, BUILDERS) if path), None)
     if found is None:
-        raise ImageError(f"none of {', '.join(BUILDERS)} is installed: build {context.folder} where one is.")
-    name = tag or f"localhost/{context.recipe.project}:{context.recipe.version}"
-    command = [found, "build", "--platform", f"linux/{context.recipe.architecture}", "--tag", name]
+        raise ImageError(f"none of {', '.join(BUILDERS)} is installed: build the context where one is.")
+    return Path(found)
+
+
+def _run(*arguments: str) -> str:
+    """Have the builder do it; what it said."""
+    command = [str(_builder()), *arguments]
     done = subprocess.run(  # noqa: S603  (a builder that the user installed, no shell)
-        [*command, str(context.folder)], capture_output=True, text=True, timeout=_BUILD_S, check=False
+        command, capture_output=True, text=True, timeout=_BUILD_S, check=False
     )
     if done.returncode != 0:
-        raise ImageError(f"{found} could not build {context.folder}: {(done.stderr or done.stdout).strip()[-2000:]}")
-    return name
+        said = (done.stderr or done.stdout).strip()[-2000:]
+        raise ImageError(f"{command[0]} could not {arguments[0]} {arguments[-1]}: {said}")
+    return done.stdout
 
 
 def _install(place: str, listed: str) -> str:

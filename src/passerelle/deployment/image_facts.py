@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import requests
+import urllib3
 
 from passerelle.deployment.target import PlanError
 from passerelle.errors import DeploymentError
 
-#: Name and password for the registry, where it does not answer everybody.
+#: The registry that does not answer everybody, and the name and password that it, and it alone, is told.
+HOST_VARIABLE = "PASSERELLE_REGISTRY_HOST"
 USER_VARIABLE, PASSWORD_VARIABLE = "PASSERELLE_REGISTRY_USER", "PASSERELLE_REGISTRY_PASSWORD"
 
 _INDEXES = (
@@ -33,7 +35,7 @@ _REFERENCE = re.compile(
 _HUB, _HUB_HOST = "docker.io", "registry-1.docker.io"
 _MOST_BYTES = 4 * 2**20
 _TIMEOUT_S, _ASK_TIMEOUT_S = 10.0, 3.0
-_UNAUTHORISED, _NOT_FOUND = 401, 404
+_REFUSED, _UNAUTHORISED, _NOT_FOUND = 400, 401, 404
 
 
 class ImageError(DeploymentError):
@@ -94,7 +96,7 @@ def parse(reference: str) -> Reference:
 
 
 def inspect(reference: str, *, timeout_s: float = _TIMEOUT_S) -> ImageFacts:
-    """What a registry says of an image, asked as everybody or as PASSERELLE_REGISTRY_USER with its password.
+    """What a registry says of an image, asked as everybody or, by PASSERELLE_REGISTRY_HOST, with name and password.
 
     Raises ImageError if there is no such image, the registry cannot be reached or refuses, or what it sends is not
     what the digest names.
@@ -155,6 +157,12 @@ def _facts(digest: str, architectures: tuple[str, ...], config: dict[str, Any]) 
     )
 
 
+class _Answer(NamedTuple):
+    status: int
+    challenge: str
+    body: bytes
+
+
 class _Session:
     """Requests about one image; a token is asked for once, when the registry wants one."""
 
@@ -162,28 +170,29 @@ class _Session:
         self._reference, self._asked, self._timeout_s = reference, asked, timeout_s
         self._headers = {"Accept": ", ".join((*_INDEXES, *_MANIFESTS))}
         user, password = os.environ.get(USER_VARIABLE), os.environ.get(PASSWORD_VARIABLE)
-        self._login = (user, password) if user and password else None
+        told = os.environ.get(HOST_VARIABLE) == asked.host
+        self._login = (user, password) if told and user and password else None
+        self._how = f"set {HOST_VARIABLE}={asked.host}, {USER_VARIABLE} and {PASSWORD_VARIABLE}"
 
     def get(self, path: str, digest: str | None) -> tuple[dict[str, Any], str]:
         """An answer, as JSON, and its digest, which is ``digest`` where that is known beforehand."""
         url = f"{self._asked.address}/{path}"
         answer = self._ask(url, self._headers)
-        if answer.status_code == _UNAUTHORISED:
-            self._headers["Authorization"] = self._authorise(answer.headers.get("WWW-Authenticate", ""))
+        if answer.status == _UNAUTHORISED:
+            self._headers["Authorization"] = self._authorise(answer.challenge)
             answer = self._ask(url, self._headers)
-        if answer.status_code == _NOT_FOUND:
+        if answer.status == _NOT_FOUND:
             raise ImageError(f"{self._reference} is not in its registry: push it, or correct its name.")
-        if not answer.ok:
+        if answer.status >= _REFUSED:
             raise ImageError(
-                f"{self._asked.host} answers {answer.status_code} for {self._reference}: for an image that not "
-                f"everybody may read, set {USER_VARIABLE} and {PASSWORD_VARIABLE}."
+                f"{self._asked.host} answers {answer.status} for {self._reference}: for an image that not "
+                f"everybody may read, {self._how}."
             )
-        body = answer.raw.read(_MOST_BYTES + 1, decode_content=True)
-        found = f"sha256:{hashlib.sha256(body).hexdigest()}"
+        found = f"sha256:{hashlib.sha256(answer.body).hexdigest()}"
         if digest is not None and found != digest:
             raise ImageError(f"{self._asked.host} sent {found} for {digest}: not trusted. Ask its owner.")
         try:
-            return msgspec.json.decode(body, type=dict[str, Any]), found
+            return msgspec.json.decode(answer.body, type=dict[str, Any]), found
         except msgspec.DecodeError as error:
             raise ImageError(
                 f"{self._asked.host} sent no JSON for {self._reference} ({error}): is it a registry?"
@@ -196,10 +205,12 @@ class _Session:
             raise ImageError(f"{self._reference} has no configuration: it is not a container's image.")
         return self.get(f"blobs/{digest}", digest)[0]
 
-    def _ask(self, url: str, headers: dict[str, str], **more: Any) -> requests.Response:
+    def _ask(self, url: str, headers: dict[str, str], **more: Any) -> _Answer:
         try:
-            return requests.get(url, headers=headers, timeout=self._timeout_s, stream=True, **more)
-        except requests.RequestException as error:
+            with requests.get(url, headers=headers, timeout=self._timeout_s, stream=True, **more) as answer:
+                body = answer.raw.read(_MOST_BYTES + 1, decode_content=True)
+                return _Answer(answer.status_code, answer.headers.get("WWW-Authenticate", ""), body)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise ImageError(f"{self._asked.host} cannot be reached from here ({type(error).__name__}).") from error
 
     def _authorise(self, challenge: str) -> str:
@@ -213,17 +224,14 @@ class _Session:
         said = dict(re.findall(r'(\w+)="([^"]*)"', rest))
         realm = said.pop("realm", "")
         if kind.lower() != "bearer" or not realm:
-            raise ImageError(
-                f"{self._asked.host} wants a name and a password for {self._reference}: set {USER_VARIABLE} and "
-                f"{PASSWORD_VARIABLE}."
-            )
+            raise ImageError(f"{self._asked.host} wants a name and a password for {self._reference}: {self._how}.")
         if not realm.startswith("https://") and not self._asked.address.startswith("http://"):
             raise ImageError(
                 f"{self._asked.host} sends us to {realm} for a token, which is not encrypted: not followed."
             )
         answer = self._ask(realm, {}, params=said, auth=self._login)
         try:
-            token = answer.json()
+            token = msgspec.json.decode(answer.body, type=dict[str, Any])
             return f"Bearer {token.get('token') or token['access_token']}"
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ImageError(f"{realm} gives no token for {self._reference}: {answer.status_code}.") from error
+        except (msgspec.DecodeError, KeyError) as error:
+            raise ImageError(f"{realm} gives no token for {self._reference}: {answer.status}.") from error

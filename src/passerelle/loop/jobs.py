@@ -9,9 +9,9 @@
 | output/ | the executed copy and the submission; job.json last: how it ended, of what run, with digests (loop.jobrun) |
 
 What was sent is deleted once the job has ended. Who waits may die: the job has the run's key for its name, is found by
-it, and is not started twice. What the notebook itself failed by stands; a job that the platform stopped or lost
-goes before another at the next call, named ``<run>-2`` and so on, with an output of its own. Parity, gate, seal and
-signature stay here: a cloud sees neither the truth of the holdout nor a key.
+it, and is not started twice. What the notebook itself failed by stands. A job that the platform stopped, lost or
+damaged is followed by another at the next call, named ``<run>-2`` and so on, with an output of its own. Parity, gate,
+seal and signature stay here: a cloud sees neither the truth of the holdout nor a key.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from passerelle.adapters.azureml_bodies import (
 from passerelle.adapters.azureml_jobs import AzureMLJobs, datastore_path
 from passerelle.adapters.azureml_plan import in_use, kept, notes, number, wanted
 from passerelle.adapters.azureml_rest import ALERT_VERSION, API_VERSION, AUTOSCALE_VERSION, Arm
-from passerelle.adapters.azureml_rules import check, endpoint_name
+from passerelle.adapters.azureml_rules import STORES, check, endpoint_name
 from passerelle.adapters.packages import PACKAGE, Packages
 from passerelle.deployment.package import Package
 from passerelle.deployment.plan import mark, refuse_drift, steps
@@ -58,7 +58,7 @@ class AzureMLTarget(AzureMLJobs):
     ) -> None:
         super().__init__(name, Arm(settings), settings, project)
         self._pack = pack
-        self._packages = Packages(settings.store, project, ("az://", "abfss://"))
+        self._packages = Packages(settings.store, project, STORES)
         self._poll_s = poll_s
         #: "kind name" → where Azure says how far our change of it has come.
         self._operations: dict[str, str | None] = {}

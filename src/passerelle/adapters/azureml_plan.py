@@ -23,7 +23,7 @@ from passerelle.adapters.azureml_bodies import (
 )
 from passerelle.adapters.packages import PACKAGE, package_resource
 from passerelle.deployment.package import Package
-from passerelle.deployment.plan import mark
+from passerelle.deployment.plan import mark, percentages
 from passerelle.deployment.spec import Deployment, Variant, told
 from passerelle.deployment.target import Resource
 from passerelle.project.targets import AzureML
@@ -202,7 +202,7 @@ def _traffic(endpoint: str, deployment: Deployment, names: dict[int, str], *, al
     live = {names[0]: 100} if not alone else {}
     mirror: dict[str, int] = {}
     if alone:
-        shares = rules.percentages([one.weight for one in deployment.live])
+        shares = percentages([one.weight for one in deployment.live])
         live = {names[one.version]: share for one, share in zip(deployment.live, shares, strict=True)}
         mirror = {names[one.version]: int(rules.mirrored(one)) for one in deployment.shadows}
     return _marked(

@@ -5,19 +5,19 @@ Each rule has a name, which its PlanError carries and docs/howto/azureml.md list
 
 from __future__ import annotations
 
-import hashlib
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from passerelle.deployment.plan import refuse_trial
+from passerelle.deployment import plan
 from passerelle.deployment.spec import Deployment, Variant
 from passerelle.deployment.target import PlanError
 from passerelle.project.targets import AzureML
 
+#: What addresses in Azure's blob store begin with.
+STORES = ("az://", "abfss://")
 #: Of our tags.
 PREFIX = "passerelle-"
 #: The longest that Azure ML waits for a managed deployment's answer.
@@ -32,15 +32,12 @@ _MARK = 8
 _WHOLE = 100
 _MOST_TAGS, _LONGEST_KEY, _LONGEST_VALUE = 40, 512, 256
 _KEY_REFUSED = re.compile(r"[<>%&\\?/]")
-_RESERVED = (
-    *("AZUREML_", "AML_"),
-    *(f"PASSERELLE_{name}" for name in ("TRUSTED_KEYS", "PACKAGE", "PROJECT", "ENVIRONMENT", "REVISION")),
-)
+_RESERVED = ("AZUREML_", "AML_")
 
 
 def digest(value: Any) -> str:
     """A short mark of a value of JSON: two that differ have different marks."""
-    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:_MARK]
+    return plan.digest(value, _MARK)
 
 
 def endpoint_name(project: str, environment: str) -> str:
@@ -65,23 +62,6 @@ def deployment_name(deployment: Deployment, variant: Variant | None, fixed: Any)
     return f"r{deployment.revision}-{digest(fixed)}" if variant is None else f"v{variant.version}-{digest(fixed)}"
 
 
-def percentages(weights: Sequence[float]) -> list[int]:
-    """Weights as integers that sum to exactly 100: the largest remainders are rounded up, the earlier of equals first.
-
-    Hare-Niemeyer's method; Azure ML takes no fractions and no other sum.
-
-    >>> percentages([1 / 3, 1 / 3, 1 / 3])
-    [34, 33, 33]
-    """
-    total = math.fsum(weights)
-    shares = [weight / total * _WHOLE for weight in weights]
-    floors = [math.floor(share + 1e-9) for share in shares]
-    order = sorted(range(len(shares)), key=lambda index: (-round(shares[index] - floors[index], 9), index))
-    for index in order[: _WHOLE - sum(floors)]:
-        floors[index] += 1
-    return floors
-
-
 def mirrored(shadow: Variant) -> float:
     """Percent of the requests that a shadow is sent: its weight's, or, without a weight, all that Azure ML mirrors."""
     return round(shadow.weight * _WHOLE, 6) if shadow.weight else MOST_MIRRORED
@@ -102,7 +82,8 @@ def one_variant(deployment: Deployment, variant: Variant) -> Deployment:
 
 def check(deployment: Deployment, settings: AzureML) -> None:
     """Raise PlanError, with the rule's name, for the first thing that Azure ML cannot express."""
-    refuse_trial(deployment, settings.strategy)
+    plan.refuse_trial(deployment, settings.strategy)
+    plan.refuse_scaling(settings.scaling)
     for rule, broken, message in (*_of_settings(settings), *_of_deployment(deployment, settings)):
         if broken:
             raise PlanError(rule, message)
@@ -113,7 +94,7 @@ def _of_settings(settings: AzureML) -> Iterator[tuple[str, bool, str]]:
     machines = [one for one in (settings.instance, settings.training_instance) if not one.startswith("Standard_")]
     yield (
         "store",
-        not settings.store.startswith(("az://", "abfss://")),
+        not settings.store.startswith(STORES),
         (
             f"the store is {settings.store}: Azure ML mounts a model from Azure's blob store only; name "
             f"az://container/folder "
@@ -139,20 +120,6 @@ def _of_settings(settings: AzureML) -> Iterator[tuple[str, bool, str]]:
         f"{', '.join(machines)} is no machine of Azure's: Standard_DS2_v2, for example.",
     )
     yield (
-        "scale-to-zero",
-        scaling.minimum < 1,
-        (
-            "scaling.minimum is 0: an online deployment keeps at least one machine; say 1, or remove the "
-            "target when nobody "
-            "asks."
-        ),
-    )
-    yield (
-        "scaling",
-        scaling.maximum < scaling.minimum,
-        f"scaling.maximum is {scaling.maximum}, below scaling.minimum, {scaling.minimum}: raise it.",
-    )
-    yield (
         "instances",
         scaling.maximum > MOST_INSTANCES,
         f"scaling.maximum is {scaling.maximum}: a deployment has {MOST_INSTANCES} machines at most.",
@@ -172,11 +139,11 @@ def _of_settings(settings: AzureML) -> Iterator[tuple[str, bool, str]]:
             f"not beginning with {PREFIX}, values of {_LONGEST_VALUE}."
         ),
     )
-    reserved = [name for name in settings.variables if name.startswith(_RESERVED)]
+    unfit = plan.unfit_variables(settings.variables, _RESERVED)
     yield (
         "variables",
-        bool(reserved),
-        f"variables {reserved}: they are set by Azure ML or by the image itself; rename or drop yours.",
+        bool(unfit),
+        f"variables {unfit}: letters, digits and _, none that Azure ML or the image sets itself; rename or drop them.",
     )
 
 
@@ -193,11 +160,11 @@ def _of_deployment(deployment: Deployment, settings: AzureML) -> Iterator[tuple[
     )
     yield (
         "ledger",
-        deployment.ledger != "off" and "://" not in (deployment.ledger_at or ""),
+        deployment.ledger != "off" and not (deployment.ledger_at or "").startswith(STORES),
         (
-            f"the ledger lies at {deployment.ledger_at or 'a folder of the container'}: a machine of Azure "
-            f"ML loses it when "
-            'it goes; name an az:// or abfss:// folder, or say ledger = "off".'
+            f"the ledger of revision {deployment.revision} lies at {deployment.ledger_at or 'a folder of its own'}, "
+            "which the machine loses or may not write to: name an az:// or abfss:// store and deploy again, or say "
+            'ledger = "off".'
         ),
     )
     small = [one.weight for one in deployment.live if round(one.weight * _WHOLE, 6) < 1]
@@ -229,7 +196,7 @@ def _of_deployment(deployment: Deployment, settings: AzureML) -> Iterator[tuple[
         ),
     )
     yield (
-        "deployments",
+        "variants",
         platform and len(deployment.variants) > MOST_DEPLOYMENTS // 2,
         (
             f"revision {deployment.revision} has {len(deployment.variants)} variants: an endpoint has "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from passerelle.deployment.plan import refuse_trial
+from passerelle.deployment.plan import refuse_scaling, refuse_trial
 from passerelle.deployment.spec import Deployment, Variant
 from passerelle.deployment.target import PlanError
 from passerelle.project.settings import Project
@@ -172,12 +172,7 @@ def _check_settings(settings: SageMaker, project: Project) -> None:
 
 def _check_scaling(settings: SageMaker) -> None:
     scaling, alarms = settings.scaling, settings.alarms
-    if scaling.minimum < 1:
-        raise PlanError(
-            "scale-to-zero", "scaling.minimum is 0, and a real-time endpoint keeps one machine at least: say 1 or more."
-        )
-    if scaling.maximum < scaling.minimum:
-        raise PlanError("scaling", f"scaling.maximum is {scaling.maximum}, below the minimum of {scaling.minimum}.")
+    refuse_scaling(scaling)
     if settings.canary_percent is not None and alarms.error_share is None and alarms.latency_ms is None:
         raise PlanError(
             "canary-alarms",
@@ -213,9 +208,7 @@ def _check_variables(settings: SageMaker) -> None:
 def _check_platform(deployment: Deployment, settings: SageMaker, in_service: Collection[str]) -> None:
     shadows, live = deployment.shadows, deployment.live
     if len(shadows) > 1:
-        raise PlanError(
-            "two-shadows", f"SageMaker shadows one variant, and revision {deployment.revision} two or more."
-        )
+        raise PlanError("shadows", f"SageMaker shadows one variant, and revision {deployment.revision} two or more.")
     if shadows and len(live) > 1:
         raise PlanError(
             "shadow-and-split",

@@ -28,7 +28,6 @@ from passerelle.adapters.vertex_plan import (
 )
 from passerelle.adapters.vertex_rest import MissingError, Rest
 from passerelle.deployment.package import Package
-from passerelle.deployment.plan import refuse_trial
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Job, JobStatus, Observed, Plan, Resource, Step
 from passerelle.project.settings import Project
@@ -45,6 +44,7 @@ class VertexTarget:
 
     def __init__(self, name: str, settings: Vertex, project: Project, *, pack: Callable[[Deployment], Package]) -> None:
         self._name, self._settings, self._project, self._pack = name, settings, project.name, pack
+        self._of = project
         self._rest = Rest(settings.project, settings.region)
         self._alarms = VertexAlarms(self._rest, settings, project.name)
         self._jobs = VertexJobs(settings, self._rest, project.name)
@@ -75,8 +75,7 @@ class VertexTarget:
         """See Target. Packs the revision, on this machine."""
         if deployment is None:
             return to_nothing(observed, self._name, self._settings.environment)
-        refuse_trial(deployment, self._settings.strategy)
-        rules.check(deployment, self._settings)
+        rules.check(deployment, self._settings, self._of)
         wanted = want(deployment, self._settings, observed, self._pack)
         return to_deployment(deployment, self._settings, observed, wanted, self._name)
 

@@ -22,7 +22,7 @@ import msgspec
 from passerelle.adapters import vertex_rules as rules
 from passerelle.adapters.packages import PACKAGE, package_resource
 from passerelle.deployment.package import Package
-from passerelle.deployment.plan import changed, refuse_drift, steps
+from passerelle.deployment.plan import changed, percentages, refuse_drift, steps
 from passerelle.deployment.spec import Deployment, Variant
 from passerelle.deployment.target import Observed, Plan, Resource, Step
 from passerelle.project.targets import Vertex
@@ -58,7 +58,7 @@ def want(
     parts: list[Resource] = []
     split: dict[str, int] = {}
     platform = settings.strategy == "platform"
-    shares = rules.percentages([one.weight for one in deployment.live]) if platform else [100]
+    shares = percentages([one.weight for one in deployment.live]) if platform else [100]
     alias = ""
     for variant, percent in zip(deployment.live if platform else (None,), shares, strict=True):
         package, version = _part(deployment, variant, settings, observed, pack)

@@ -1,36 +1,37 @@
-"""What Vertex AI can express, and what is wanted there: rules, names, weights; pure.
+"""What Vertex AI can express, and what is wanted there: rules, names; pure.
 
 Each rule has a name, which its PlanError carries and docs/howto/vertex.md lists.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 import re
-from collections.abc import Sequence
 
-import msgspec
-
+from passerelle.deployment import plan
 from passerelle.deployment.spec import Deployment, Variant
 from passerelle.deployment.target import PlanError
+from passerelle.project.settings import Project
 from passerelle.project.targets import Vertex
 
 #: Ours among the labels of what we make.
 PREFIX = "passerelle-"
 _LONGEST_TIMEOUT_MS = 3_600_000
+#: Of a request to a dedicated endpoint: 10 MB.
+_LARGEST_BODY_BYTES = 10_000_000
 _LONGEST_NAME = 63
 _MOST_LABELS = 50
 #: A DeployedModel's id has 1 to 10 digits; five are left for the revision.
 _ID_ROOM = 100_000
 _WHOLE = 100
+_PROJECT = re.compile(r"([a-z0-9.-]+:)?[a-z][a-z0-9-]*[a-z0-9]|[0-9]+")
+_MACHINE = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 
 
 def digest(value: object) -> str:
     """A short mark of a value of JSON: two that differ have different marks."""
-    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:16]
+    return plan.digest(value, 16)
 
 
 def endpoint_id(project: str, environment: str) -> str:
@@ -56,40 +57,33 @@ def revision_of(deployed: str) -> int:
     return int(deployed) // _ID_ROOM
 
 
-def percentages(weights: Sequence[float]) -> list[int]:
-    """Weights as integers that sum to exactly 100: the largest remainders are rounded up, the earlier of equals first.
-
-    Hare-Niemeyer's method. Vertex AI takes no fractions and no other sum.
-
-    >>> percentages([1 / 3, 1 / 3, 1 / 3])
-    [34, 33, 33]
-    """
-    total = math.fsum(weights)
-    shares = [weight / total * _WHOLE for weight in weights]
-    floors = [math.floor(share + 1e-9) for share in shares]
-    order = sorted(range(len(shares)), key=lambda index: (-round(shares[index] - floors[index], 9), index))
-    for index in order[: _WHOLE - sum(floors)]:
-        floors[index] += 1
-    return floors
-
-
-def check(deployment: Deployment, settings: Vertex) -> None:
+def check(deployment: Deployment, settings: Vertex, project: Project) -> None:
     """Raise PlanError, with the rule's name, for the first thing that Vertex AI cannot express."""
-    for rule, broken, message in (*_of_settings(settings), *_of_deployment(deployment, settings)):
+    plan.refuse_trial(deployment, settings.strategy)
+    plan.refuse_scaling(settings.scaling)
+    for rule, broken, message in (*_of_settings(settings, project), *_of_deployment(deployment, settings)):
         if broken:
             raise PlanError(rule, message)
 
 
-def _of_settings(settings: Vertex) -> list[tuple[str, bool, str]]:
-    scaling = settings.scaling
+def _of_settings(settings: Vertex, project: Project) -> list[tuple[str, bool, str]]:
     registry = f"{settings.region}-docker.pkg.dev/"
     bad_tags = [
         f"{key}={value}"
         for key, value in settings.tags.items()
         if not _LABEL.fullmatch(key) or not _VALUE.fullmatch(value) or key.startswith(PREFIX)
     ]
-    reserved = [name for name in settings.variables if name.startswith("AIP_")]
+    unfit = plan.unfit_variables(settings.variables, ("AIP_",))
+    machines = [one for one in (settings.instance, settings.training_instance) if not _MACHINE.fullmatch(one)]
     return [
+        (
+            "project",
+            not _PROJECT.fullmatch(settings.project),
+            (
+                f"{settings.project!r} is no project's id: small letters, digits and -, as gcloud projects list shows "
+                "under PROJECT_ID."
+            ),
+        ),
         (
             "region",
             not re.fullmatch(r"[a-z]+-[a-z]+\d{1,2}", settings.region),
@@ -117,22 +111,22 @@ def _of_settings(settings: Vertex) -> list[tuple[str, bool, str]]:
             'Vertex AI\'s machines for predictions are amd64: build the image for it, architecture = "amd64".',
         ),
         (
-            "scale-to-zero",
-            scaling.minimum < 1,
-            (
-                "scaling.minimum is 0: a Vertex AI endpoint keeps at least one machine (v1); say 1, or remove the "
-                "deployment when nobody asks."
-            ),
-        ),
-        (
-            "scaling",
-            scaling.maximum < scaling.minimum,
-            f"scaling.maximum is {scaling.maximum}, below scaling.minimum, {scaling.minimum}: raise it.",
-        ),
-        (
             "timeout",
             settings.timeout_ms > _LONGEST_TIMEOUT_MS,
             f"timeout_ms is {settings.timeout_ms}: a dedicated endpoint waits an hour, {_LONGEST_TIMEOUT_MS}, at most.",
+        ),
+        (
+            "payload",
+            project.serving.max_body_bytes > _LARGEST_BODY_BYTES,
+            (
+                f"[serving] max_body_bytes is {project.serving.max_body_bytes}, and a dedicated endpoint takes "
+                f"{_LARGEST_BODY_BYTES}: lower it, and send larger files through passerelle score."
+            ),
+        ),
+        (
+            "instance",
+            bool(machines),
+            f"{', '.join(machines)} is no machine of Google's: n1-standard-2, for example.",
         ),
         (
             "service-account",
@@ -149,8 +143,11 @@ def _of_settings(settings: Vertex) -> list[tuple[str, bool, str]]:
         ),
         (
             "variables",
-            bool(reserved),
-            f"variables {reserved}: AIP_ belongs to Vertex AI, which sets them itself; rename yours.",
+            bool(unfit),
+            (
+                f"variables {unfit}: letters, digits and _, none that the image sets itself, and AIP_ is Vertex AI's; "
+                "rename or drop them."
+            ),
         ),
     ]
 
@@ -194,11 +191,19 @@ def _of_deployment(deployment: Deployment, settings: Vertex) -> list[tuple[str, 
             ),
         ),
         (
-            "ledger",
-            deployment.ledger != "off" and deployment.ledger_at is not None and "://" not in deployment.ledger_at,
+            "auth",
+            deployment.auth != "platform",
             (
-                f"the ledger lies at {deployment.ledger_at}, a folder that is lost with its machine; name "
-                "a gs:// folder."
+                f"revision {deployment.revision} asks for tokens, and Google's gateway decides who may ask: deploy "
+                "again, a new revision says so."
+            ),
+        ),
+        (
+            "ledger",
+            deployment.ledger != "off" and not (deployment.ledger_at or "").startswith("gs://"),
+            (
+                f"the ledger of revision {deployment.revision} lies at {deployment.ledger_at or 'a folder of its own'}"
+                ", which the machine loses or may not write to: name a gs:// store and deploy again."
             ),
         ),
     ]

@@ -7,16 +7,23 @@ what differs is changed, and what is there and not wanted is deleted, last made 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import DriftError, PlanError, Resource, Step
+from passerelle.project.targets import Scaling
 
 #: Characters of a mark, and of them those that are of the values.
 _MARK, _VALUES = 16, 12
+_WHOLE = 100
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: Variables of the container that a deployment itself sets, or the image.
+_OURS = tuple(f"PASSERELLE_{name}" for name in ("TRUSTED_KEYS", "PACKAGE", "PROJECT", "ENVIRONMENT", "REVISION"))
 
 
 def steps(
@@ -70,7 +77,7 @@ def mark(settings: dict[str, Any]) -> str:
     >>> mark({"machines": 1}) == mark({"machines": 1}), mark({"machines": 1}) == mark({"machines": 2})
     (True, False)
     """
-    return _digest(settings)[:_VALUES] + _digest(sorted(settings))[: _MARK - _VALUES]
+    return digest(settings, _VALUES) + digest(sorted(settings), _MARK - _VALUES)
 
 
 def changed(asked: Any, found: Any, path: str = "") -> Iterator[str]:
@@ -132,8 +139,49 @@ def _unmarked(one: Resource) -> dict[str, Any]:
     return {key: value for key, value in one.settings.items() if key != "asked"}
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+def digest(value: Any, characters: int) -> str:
+    """A short mark of a value of JSON: two that differ have different marks."""
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()[:characters]
+
+
+def percentages(weights: Sequence[float]) -> list[int]:
+    """Weights as integers that sum to exactly 100: the largest remainders are rounded up, the earlier of equals first.
+
+    Hare-Niemeyer's method, for platforms that take no fractions and no other sum.
+
+    >>> percentages([1 / 3, 1 / 3, 1 / 3])
+    [34, 33, 33]
+    """
+    total = math.fsum(weights)
+    shares = [weight / total * _WHOLE for weight in weights]
+    floors = [math.floor(share + 1e-9) for share in shares]
+    order = sorted(range(len(shares)), key=lambda index: (-round(shares[index] - floors[index], 9), index))
+    for index in order[: _WHOLE - sum(floors)]:
+        floors[index] += 1
+    return floors
+
+
+def unfit_variables(variables: Iterable[str], reserved: tuple[str, ...] = ()) -> list[str]:
+    """The names of variables that cannot be set: no name at all, ours, or begun as the platform's own are.
+
+    >>> unfit_variables(["OMP_NUM_THREADS", "a b", "AIP_MODE", "PASSERELLE_REVISION"], ("AIP_",))
+    ['a b', 'AIP_MODE', 'PASSERELLE_REVISION']
+    """
+    return [one for one in variables if not _VARIABLE.fullmatch(one) or one.startswith((*reserved, *_OURS))]
+
+
+def refuse_scaling(scaling: Scaling) -> None:
+    """Raise PlanError (rules scale-to-zero and scaling) for machines that no target can be told to keep."""
+    if scaling.minimum < 1:
+        raise PlanError(
+            "scale-to-zero",
+            "scaling.minimum is 0, and an endpoint keeps one machine at least: say 1 or more, or passerelle target "
+            "remove when nobody asks.",
+        )
+    if scaling.maximum < scaling.minimum:
+        raise PlanError(
+            "scaling", f"scaling.maximum is {scaling.maximum}, below scaling.minimum, {scaling.minimum}: raise it."
+        )
 
 
 def refuse_trial(deployment: Deployment, strategy: Literal["container", "platform"]) -> None:

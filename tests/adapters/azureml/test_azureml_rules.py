@@ -13,40 +13,78 @@ from azure_openapi import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passerelle.adapters.azureml_rules import endpoint_name, percentages
+from passerelle.adapters.azureml_rules import endpoint_name
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Observed, PlanError
 from passerelle.project.targets import Scaling
 
+#: Those of every target, in deployment/plan.
+COMMON = ("trial-needs-container", "scale-to-zero", "scaling")
 NOTHING = Observed(state="absent")
 TOKENS = msgspec.structs.replace(deployment(1), auth="tokens")
-LOCAL = msgspec.structs.replace(deployment(1), ledger_at=None)
 PLATFORM: dict[str, Any] = {"strategy": "platform"}
 
 
-CASES: list[tuple[str, dict[str, Any], Deployment]] = [
-    ("store", {"store": "s3://bucket/a"}, deployment(1)),
-    ("store-account", {"variables": {}}, deployment(1)),
-    ("architecture", {"architecture": "arm64"}, deployment(1)),
-    ("instance", {"instance": "ml.m5.xlarge"}, deployment(1)),
-    ("scale-to-zero", {"scaling": Scaling(minimum=0, maximum=1)}, deployment(1)),
-    ("scaling", {"scaling": Scaling(minimum=3, maximum=2)}, deployment(1)),
-    ("instances", {"scaling": Scaling(minimum=1, maximum=51)}, deployment(1)),
-    ("timeout", {"timeout_ms": 180_001}, deployment(1)),
-    ("tags", {"tags": {"passerelle-project": "x"}}, deployment(1)),
-    ("variables", {"variables": {"AZURE_STORAGE_ACCOUNT_NAME": "a", "AZUREML_MODEL_DIR": "/"}}, deployment(1)),
-    ("variables", {"variables": {"AZURE_STORAGE_ACCOUNT_NAME": "a", "PASSERELLE_REVISION": "1"}}, deployment(1)),
-    ("auth", {}, TOKENS),
-    ("ledger", {}, LOCAL),
-    ("weight", PLATFORM, two(1, (0.995, 0.005))),
-    ("mirror", PLATFORM, two(1, (1.0,), shadow=0.51)),
-    ("trial-needs-container", PLATFORM, deployment(1, trial="production-2-1")),
-    ("deployments", PLATFORM, two(1, (1 / 11,) * 11)),
+def shadows(count: int) -> Deployment:
+    one = two(1, (1.0,), shadow=0.0)
+    dark = [msgspec.structs.replace(one.shadows[0], version=8 + number) for number in range(count)]
+    return msgspec.structs.replace(one, variants=(*one.live, *dark))
+
+
+ACCOUNT = {"AZURE_STORAGE_ACCOUNT_NAME": "a"}
+STORE = "abfss://models@a.dfs.core.windows.net/trips"
+
+
+def at(place: str | None, **changes: Any) -> Deployment:
+    return msgspec.structs.replace(deployment(1), ledger_at=place, **changes)
+
+
+#: Rule, the settings and the deployment that it refuses; and those beside them that it lets pass.
+CASES: list[tuple[str, dict[str, Any], Deployment, dict[str, Any], Deployment]] = [
+    ("store", {"store": "s3://bucket/a"}, deployment(1), {"store": STORE}, deployment(1)),
+    ("store-account", {"variables": {}}, deployment(1), {"variables": {}, "store": STORE}, deployment(1)),
+    ("architecture", {"architecture": "arm64"}, deployment(1), {}, deployment(1)),
+    ("instance", {"instance": "ml.m5.xlarge"}, deployment(1), {"instance": "Standard_F4s_v2"}, deployment(1)),
+    ("scale-to-zero", {"scaling": Scaling(minimum=0)}, deployment(1), {"scaling": Scaling()}, deployment(1)),
+    *(
+        (rule, {"scaling": Scaling(**bad)}, deployment(1), {"scaling": Scaling(**good)}, deployment(1))
+        for rule, bad, good in (
+            ("scaling", {"minimum": 3, "maximum": 2}, {"minimum": 3, "maximum": 3}),
+            ("instances", {"maximum": 51}, {"maximum": 50}),
+        )
+    ),
+    ("timeout", {"timeout_ms": 180_001}, deployment(1), {"timeout_ms": 180_000}, deployment(1)),
+    *(
+        ("tags", {"tags": bad}, deployment(1), {"tags": good}, deployment(1))
+        for bad, good in (
+            ({"passerelle-project": "x"}, {"project": "x"}),
+            ({"a/b": "x"}, {"a-b": "x"}),
+            ({"k" * 513: "x"}, {"k" * 512: "x"}),
+            ({"k": "x" * 257}, {"k": "x" * 256}),
+            ({f"k{n}": "x" for n in range(41)}, {f"k{n}": "x" for n in range(40)}),
+        )
+    ),
+    *(
+        ("variables", {"variables": ACCOUNT | {bad: "1"}}, deployment(1), {"variables": ACCOUNT}, deployment(1))
+        for bad in ("AZUREML_MODEL_DIR", "PASSERELLE_REVISION", "a b")
+    ),
+    ("auth", {}, TOKENS, {}, deployment(1)),
+    ("ledger", {}, at(None), {}, at(None, ledger="off")),
+    ("ledger", {}, at("s3://bucket/ledger"), {}, at("abfss://ledger@a.dfs.core.windows.net/l")),
+    ("weight", PLATFORM, two(1, (0.9901, 0.0099)), PLATFORM, two(1, (0.99, 0.01))),
+    ("shadows", PLATFORM, shadows(2), PLATFORM, shadows(1)),
+    ("mirror", PLATFORM, two(1, (1.0,), shadow=0.51), PLATFORM, two(1, (1.0,), shadow=0.5)),
+    ("mirror", PLATFORM, two(1, (1.0,), shadow=0.009), PLATFORM, two(1, (1.0,), shadow=0.01)),
+    ("mirror", PLATFORM, two(1, (1.0,), shadow=0.015), PLATFORM, two(1, (1.0,), shadow=0.02)),
+    ("trial-needs-container", PLATFORM, deployment(1, trial="t"), {}, deployment(1, trial="t")),
+    ("variants", PLATFORM, two(1, (1 / 11,) * 11), PLATFORM, two(1, (1 / 10,) * 10)),
 ]
 
 
-@pytest.mark.parametrize(("rule", "settings", "wanted"), CASES)
-def test_each_rule(rule: str, settings: dict[str, Any], wanted: Deployment, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+def test_each_rule_and_what_is_beside_it(case: Any, tmp_path: Path) -> None:
+    rule, settings, wanted, beside, next_to = case
+    assert target(tmp_path, **beside).plan(next_to, NOTHING).steps
     with pytest.raises(PlanError, match=rule) as refused:
         target(tmp_path, **settings).plan(wanted, NOTHING)
     assert refused.value.rule == rule
@@ -54,18 +92,11 @@ def test_each_rule(rule: str, settings: dict[str, Any], wanted: Deployment, tmp_
 
 def test_each_rule_has_a_refusal_and_a_line_of_the_guide() -> None:
     source = (ROOT / "src/passerelle/adapters/azureml_rules.py").read_text()
-    rules = {*re.findall(r'(?m)^    yield \(\n        "([a-z-]+)",$', source), "trial-needs-container"}
+    rules = {*re.findall(r'(?m)^    yield \(\n        "([a-z-]+)",$', source), *COMMON}
     assert len(rules) == 17
-    assert rules == {rule for rule, _, _ in CASES} | {"shadows"}
+    assert rules == {rule for rule, *_ in CASES}
     guide = (ROOT / "docs/howto/azureml.md").read_text()
     assert [rule for rule in rules if f"`{rule}`" not in guide] == []
-
-
-def test_two_shadows(tmp_path: Path) -> None:
-    one = two(1, (1.0,), shadow=0.0)
-    another = msgspec.structs.replace(one.shadows[0], version=8)
-    with pytest.raises(PlanError, match="shadows"):
-        target(tmp_path, **PLATFORM).plan(msgspec.structs.replace(one, variants=(*one.variants, another)), NOTHING)
 
 
 def test_platform_weights_and_mirror(tmp_path: Path) -> None:
@@ -89,13 +120,6 @@ def test_the_container_is_told_what_its_package_is(tmp_path: Path) -> None:
         store = {"AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1"}
         # A version alone is packed as a revision of its own number.
         assert said == [told | store | {"PASSERELLE_REVISION": revision} for revision in revisions]
-
-
-@given(st.lists(st.floats(0.01, 1), min_size=1, max_size=10))
-def test_percentages(weights: list[float]) -> None:
-    shares = percentages(weights)
-    assert sum(shares) == 100
-    assert all(abs(share - 100 * weight / sum(weights)) < 1 for share, weight in zip(shares, weights, strict=True))
 
 
 @given(st.from_regex(r"[a-z][a-z0-9_-]{0,62}", fullmatch=True), st.from_regex(r"[a-z][a-z0-9_-]{0,62}", fullmatch=True))

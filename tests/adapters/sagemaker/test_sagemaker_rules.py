@@ -43,7 +43,7 @@ def variants(*shares: float, shadows: int = 0) -> tuple[Variant, ...]:
         ("ledger", {}, {"ledger_at": None}),
         ("name", {}, {"project": "p" * 40}),
         ("trial-needs-container", {"strategy": "platform"}, {"trial": "production-2-1"}),
-        ("two-shadows", {"strategy": "platform"}, {"variants": variants(1, shadows=2)}),
+        ("shadows", {"strategy": "platform"}, {"variants": variants(1, shadows=2)}),
         ("shadow-and-split", {"strategy": "platform"}, {"variants": variants(0.5, 0.5, shadows=1)}),
         ("weight", {"strategy": "platform"}, {"variants": variants(0.995, 0.005)}),
         ("variants", {"strategy": "platform"}, {"variants": variants(*[1 / 11] * 11)}),

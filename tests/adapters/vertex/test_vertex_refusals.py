@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from vertexing import IMAGE, PLACE, Google, deployment, settings, variants
+from vertexing import IMAGE, PLACE, Google, deployment, project, settings, variants
 
 from passerelle.adapters import vertex_rest
 from passerelle.adapters.vertex_rules import check
@@ -16,38 +16,66 @@ from passerelle.deployment.applying import apply_deployment
 from passerelle.deployment.target import DriftError, PlanError, TargetError
 from passerelle.project.targets import Alarms, Scaling
 
-#: Rule → what breaks it: in the settings, in the deployment.
-BROKEN: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "region": ({"region": "eu"}, {}),
-    "image": ({"image": IMAGE.replace("europe-west1-", "us-")}, {}),
-    "store": ({"store": "s3://acme/models"}, {}),
-    "architecture": ({"architecture": "arm64"}, {}),
-    "scale-to-zero": ({"scaling": Scaling(minimum=0)}, {}),
-    "scaling": ({"scaling": Scaling(minimum=3, maximum=2)}, {}),
-    "timeout": ({"timeout_ms": 3_600_001}, {}),
-    "service-account": ({"service_account": "me@example.com"}, {}),
-    "tags": ({"tags": {"Team": "Rides"}}, {}),
-    "variables": ({"variables": {"AIP_HTTP_PORT": "80"}}, {}),
-    "name": ({}, {"environment": "p" * 60}),
-    "revision": ({}, {"revision": 100_000}),
-    "shadow": ({"strategy": "platform"}, {"variants": variants((1, 1.0, "live"), (2, 0.0, "shadow"))}),
-    "weight": ({"strategy": "platform"}, {"variants": variants((1, 0.995, "live"), (2, 0.005, "live"))}),
-    "ledger": ({}, {"ledger_at": "/var/ledger"}),
-}
+Changes = dict[str, Any]
+#: Rule, what breaks it in the settings and in the deployment, and what is just allowed.
+PLATFORM = {"strategy": "platform"}
+BROKEN: list[tuple[str, Changes, Changes, Changes, Changes]] = [
+    ("project", {"project": "Acme Corp"}, {}, {"project": "acme-2"}, {}),
+    ("region", {"region": "eu"}, {}, {}, {}),
+    ("image", {"image": IMAGE.replace("europe-west1-", "us-")}, {}, {}, {}),
+    ("store", {"store": "s3://acme/models"}, {}, {}, {}),
+    ("architecture", {"architecture": "arm64"}, {}, {}, {}),
+    ("scale-to-zero", {"scaling": Scaling(minimum=0)}, {}, {"scaling": Scaling(minimum=1)}, {}),
+    ("scaling", {"scaling": Scaling(minimum=3, maximum=2)}, {}, {"scaling": Scaling(minimum=3, maximum=3)}, {}),
+    ("timeout", {"timeout_ms": 3_600_001}, {}, {"timeout_ms": 3_600_000}, {}),
+    ("instance", {"instance": "ml.m5.large"}, {}, {"instance": "a2-highgpu-1g"}, {}),
+    ("instance", {"training_instance": "Standard_DS3_v2"}, {}, {"training_instance": "c4-standard-8-lssd"}, {}),
+    ("service-account", {"service_account": "me@example.com"}, {}, {}, {}),
+    ("tags", {"tags": {"Team": "Rides"}}, {}, {"tags": {"team": "r" * 63}}, {}),
+    ("tags", {"tags": {f"t{n}": "" for n in range(51)}}, {}, {"tags": {f"t{n}": "" for n in range(50)}}, {}),
+    ("variables", {"variables": {"AIP_HTTP_PORT": "80"}}, {}, {"variables": {"AIPORT": "80"}}, {}),
+    ("variables", {"variables": {"a b": "x"}}, {}, {"variables": {"a_b": "x"}}, {}),
+    ("variables", {"variables": {"PASSERELLE_TRUSTED_KEYS": "x"}}, {}, {}, {}),
+    ("name", {}, {"environment": "p" * 58}, {}, {"environment": "p" * 57}),
+    ("revision", {}, {"revision": 100_000}, {}, {"revision": 99_999}),
+    ("shadow", PLATFORM, {"variants": variants((1, 1.0, "live"), (2, 0.0, "shadow"))}, {}, {}),
+    (
+        "weight",
+        PLATFORM,
+        {"variants": variants((1, 0.9901, "live"), (2, 0.0099, "live"))},
+        PLATFORM,
+        {"variants": variants((1, 0.99, "live"), (2, 0.01, "live"))},
+    ),
+    ("trial-needs-container", PLATFORM, {"trial": "production-2-1"}, {}, {"trial": "production-2-1"}),
+    ("auth", {}, {"auth": "tokens"}, {}, {}),
+    ("ledger", {}, {"ledger_at": "/var/ledger"}, {}, {"ledger": "off", "ledger_at": None}),
+    ("ledger", {}, {"ledger_at": "s3://acme/ledger"}, {}, {}),
+    ("ledger", {}, {"ledger_at": None}, {}, {}),
+]
 
 
-@pytest.mark.parametrize("rule", BROKEN)
-def test_each_rule_refuses_by_its_name(rule: str) -> None:
-    of_settings, of_deployment = BROKEN[rule]
-    check(deployment(1), settings())
+def judge(of_settings: Changes, of_deployment: Changes, max_body_bytes: int = 10_000_000) -> None:
+    check(deployment(1, **of_deployment), settings(**of_settings), project(Path(), max_body_bytes))
+
+
+@pytest.mark.parametrize(("rule", "of_settings", "of_deployment", "beside", "next_to"), BROKEN)
+def test_each_rule_refuses_by_its_name_and_not_what_is_beside_it(
+    rule: str, of_settings: Changes, of_deployment: Changes, beside: Changes, next_to: Changes
+) -> None:
+    judge(beside, next_to)
     with pytest.raises(PlanError) as caught:
-        check(msgspec.structs.replace(deployment(1), **of_deployment), settings(**of_settings))
+        judge(of_settings, of_deployment)
     assert caught.value.rule == rule
     assert f"(rule {rule})" in str(caught.value)
 
 
+def test_larger_bodies_than_an_endpoint_takes_are_refused() -> None:
+    with pytest.raises(PlanError, match=r"10000001.*\(rule payload\)"):
+        judge({}, {}, max_body_bytes=10_000_001)
+
+
 def test_a_shadow_and_a_small_weight_are_the_containers_own_affair() -> None:
-    check(deployment(1, variants=variants((1, 0.995, "live"), (2, 0.005, "live"), (3, 0.0, "shadow"))), settings())
+    judge({}, {"variants": variants((1, 0.995, "live"), (2, 0.005, "live"), (3, 0.0, "shadow"))})
 
 
 def apply(google: Google, revision: int = 1, **changes: Any) -> None:

@@ -71,8 +71,10 @@ def test_the_page_lists_each_rule_and_sends_nobody_to_the_old_platform() -> None
     rules = re.findall(
         r'(?m)^            "([a-z-]+)",$', (ROOT / "src/passerelle/adapters/vertex_rules.py").read_text()
     )
-    assert len(rules) == 15
-    assert [rule for rule in [*rules, "trial-needs-container"] if f"| `{rule}` |" not in page] == []
+    assert len(rules) == 17
+    assert [
+        rule for rule in [*rules, "trial-needs-container", "scale-to-zero", "scaling"] if f"| `{rule}` |" not in page
+    ] == []
     assert re.search(r"`ml\.googleapis\.com`, ended in 2025 and is not used", page)
     sources = [path.read_text() for path in (ROOT / "src/passerelle/adapters").glob("vertex*.py")]
     assert sources

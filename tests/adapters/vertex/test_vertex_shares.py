@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from vertexing import IMAGE, PLACE, Google, deployment, settings, variants
 
-from passerelle.adapters.vertex_rules import deployed_id, percentages, revision_of
+from passerelle.adapters.vertex_rules import deployed_id, revision_of
 from passerelle.deployment.applying import apply_deployment
+from passerelle.deployment.plan import percentages
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Job, JobStatus, TargetError
 

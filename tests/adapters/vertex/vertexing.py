@@ -12,7 +12,7 @@ import requests
 from passerelle.adapters.vertex import VertexTarget
 from passerelle.deployment.package import Package
 from passerelle.deployment.spec import Deployment, Variant
-from passerelle.project.settings import Project, ProjectSection, Task
+from passerelle.project.settings import Project, ProjectSection, Serving, Task
 from passerelle.project.targets import Scaling, Vertex
 from passerelle.testing.targets import sample_deployment
 
@@ -98,13 +98,17 @@ def settings(**changes: Any) -> Vertex:
     return msgspec.structs.replace(made, **changes)
 
 
-def project(root: Path) -> Project:
+def project(root: Path, max_body_bytes: int = 2_000_000) -> Project:
+    serving = Serving(max_body_bytes=max_body_bytes)
     task = Task(kind="binary", target="late", key=("id",))
-    return Project(project=ProjectSection(name="trips"), task=task, root=root, targets={"google": settings()})
+    return Project(
+        project=ProjectSection(name="trips"), task=task, root=root, targets={"google": settings()}, serving=serving
+    )
 
 
-def deployment(revision: int, **changes: Any) -> Deployment:
-    return sample_deployment(revision, **changes)
+def deployment(number: int, **changes: Any) -> Deployment:
+    made = {"auth": "platform", "ledger_at": "gs://acme-models/passerelle/ledger"} | changes
+    return msgspec.structs.replace(sample_deployment(number), **made)
 
 
 def variants(*shares: tuple[int, float, str]) -> tuple[Variant, ...]:

@@ -1,7 +1,8 @@
-"""The verbs of a target: status, logs, remove."""
+"""The verbs of a target: status, logs, policies, remove."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -71,6 +72,33 @@ def logs(context: click.Context, name: str, *, count: int, as_json: bool) -> Non
 
     found = last_lines(project_of(context), name, count)
     show(found, as_json=as_json, text=list(found) or ["They wrote nothing yet."])
+
+
+@target.command()
+@click.argument("name", metavar="TARGET")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the files; else policies/ in the project.",
+)
+@AS_JSON
+@click.pass_context
+def policies(context: click.Context, name: str, *, out: Path | None, as_json: bool) -> None:
+    """Write what TARGET's cloud has to allow to whom: files for its own tools.
+
+    Bucket, names and roles in them are those of passerelle.toml. The page of the cloud says which file is for what.
+    """
+    from passerelle.deployment.policies import policies as policies_of
+
+    project = project_of(context)
+    found = policies_of(project, name)
+    into = out or project.root / "policies"
+    into.mkdir(parents=True, exist_ok=True)
+    for file, text in found.items():
+        (into / file).write_text(text, encoding="utf-8")
+    paths = [str(into / file) for file in found]
+    show(paths, as_json=as_json, text=paths)
 
 
 @target.command()

@@ -143,3 +143,25 @@ def test_what_cannot_be_done_says_what_can(project: Project, arguments: tuple[st
     answer = run(*arguments)
     assert (answer.exit_code, words in answer.output) == (code, True), answer.output
     assert revisions(project, "production").numbers() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("deploy", "--plan", "--json"), 1, "nothing is deployed in production: passerelle deploy VERSION"),
+        (("target", "status", "there", "--json"), 2, "there is no target 'there'"),
+        (("deploy", "--shadow", "--json"), 2, "--share, --shadow and --reason are about a VERSION: name it."),
+        (("deploy", "one", "--json"), 2, "'one' is not a valid integer"),
+        (("target", "remove", "stage", "--json"), 1, "it was not confirmed: say --yes"),
+    ],
+)
+def test_failure_is_an_object_for_a_program(
+    project: Project, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    answer = run(*arguments)
+    found = json.loads(answer.stdout)
+    assert (answer.exit_code, found["exit_code"], set(found)) == (code, code, {"error", "exit_code"})
+    assert words in found["error"]
+    assert answer.stderr
+    assert run(*(one for one in arguments if one != "--json")).stdout == ""
+    assert revisions(project, "production").numbers() == []

@@ -45,7 +45,7 @@ class Verbs(click.Group):
     """A group whose verbs end with our message and exit code where an error was foreseen, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the verb that was asked for."""
+        """Run the verb that was asked for. With --json a failure is an object on stdout, besides its sentence."""
         try:
             return super().invoke(ctx)
         except (PasserelleError, ModuleNotFoundError) as error:
@@ -53,14 +53,41 @@ class Verbs(click.Group):
             if known is None:
                 raise
             click.echo(f"passerelle: {known}", err=True)
+            _show_failure(ctx, str(known), known.exit_code)
             ctx.exit(known.exit_code)
+        except click.ClickException as error:  # click itself says it on stderr
+            _show_failure(ctx, error.format_message(), error.exit_code)
+            raise
+        except click.Abort:
+            _show_failure(ctx, "it was not confirmed: say --yes", 1)
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
         """The verbs in the order of the path, not of the alphabet."""
         return sorted(self.commands, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
 
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for another program.")
+_AS_JSON = "passerelle.as_json"
+
+
+def _note_json(context: click.Context, _: click.Parameter, value: bool) -> bool:  # noqa: FBT001  (click's signature)
+    context.meta[_AS_JSON] = value
+    return value
+
+
+def _show_failure(context: click.Context, message: str, exit_code: int) -> None:
+    if context.meta.get(_AS_JSON):
+        show({"error": message, "exit_code": exit_code}, as_json=True, text="")
+
+
+AS_JSON = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    is_eager=True,  # known before another option is refused
+    callback=_note_json,
+    help="Print JSON for another program.",
+)
 TO = click.option("--to", "environment", default="production", show_default=True, help="The environment.")
 FILES = click.argument("files", nargs=-1, type=click.Path(exists=True, path_type=Path))
 

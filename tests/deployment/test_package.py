@@ -25,6 +25,7 @@ from passerelle.deployment.package import (
 )
 from passerelle.deployment.spec import Deployment, Variant
 from passerelle.errors import BundleError, DeploymentError
+from passerelle.project.served import served
 from passerelle.project.settings import Project, load_project
 from passerelle.schema import Column, Schema
 
@@ -98,7 +99,7 @@ def test_a_package_holds_the_revision_its_bundles_and_the_settings_and_opens(
     assert files == {DEPLOYMENT, SIGNATURE, "passerelle.toml"} | {
         f"bundles/{one.digest}/{name}" for one in revision.variants for name in inside
     }
-    assert (package.folder / "passerelle.toml").read_bytes() == (project.root / "passerelle.toml").read_bytes()
+    assert (package.folder / "passerelle.toml").read_bytes() == served(project)
     assert package.name == f"000007-{package.digest[:12]}"
     # as the module says, by hand
     lines = [
@@ -120,6 +121,26 @@ def test_packing_again_and_elsewhere_gives_the_same_bytes(
     assert first.read_bytes()[4:8] == b"\0" * 4  # gzip's own time
     changed = msgspec.structs.replace(revision, salt="another")
     assert pack(project, changed, key=KEY, into=tmp_path / "packages").digest != package.digest
+
+
+@pytest.mark.parametrize(
+    ("added", "same"),
+    [
+        ("# a remark\n", True),
+        ('[[rules]]\nwatch = "volume"\nthreshold = 0.3\n', True),
+        ('[targets.sea]\nkind = "local"\n[gate]\nmargin = 0.1\n[trial]\nmin_days = 3\n[loop]\ntick_s = 5\n', True),
+        ("[serving]\nmax_rows = 1000\nport = 9000\n", True),
+        ("[serving]\nmax_rows = 999\n", False),
+        ("[serving]\ndeadline_ms = 1\n", False),
+    ],
+)
+def test_only_settings_that_the_container_reads_change_the_package(
+    project: Project, revision: Deployment, package: Package, *, added: str, same: bool
+) -> None:
+    path = project.root / "passerelle.toml"
+    path.write_text(path.read_text() + added)
+    again = pack(load_project(path), revision, key=KEY, into=package.folder.parent)
+    assert (again.digest == package.digest) is same
 
 
 def test_a_package_that_was_cut_short_is_made_anew(project: Project, revision: Deployment, package: Package) -> None:

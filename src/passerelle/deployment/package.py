@@ -1,10 +1,10 @@
-"""Package: what travels to a target: a revision, its bundles and the project's settings, signed; the same everywhere.
+"""Package: what travels to a target: a revision, its bundles and settings for its container, signed.
 
 | file | what |
 |---|---|
 | deployment.json | the revision; each variant's bundle is ``bundles/<digest>``, from the package |
 | deployment.sig | Ed25519 over the digests of deployment.json and passerelle.toml: key and signature |
-| passerelle.toml | the project's settings |
+| passerelle.toml | of the project's settings those that the container reads; see project.served |
 | bundles/<digest>/ | each variant's bundle, as it was sealed |
 
 The digest of a package is the sha256 of what was signed. The same revision, packed again, is the same to the byte.
@@ -30,6 +30,7 @@ from passerelle.bundle.keys import public_hex
 from passerelle.bundle.verify import Signature, verify
 from passerelle.deployment.spec import Deployment
 from passerelle.errors import DeploymentError
+from passerelle.project.served import served
 from passerelle.project.settings import FILE as SETTINGS
 from passerelle.project.settings import Project
 
@@ -80,7 +81,7 @@ def pack(project: Project, deployment: Deployment, *, key: Ed25519PrivateKey, in
     variants = tuple(msgspec.structs.replace(one, bundle=_place(one.digest)) for one in deployment.variants)
     packed = msgspec.structs.replace(deployment, variants=variants)
     encoded = msgspec.json.format(msgspec.json.encode(packed, order="deterministic"), indent=1)
-    settings = (project.root / SETTINGS).read_bytes()
+    settings = served(project)
     signed = _signed(encoded, settings)
     digest = hashlib.sha256(signed).hexdigest()
     package = Package(

@@ -17,10 +17,11 @@ from shelf import KEY, Shelf
 
 from passerelle.cli import main
 from passerelle.deployment.target import Observed, TargetError
-from passerelle.errors import DataError, SettingsError, StoreError
+from passerelle.errors import DataError, DeploymentError, SettingsError, StoreError
 from passerelle.loop.chain import Done, JobError, run_job
-from passerelle.loop.rollout import deploy, revisions
-from passerelle.loop.shared import refuse_shared
+from passerelle.loop.rollout import deploy, renew, revisions
+from passerelle.loop.shared import NEEDED, refuse_lost_ledger, refuse_shared
+from passerelle.loop.targets import keep_brought
 from passerelle.project.settings import Project, load_project
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
@@ -144,24 +145,63 @@ def test_by_hand_part_of_the_variables_is_refused_and_the_loop_of_one_machine_to
     assert revisions(project, "production").numbers() == [1]
 
 
-def test_a_target_that_is_away_keeps_no_other_from_a_roll_back(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    away = {"sea": True}
+@pytest.fixture
+def away(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is named in it is a target that cannot be reached."""
+    names: list[str] = []
 
     class Away(Sea):
         def observe(self, environment: str) -> Observed:
-            if away["sea"]:
-                raise TargetError("the sea is away")
+            if names:
+                raise TargetError(f"the {names[0]} is away")
             return super().observe(environment)
 
-    run(project, "deploy-production")
+    assert project.targets
     monkeypatch.setattr("passerelle.deployment.applying.load", lambda _: Away)
-    for _ in range(2):
-        with pytest.raises(JobError, match=r"production is at revision 3: (.|\n)*sea: the sea is away"):
+    return names
+
+
+def test_a_target_that_is_away_keeps_no_other_from_a_roll_back(away: list[str], project: Project) -> None:
+    run(project, "deploy-production")
+    away.append("sea")
+    for said in (
+        r"Rolled back\.",
+        "sea cannot be asked whether the last roll-back came there, so none was made: to go",
+    ):
+        with pytest.raises(JobError, match=rf"{said}(.|\n)*production is at revision 3: (.|\n)*sea: the sea is away"):
             run(project, "rollback")
-    away["sea"] = False
+    away.clear()
     assert run(project, "rollback").details["revision"] == 3
+
+
+def test_a_target_that_had_the_last_roll_back_keeps_nobody_from_the_next_step_when_it_is_away(
+    away: list[str], project: Project
+) -> None:
+    for version in (2, 3):
+        deploy(project, Shelf(project), version, now=NOW)  # type: ignore[arg-type]
+    assert run(project, "rollback").details["revision"] == 4
+    away.append("sea")
+    with pytest.raises(DeploymentError, match="sea: the sea is away"):  # told of since
+        keep_brought(project, "production", key=None, now=NOW)
+    for said in (r"Rolled back\.", "none was made"):
+        with pytest.raises(JobError, match=rf"{said}(.|\n)*production is at revision 5: (.|\n)*sea: the sea is away"):
+            run(project, "rollback")
+    away.clear()
+    assert (run(project, "rollback").details["version"], there(project, "sea")) == (1, 5)
+
+
+def test_an_endpoint_whose_ledger_would_stay_on_this_machine_is_not_served_where_files_are_shared(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_lost_ledger(project, "production")  # kept in the store of the target
+    bare = msgspec.structs.replace(project, targets={})
+    renew(bare, now=NOW)
+    monkeypatch.chdir(project.root)
+    done = CliRunner().invoke(main, ["serve", "--port", "0"])
+    assert (done.exit_code, "production's predictions on this machine alone" in done.output) == (2, True), done.output
+    for name in NEEDED:
+        monkeypatch.delenv(name)
+    refuse_lost_ledger(bare, "production")  # machines share nothing
 
 
 def test_a_bucket_that_a_proposal_may_not_read_stops_no_training(

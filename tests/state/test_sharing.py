@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -143,7 +144,7 @@ def test_what_was_never_shared_is_not_overwritten_nor_another_projects_store_tak
 
 
 @pytest.mark.usefixtures("sqlite")
-@pytest.mark.parametrize("name", ["../x", "trust/key", "data/../trust/key", "state.db", "/etc/x"])
+@pytest.mark.parametrize("name", ["", "../x", "trust/key", "data/../trust/key", "state.db", "/etc/x"])
 def test_a_store_that_was_changed_is_refused(tmp_path: Path, store: str, name: str) -> None:
     one, two = clone(tmp_path, "one"), clone(tmp_path, "two")
     with shared(one, "parcels", store, wait_s=1):
@@ -225,6 +226,27 @@ def test_what_is_large_is_put_up_before_the_lock_is_taken(
             locked[0] = True
             connection.execute(tables.landed.insert().values(table="large", version=1))
     assert seen == [("objects", False), ("heads", True)]
+
+
+@pytest.mark.usefixtures("sqlite")
+def test_a_fresh_clone_fetches_many_contents_at_once(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = clone(tmp_path, "one"), clone(tmp_path, "two")
+    with shared(one, "parcels", store, wait_s=1):
+        for name in "abcd":
+            write(one, f"data/{name}", name)
+    together = threading.Barrier(4, timeout=30)  # passes when four wait, and only then
+    get = Store.get
+
+    def waited(self: Store, key: str) -> bytes | None:
+        if key.startswith("objects/"):
+            together.wait()
+        return get(self, key)
+
+    monkeypatch.setattr(Store, "get", waited)
+    Share(two, "parcels", store).bring_down()
+    assert {path.name: path.read_text() for path in (two / "data").iterdir()} == {name: name for name in "abcd"}
 
 
 @pytest.mark.usefixtures("sqlite")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,7 +149,12 @@ def serve(context: click.Context, environment: str, host: str | None, port: int 
     """Answer events over HTTP until Ctrl-C: /predict, /outcomes, /docs."""
     from passerelle.serving.supervisor import serve as run
 
-    run(project_of(context), environment, host=host, port=port, workers=workers)
+    project = project_of(context)
+    if os.environ.get("PASSERELLE_STORE"):  # else what only serves need not have what follows
+        from passerelle.loop.shared import refuse_lost_ledger
+
+        refuse_lost_ledger(project, environment)
+    run(project, environment, host=host, port=port, workers=workers)
 
 
 @main.command()

@@ -25,8 +25,6 @@ from passerelle.data.bucket import fetch
 from passerelle.data.contract import load_contract
 from passerelle.data.landing import inbox, ingest
 from passerelle.data.table import read_conformed
-from passerelle.deployment.applying import open_target
-from passerelle.deployment.spec import Deployment
 from passerelle.errors import DataError, PasserelleError, SettingsError, StoreError
 from passerelle.load.injectors import inject
 from passerelle.load.plan import at_rate
@@ -40,7 +38,7 @@ from passerelle.loop.identity import identify
 from passerelle.loop.injecting import events_to_send
 from passerelle.loop.jobs import runner_of
 from passerelle.loop.shared import NEEDED, Way, at_work, shared_at
-from passerelle.loop.targets import bring, keep_brought, names_of
+from passerelle.loop.targets import bring, has, keep_brought, names_of
 from passerelle.loop.tick import decide
 from passerelle.loop.train import registry_of, train
 from passerelle.loop.trying import advance, begin
@@ -335,26 +333,23 @@ def _go_back(project: Project, registry: Registry, now: datetime) -> str:
     """Roll production back, and end the trial that was going on.
 
     A roll-back that has not come to each target yet is brought there before another step back is made: a job that
-    failed half-way may be run again.
+    failed half-way may be run again. A target that is away, and had it, keeps nobody from the next step.
     """
     environment = rollout.PRODUCTION
     current = rollout.revisions(project, environment).current()
     if current is not None and current.rolls_back_to is not None:
-        behind = [name for name in names_of(project, environment) if not _has(project, name, current)]
-        if behind:
+        there = {name: has(project, name, current) for name in names_of(project, environment)}
+        if behind := [name for name, has_it in there.items() if has_it is False]:
             return f"The last roll-back has not come to {', '.join(behind)} yet, so none was made."
+        if unknown := [name for name, has_it in there.items() if has_it is None]:
+            return (
+                f"{', '.join(unknown)} cannot be asked whether the last roll-back came there, so none was made: to go "
+                "further back all the same, passerelle rollback."
+            )
     rollout.roll_back(project, reason="rolled back by the delivery chain", now=now)
     rollout.reconcile(project, registry)
     advance(project, registry, environment=environment, now=now)
     return "Rolled back."
-
-
-def _has(project: Project, name: str, deployment: Deployment) -> bool:
-    """Does a target answer by this revision? One that cannot be asked keeps no other from it."""
-    try:
-        return open_target(project, name).observe(deployment.environment).revision == deployment.revision
-    except PasserelleError:
-        return False
 
 
 def _try(project: Project, registry: Registry, version: int, now: datetime) -> str:

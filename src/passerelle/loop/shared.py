@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from passerelle.deployment.spec import Revisions, environment_folder
 from passerelle.errors import SettingsError
-from passerelle.project.settings import Project
+from passerelle.project.settings import FILE, Project
 from passerelle.state import postgresql, sharing
 
 REGISTRY = "PASSERELLE_REGISTRY_URI"
@@ -80,4 +81,20 @@ def refuse_shared(verb: str) -> None:
             f"passerelle {verb} works on the files of one machine, and {sharing.VARIABLE} says that machines share "
             "them: the delivery chain's jobs judge and retrain do the loop's work there. Unset the three variables "
             f"({', '.join(NEEDED)}), or leave it to the chain."
+        )
+
+
+def refuse_lost_ledger(project: Project, environment: str) -> None:
+    """Raise SettingsError for an endpoint whose ledger would stay on this machine, where machines share their files.
+
+    Nothing puts it up while it is written, and what it wrote is moved aside when the next verb comes into step.
+    """
+    if shared_at() is None:
+        return
+    current = Revisions(environment_folder(project.state, environment)).current()
+    if current is not None and current.ledger != "off" and "://" not in (current.ledger_at or ""):
+        raise SettingsError(
+            f"passerelle serve would record {environment}'s predictions on this machine alone, and {sharing.VARIABLE} "
+            f"says that machines share their files: add a target of {environment} to {FILE}, whose store keeps the "
+            f"ledger, or unset the three variables ({', '.join(NEEDED)})."
         )

@@ -114,6 +114,15 @@ def keep_brought(project: Project, environment: str, *, key: Ed25519PrivateKey |
         raise DeploymentError(" ".join(problems))
 
 
+def has(project: Project, name: str, deployment: Deployment) -> bool | None:
+    """Does a target have this revision: as it says itself, or if it is away, as it said last; None: nobody knows."""
+    try:
+        return open_target(project, name).observe(deployment.environment).revision == deployment.revision
+    except PasserelleError:
+        told = events(open_state(project.state), kind=KIND, subject=name)
+        return any(one.details.get("revision") == deployment.revision for one in told) or None
+
+
 def remove(
     project: Project, name: str, *, key: Ed25519PrivateKey | None = None, on_step: OnStep | None = None, now: datetime
 ) -> Brought:
@@ -175,7 +184,10 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
         return brought
     plan = msgspec.structs.replace(applied.plan, notes=(*applied.plan.notes, *notes))
     brought = Brought(target=name, applied=msgspec.structs.replace(applied, plan=plan))
-    _tell(project, name, f"target {brought.sentence}", now, problem=False, done=bool(applied.plan.steps))
+    number = applied.observed.revision
+    _tell(
+        project, name, f"target {brought.sentence}", now, problem=False, done=bool(applied.plan.steps), revision=number
+    )
     return brought
 
 
@@ -202,7 +214,16 @@ def refuse_unfit(project: Project, deployment: Deployment | None) -> None:
         )
 
 
-def _tell(project: Project, name: str, sentence: str, now: datetime, *, problem: bool, done: bool = True) -> None:
+def _tell(
+    project: Project,
+    name: str,
+    sentence: str,
+    now: datetime,
+    *,
+    problem: bool,
+    done: bool = True,
+    revision: int | None = None,
+) -> None:
     """Say it if it is news: a problem once, that something was done, that it works again."""
     engine = open_state(project.state)
     told = events(engine, kind=KIND, subject=name, limit=1)
@@ -210,4 +231,5 @@ def _tell(project: Project, name: str, sentence: str, now: datetime, *, problem:
     same = bool(told) and told[-1].sentence == sentence
     if same if problem else not (done or failing):
         return
-    record(engine, Event(at=now, kind=KIND, subject=name, sentence=sentence, details={"problem": problem}))
+    details = {"problem": problem, "revision": revision}
+    record(engine, Event(at=now, kind=KIND, subject=name, sentence=sentence, details=details))

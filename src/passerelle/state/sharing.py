@@ -22,6 +22,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -48,6 +49,8 @@ ASIDE = "unshared"
 _MARK = "shared.json"
 #: How long a hurried one waits for another, or for who erases.
 _HURRY_S = 600.0
+#: How many contents are fetched at once.
+_AT_ONCE = 16
 _DRAFTS = ("landing/draft", "runs/draft", "holdouts/draft.msgpack")
 
 
@@ -145,10 +148,12 @@ class Share:
             here[name].replace(aside / name)
         for name in digests.keys() - wanted.keys() - {f"../{CONTRACT}"}:
             here[name].unlink(missing_ok=True)
-        for name, entry in newest.files.items():
-            if name in own or digests.get(name) != entry.sha256:
-                self._fetch(self._place(name), name, entry)
-            self._known[name] = (_stamp(self._place(name)), entry)
+        lacking = [name for name, entry in newest.files.items() if name in own or digests.get(name) != entry.sha256]
+        places = {name: self._place(name) for name in newest.files}
+        with ThreadPoolExecutor(_AT_ONCE) as pool:  # a fresh clone lacks thousands: most of the time is waiting
+            for _ in pool.map(lambda name: self._fetch(places[name], name, newest.files[name]), lacking):
+                pass
+        self._known |= {name: (_stamp(places[name]), entry) for name, entry in newest.files.items()}
         self._head = newest
         self._mark()
         return tuple(own)
@@ -294,7 +299,7 @@ class Share:
     def _place(self, name: str) -> Path:
         """Where a file stands; a name that leads elsewhere is refused: the store is not trusted with this machine."""
         parts = PurePosixPath(name).parts
-        if name != f"../{CONTRACT}" and (parts[0] not in SHARED or ".." in parts or "\\" in name):
+        if name != f"../{CONTRACT}" and (not parts or parts[0] not in SHARED or ".." in parts or "\\" in name):
             raise ShareError(f"the store names {name!r}, which is no file that is shared: nothing more was fetched.")
         return self._folder / name
 

@@ -63,6 +63,10 @@ class AzureMLTarget(AzureMLJobs):
         #: "kind name" → where Azure says how far our change of it has come.
         self._operations: dict[str, str | None] = {}
 
+    def refuse(self, deployment: Deployment) -> None:
+        """See Target."""
+        check(deployment, self._settings)
+
     def observe(self, environment: str) -> Observed:
         """See Target. Raises TargetError for what bears our names and is somebody else's."""
         where = self._where(environment)
@@ -108,7 +112,7 @@ class AzureMLTarget(AzureMLJobs):
         settings = self._settings
         due: list[Resource] = []
         if deployment is not None:
-            check(deployment, settings)
+            self.refuse(deployment)
             due = wanted(deployment, settings, self._pack)
             refuse_drift(due, in_use(observed.resources, due), drift=settings.drift)
             self._refuse_strangers(observed)

@@ -60,6 +60,11 @@ class KubernetesTarget:
         self._wait_s, self._command = wait_s, command
         self._packages = Packages(settings.store, project)
 
+    def refuse(self, deployment: Deployment) -> None:
+        """See Target."""
+        refuse(deployment, self._settings)
+        refuse_trial(deployment, self._settings.strategy)
+
     def observe(self, environment: str) -> Observed:
         """See Target. Everything is found by its labels, and packages by where they lie."""
         found = self._packages.there(environment)
@@ -82,8 +87,7 @@ class KubernetesTarget:
         if deployment is None:
             environment = self._settings.environment
             return Plan(target=self._name, environment=environment, revision=None, steps=steps((), observed.resources))
-        refuse(deployment, self._settings)
-        refuse_trial(deployment, self._settings.strategy)
+        self.refuse(deployment)
         stored = self._packed(deployment)
         wanted = [
             stored,
@@ -136,8 +140,7 @@ class KubernetesTarget:
 
     def render(self, deployment: Deployment, folder: Path) -> list[Path]:
         """Put the package into the store and write the manifests into a folder, for what applies them from git."""
-        refuse(deployment, self._settings)
-        refuse_trial(deployment, self._settings.strategy)
+        self.refuse(deployment)
         stored = self._packed(deployment)
         self._packages.apply(Step(act="create", resource=stored))
         folder.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,9 @@ class LocalTarget:
         self._project = project
         self._wait_s = wait_s
 
+    def refuse(self, deployment: Deployment) -> None:
+        """See Target. This machine takes every revision."""
+
     def observe(self, environment: str) -> Observed:
         """See Target. Workers that have ended are found too, by what they left."""
         seen = observed(self._folder(environment))

@@ -8,7 +8,7 @@ answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -50,6 +50,17 @@ class SageMakerTarget:
         self._packages: dict[str, Package] = {}
         self._steps = Steps(self._calls, self._packages, every_s)
 
+    def refuse(self, deployment: Deployment, in_service: Collection[str] = ()) -> None:
+        """See Target. ``in_service``: the names of the variants that answer now, if any."""
+        rules.check(
+            deployment,
+            self._settings,
+            self._project,
+            instances=self._calls.types("ProductionVariantInstanceType"),
+            training_instances=self._calls.types("TrainingInstanceType"),
+            in_service=in_service,
+        )
+
     def observe(self, environment: str) -> Observed:
         """See Target."""
         return Look(self._calls, self._settings, self._project.name, environment).observed()
@@ -68,14 +79,7 @@ class SageMakerTarget:
                 ),
             )
         there = list(observed.resources)
-        rules.check(
-            deployment,
-            self._settings,
-            self._project,
-            instances=self._calls.types("ProductionVariantInstanceType"),
-            training_instances=self._calls.types("TrainingInstanceType"),
-            in_service=_variants_in_service(observed),
-        )
+        self.refuse(deployment, _variants_in_service(observed))
         resources = wanted(deployment, self._settings, self._packed(deployment))
         refuse_drift(resources, there, drift=self._settings.drift)
         self._refuse_foreign(observed)

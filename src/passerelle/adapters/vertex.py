@@ -51,6 +51,10 @@ class VertexTarget:
         self._models = VertexModels(self._rest, settings, project.name)
         self._packages = Packages(settings.store, project, ("gs://",))
 
+    def refuse(self, deployment: Deployment) -> None:
+        """See Target."""
+        rules.check(deployment, self._settings, self._of)
+
     def observe(self, environment: str) -> Observed:
         """See Target."""
         place = rules.endpoint_id(self._project, environment)
@@ -75,7 +79,7 @@ class VertexTarget:
         """See Target. Packs the revision, on this machine."""
         if deployment is None:
             return to_nothing(observed, self._name, self._settings.environment)
-        rules.check(deployment, self._settings, self._of)
+        self.refuse(deployment)
         wanted = want(deployment, self._settings, observed, self._pack)
         return to_deployment(deployment, self._settings, observed, wanted, self._name)
 

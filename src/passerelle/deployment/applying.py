@@ -58,12 +58,14 @@ def open_target(project: Project, name: str, key: Ed25519PrivateKey | None = Non
 def apply_deployment(
     target: Target, deployment: Deployment | None, environment: str, on_step: OnStep | None = None
 ) -> Applied:
-    """Bring a target to a deployment, or to nothing (None): observe, plan, take each step, observe and compare.
+    """Bring a target to a deployment, or to nothing (None): refuse, observe, plan, take each step, observe, compare.
 
     Raises PlanError for what the target cannot express, before anything is changed; TargetError for a step that was not
     done: those before it stay, and the next attempt goes on from there. DriftError if the target, after every step was
     taken, is not what was wanted: it rolled back by itself, or ignored a change.
     """
+    if deployment is not None:
+        target.refuse(deployment)
     plan = target.plan(deployment, target.observe(environment))
     for number, step in enumerate(plan.steps, 1):
         if on_step is not None:

@@ -1,6 +1,7 @@
 """Target: where a deployment is applied; the seam, and the values that pass it.
 
-Whoever applies a deployment asks what there is (``observe``), then what is to be done (``plan``), does it step by step
+Whoever applies a deployment asks whether it can be at all (``refuse``), what there is (``observe``), then what is to be
+done (``plan``), does it step by step
 (``apply``), and asks again: what was wanted is compared with what is, so that a roll-back by the platform itself, or a
 step that it ignored, is an error and not a surprise. See applying.apply_deployment.
 """
@@ -24,6 +25,8 @@ class PlanError(DeploymentError):
         super().__init__(f"{message} (rule {rule})")
         #: The rule's name: docs/deployment.md lists them.
         self.rule = rule
+        #: Without the rule's name.
+        self.message = message
 
 
 class TargetError(DeploymentError):
@@ -89,6 +92,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 class Target(Protocol):
     """A place where deployments are applied."""
+
+    def refuse(self, deployment: Deployment) -> None:
+        """Raise PlanError, by the rule's name, for what the target cannot express, whatever is there.
+
+        Pure: asks nobody, packs nothing. Called before anything is asked of the target, and by ``passerelle check``.
+        """
 
     def observe(self, environment: str) -> Observed:
         """What there is of an environment. Called before each plan, after each apply, and by ``passerelle target``.

@@ -15,7 +15,7 @@ from passerelle.deployment.spec import Auth, Deployment, Revisions, Variant, env
 from passerelle.errors import DeploymentError, SettingsError
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.stored import expect
-from passerelle.loop.checking import refuse_unknown_columns
+from passerelle.loop.columns import refuse_unknown_columns
 from passerelle.project.settings import FILE, LedgerMode, Project
 from passerelle.project.targets import Cloud, Kubernetes
 from passerelle.registry.versions import Registry

@@ -19,6 +19,7 @@ from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Plan, Step
 from passerelle.errors import DeploymentError, PasserelleError, SettingsError
 from passerelle.loop.rollout import kept_at, revisions
+from passerelle.loop.whereabouts import forget_where, left_behind, note_where, refuse_moved
 from passerelle.names import load
 from passerelle.project.settings import FILE, Project
 from passerelle.project.targets import Cloud
@@ -71,9 +72,17 @@ def names_of(project: Project, environment: str, target: str | None = None) -> t
 
 
 def plan_for(project: Project, deployment: Deployment | None, name: str, key: Ed25519PrivateKey | None = None) -> Plan:
-    """What an apply would do; nothing is changed. Raises as apply_deployment does, PlanError for an unfit image."""
+    """What an apply would do; nothing is changed. Raises what bring would tell before it changes anything.
+
+    PlanError for what the target or its image cannot do, before the target is asked; SettingsError as refuse_moved.
+    """
+    refuse_moved(project, name)
     target = open_target(project, name, key)
-    asked = () if deployment is None else _asked(project, name)
+    asked: tuple[str, ...] = ()
+    if deployment is not None:
+        refuse_unfit(project, deployment)
+        target.refuse(deployment)
+        asked = _asked(project, name)
     plan = target.plan(deployment, target.observe(project.targets[name].environment))
     return msgspec.structs.replace(plan, notes=(*plan.notes, *asked))
 
@@ -99,7 +108,11 @@ def bring(
         raise DeploymentError(f"nothing is deployed in {environment}: passerelle deploy VERSION --to {environment}.")
     for name in names:
         _removed(project, name).unlink(missing_ok=True)
-    return tuple(_bring(project, current, name, key, on_step, now, asks=True) for name in names)
+    behind = left_behind(project, environment) if target is None else {}
+    lost = [
+        Brought(target=name, problem=problem, exit_code=SettingsError.exit_code) for name, problem in behind.items()
+    ]
+    return (*(_bring(project, current, name, key, on_step, now, asks=True) for name in names), *lost)
 
 
 def keep_brought(project: Project, environment: str, *, key: Ed25519PrivateKey | None, now: datetime) -> None:
@@ -163,11 +176,14 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
     asks: bool = False,
 ) -> Brought:
     def heard(number: int, steps: int, step: Step) -> None:
+        if deployment is not None:
+            note_where(project, name)  # before anything is there
         if on_step is not None:
             on_step(name, number, steps, step)
 
     environment = project.targets[name].environment
     try:
+        refuse_moved(project, name)
         notes = _asked(project, name) if asks else ()
         with lease(project.state, f"target-{name}", wait_s=_WAIT_S):
             if deployment is not None:  # who had the lease before may have brought a newer one
@@ -182,6 +198,10 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
         what = "could not be removed" if deployment is None else f"does not have revision {deployment.revision}"
         _tell(project, name, f"target {name} {what}: {error}", now, problem=True)
         return brought
+    if deployment is None:
+        forget_where(project, name)
+    else:
+        note_where(project, name)
     plan = msgspec.structs.replace(applied.plan, notes=(*applied.plan.notes, *notes))
     brought = Brought(target=name, applied=msgspec.structs.replace(applied, plan=plan))
     number = applied.observed.revision

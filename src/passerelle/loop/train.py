@@ -38,7 +38,7 @@ from passerelle.errors import (
     SettingsError,
     SubmissionError,
 )
-from passerelle.loop.checking import refuse_unknown_columns
+from passerelle.loop.columns import refuse_unknown_columns
 from passerelle.loop.forms import write_form
 from passerelle.loop.gate import GateResult
 from passerelle.loop.jobs import Runner

@@ -85,6 +85,10 @@ class _Dying:
         self._target, self._at, self._after, self._die = target, at, after, die
         self._steps = 0
 
+    def refuse(self, deployment: Deployment) -> None:
+        """See Target."""
+        self._target.refuse(deployment)
+
     def observe(self, environment: str) -> Observed:
         """See Target."""
         return self._target.observe(environment)

@@ -109,6 +109,16 @@ class MemoryTarget:
         self._strategy: Literal["container", "platform"] = strategy
         self._error_share = error_share
 
+    def refuse(self, deployment: Deployment) -> None:
+        """See Target."""
+        refuse_trial(deployment, self._strategy)
+        if len(deployment.variants) > MOST_VARIANTS:
+            raise PlanError(
+                "three-variants",
+                f"revision {deployment.revision} has {len(deployment.variants)} variants, and a MemoryPlace takes "
+                f"{MOST_VARIANTS}: deploy fewer.",
+            )
+
     def observe(self, environment: str) -> Observed:
         """See Target."""
         there = self._place.read()
@@ -131,13 +141,7 @@ class MemoryTarget:
         environment = deployment.environment if deployment else ""
         wanted: list[Resource] = []
         if deployment is not None:
-            refuse_trial(deployment, self._strategy)
-            if len(deployment.variants) > MOST_VARIANTS:
-                raise PlanError(
-                    "three-variants",
-                    f"revision {deployment.revision} has {len(deployment.variants)} variants, and a MemoryPlace takes "
-                    f"{MOST_VARIANTS}: deploy fewer.",
-                )
+            self.refuse(deployment)
             wanted = self._wanted(deployment)
             refuse_drift(wanted, observed.resources, drift=self._drift)
         there = list(observed.resources)

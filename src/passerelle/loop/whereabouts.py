@@ -1,0 +1,83 @@
+"""Whereabouts: where each target in a cloud was last brought to, so that a change of place leaves nothing unseen.
+
+``targets/<name>.json`` in the state's folder, from the first step taken there until the target is removed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from passerelle.errors import SettingsError
+from passerelle.project.settings import FILE, Project
+from passerelle.project.targets import Cloud
+
+#: The settings of a target that say where it is, of whatever kind.
+_WHERE = ("environment", "region", "project", "subscription", "resource_group", "workspace", "namespace", "store")
+
+
+def refuse_moved(project: Project, name: str) -> None:
+    """Raise SettingsError if a target is at another place than its settings now say: what is there would be lost."""
+    there = _last(project, name)
+    here = _where(project, name)
+    if there is None or here == there:
+        return
+    was = ", ".join(f"{key} = {value!r}" for key, value in there.items() if here.get(key) != value)
+    now = ", ".join(f"{key} = {value!r}" for key, value in here.items() if there.get(key) != value)
+    raise SettingsError(
+        f"target {name} was last brought to {was or 'another place'}, and {FILE} says {now or 'nothing of that'} now: "
+        "what is there would stay, and be paid for. Put the former settings back and passerelle target remove "
+        f"{name}; then change them and deploy again. (If nothing is there any more, delete {_path(project, name)}.)"
+    )
+
+
+def note_where(project: Project, name: str) -> None:
+    """Keep where a target in a cloud is."""
+    if isinstance(project.targets[name], Cloud):
+        content = msgspec.json.encode(_where(project, name))
+        path = _path(project, name)
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(".draft")
+            draft.write_bytes(content)
+            draft.replace(path)
+
+
+def forget_where(project: Project, name: str) -> None:
+    """Nothing is left of a target."""
+    _path(project, name).unlink(missing_ok=True)
+
+
+def left_behind(project: Project, environment: str) -> dict[str, str]:
+    """Target of an environment that the settings no longer name, and that was not removed → what to do."""
+    found = {}
+    for path in sorted(_path(project, "").parent.glob("*.json")):
+        there = None if path.stem in project.targets else _last(project, path.stem)
+        if there is not None and there["environment"] == environment:
+            was = ", ".join(f"{key} = {value!r}" for key, value in there.items())
+            found[path.stem] = (
+                f"{FILE} has no [targets.{path.stem}] any more, and it was not removed ({was}): put the section back "
+                f"and passerelle target remove {path.stem}. (If nothing is there any more, delete {path}.)"
+            )
+    return found
+
+
+def _where(project: Project, name: str) -> dict[str, str]:
+    settings = project.targets[name]
+    where = {key: str(getattr(settings, key)) for key in _WHERE if hasattr(settings, key)}
+    return {"project.name": project.name, "kind": str(settings.__struct_config__.tag)} | where
+
+
+def _last(project: Project, name: str) -> dict[str, str] | None:
+    path = _path(project, name)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"{path} cannot be read ({error}): bring back the copy that you have of it.") from error
+
+
+def _path(project: Project, name: str) -> Path:
+    return project.state / "targets" / f"{name}.json"

@@ -81,9 +81,9 @@ class SageMakerTarget:
         there = list(observed.resources)
         self.refuse(deployment, _variants_in_service(observed))
         resources = wanted(deployment, self._settings, self._packed(deployment))
+        self._refuse_other_config(resources, observed)
         refuse_drift(resources, there, drift=self._settings.drift)
-        self._refuse_foreign(observed)
-        if observed.state == "failed":  # whatever it was asked for, it is to be made anew
+        if observed.state in ("failed", "changing"):  # whatever it was asked for, it is to be asked anew
             there = [_unasked(one) if one.kind == ENDPOINT else one for one in there]
         return Plan(
             target=self.name,
@@ -142,21 +142,31 @@ class SageMakerTarget:
         ]
         endpoint = next(one for one in resources if one.kind == ENDPOINT)
         full = msgspec.structs.replace(endpoint, settings=endpoint.settings | guarded(self._settings, resources))
+        # Of an endpoint that is rolled back, what scaled it is put on again, too.
+        kept = scaling or [one for one in resources if one.kind == SCALING]
+        back = {"scaling": {one.name: one.settings for one in kept if "TargetValue" in one.settings}}
+        waited = msgspec.structs.replace(endpoint, settings=endpoint.settings | back)
         after = [
-            msgspec.structs.replace(step, resource=full) if step.resource.kind == ENDPOINT else step
+            msgspec.structs.replace(step, resource=waited if step.act == "wait" else full)
+            if step.resource.kind == ENDPOINT
+            else step
             for step in made[first:]
         ]
         return (*made[:first], *off, *after)
 
-    def _refuse_foreign(self, observed: Observed) -> None:
-        """Raise DriftError if the endpoint answers by a configuration that is not ours, and drift is refused."""
-        if self._settings.drift == "restore" or observed.state != "serving" or observed.revision is not None:
+    def _refuse_other_config(self, resources: list[Resource], observed: Observed) -> None:
+        """Raise DriftError if somebody moved the endpoint to another configuration, and drift is refused."""
+        found = [one.settings for one in observed.resources if one.kind == ENDPOINT]
+        if self._settings.drift == "restore" or not found or observed.state == "changing":
             return
-        config = next(one.settings["EndpointConfigName"] for one in observed.resources if one.kind == ENDPOINT)
-        raise DriftError(
-            f"the endpoint answers by {config}, which Passerelle did not make, or which was deleted: somebody changed "
-            'it by hand. To have it put back, say drift = "restore" for this target.'
-        )
+        config, asked = found[0]["EndpointConfigName"], found[0]["asked"]
+        due = next(one.settings["EndpointConfigName"] for one in resources if one.kind == ENDPOINT)
+        foreign = observed.revision is None and asked is not None
+        if config != asked and (foreign or asked == due):
+            raise DriftError(
+                f"the endpoint answers by {config}, and Passerelle left it answering by {asked}: somebody changed it "
+                'by hand. No setting keeps that: to have it put back, say drift = "restore" for this target.'
+            )
 
     def _notes(self, deployment: Deployment) -> tuple[str, ...]:
         settings, count = self._settings, len(deployment.variants)
@@ -165,6 +175,7 @@ class SageMakerTarget:
             return (
                 f"{machines} run, and are paid for, for each of {count} variants until the target is removed.",
                 "SageMaker draws a variant per request, not per unit, and pairs no shadow: no verdict can be had.",
+                "A revision that only moves weights changes all machines, too: they hold the revision's package.",
             )
         notes = [f"{machines} run, and are paid for, until the target is removed."]
         if count > 1:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Iterator
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 import boto3
 import botocore.loaders
+import botocore.model
 import botocore.session
 import msgspec
 from botocore import xform_name
@@ -21,6 +24,7 @@ from botocore.exceptions import (
     EndpointConnectionError,
     NoCredentialsError,
     PartialCredentialsError,
+    ProfileNotFound,
 )
 
 from passerelle.deployment.target import TargetError
@@ -28,6 +32,7 @@ from passerelle.deployment.target import TargetError
 #: Attempts of one request, by botocore's standard mode: of throttling and the server's faults, with growing pauses
 #: and jitter.
 ATTEMPTS = 6
+_log = logging.getLogger(__name__)
 _ABSENT_CODES = frozenset(
     ("404", "NoSuchKey", "ResourceNotFound", "ResourceNotFoundException", "ObjectNotFoundException")
 )
@@ -66,6 +71,11 @@ def _loader() -> botocore.loaders.Loader:
     return botocore.loaders.create_loader()
 
 
+@cache
+def _sagemaker() -> botocore.model.ServiceModel:
+    return botocore.model.ServiceModel(_loader().load_service_model("sagemaker", "service-2"), "sagemaker")
+
+
 class Calls:
     """The clients of one region. Credentials are found as every AWS tool finds them (AWS_PROFILE, a role ...)."""
 
@@ -75,35 +85,48 @@ class Calls:
         session.register_component("data_loader", _loader())
         self._session = boto3.Session(botocore_session=session, region_name=region)
         self._config = Config(
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS}, connect_timeout=10, read_timeout=60
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS}, connect_timeout=10, read_timeout=30
         )
         self._clients: dict[str, Any] = {}
 
     def client(self, service: str) -> Any:
         """The client of a service, made when it is first needed."""
         if service not in self._clients:
-            self._clients[service] = self._session.client(service, config=self._config)  # type: ignore[call-overload]  # the name is a variable
+            made = self._session.client(service, config=self._config)  # type: ignore[call-overload]  # the name is a variable
+            made.meta.events.register("needs-retry", _tell_delay)
+            self._clients[service] = made
         return self._clients[service]
 
     def types(self, shape: str) -> frozenset[str]:
-        """The values that SageMaker's interface description knows for an enumeration."""
-        return frozenset(self.client("sagemaker").meta.service_model.shape_for(shape).enum)
+        """The values that SageMaker's interface description knows for an enumeration; asks for no credentials."""
+        found: Any = _sagemaker().shape_for(shape)
+        return frozenset(found.enum)
 
     def ask(self, service: str, operation: str, on: str, **arguments: Any) -> dict[str, Any] | None:
         """What a request answers; None if what it is about is not there. ``on``: what that is, for the error.
 
         Raises TargetError for a refusal, saying the permission, the quota or the region that is missing.
         """
+        return self._request(service, operation, on, arguments, forgiving=True)
+
+    def call(self, service: str, operation: str, on: str, **arguments: Any) -> dict[str, Any]:
+        """As ask; raises TargetError, with AWS's words, too, if something that it names is not there."""
+        return self._request(service, operation, on, arguments, forgiving=False) or {}
+
+    def _request(
+        self, service: str, operation: str, on: str, arguments: dict[str, Any], *, forgiving: bool
+    ) -> dict[str, Any] | None:
         try:
             answer: dict[str, Any] = getattr(self.client(service), xform_name(operation))(**arguments)
         except ClientError as error:
-            said = error.response["Error"]
-            if said.get("Code") in _ABSENT_CODES or (
-                said.get("Code") in ("ValidationException", "ValidationError")
-                and _ABSENT_WORDS.search(said.get("Message", ""))
-            ):
+            if forgiving and _is_absent(error):
                 return None
             raise self._refusal(error, service, operation, on) from error
+        except ProfileNotFound as error:
+            raise TargetError(
+                f"{error}: AWS_PROFILE names a profile of ~/.aws/config. aws configure list-profiles says which there "
+                "are; name one of them, or unset AWS_PROFILE."
+            ) from error
         except (NoCredentialsError, PartialCredentialsError) as error:
             raise TargetError(
                 f"there are no AWS credentials here ({error}): run aws sso login or aws configure, or set AWS_PROFILE."
@@ -115,13 +138,6 @@ class Calls:
             ) from error
         except BotoCoreError as error:
             raise TargetError(f"{operation} on {on} could not be asked: {error}") from error
-        return answer
-
-    def call(self, service: str, operation: str, on: str, **arguments: Any) -> dict[str, Any]:
-        """As ask; raises TargetError, too, if what it is about is not there."""
-        answer = self.ask(service, operation, on, **arguments)
-        if answer is None:
-            raise TargetError(f"{operation} on {on}: something that it names is not there: deploy again.")
         return answer
 
     def pages(self, service: str, operation: str, on: str, key: str, **arguments: Any) -> Iterator[dict[str, Any]]:
@@ -148,6 +164,12 @@ class Calls:
                 f"you may not {action} on {resource}. Have this line added to your policy (the whole policy is in "
                 f"docs/howto/policies/sagemaker-deployer.json): {line}"
             )
+        if code == "NoSuchBucket":
+            bucket = on.removeprefix("arn:aws:s3:::").partition("/")[0]
+            return TargetError(
+                f"there is no bucket {bucket!r}: aws s3 mb s3://{bucket} --region {self.region} makes it, if the name "
+                "is right; else correct store in passerelle.toml."
+            )
         if code in _BAD_CREDENTIALS:
             return TargetError(
                 f"AWS does not take the credentials ({code}: {message}): sign in again, then deploy again."
@@ -163,6 +185,29 @@ class Calls:
                 "deploy again."
             )
         return TargetError(f"{operation} on {on} was refused ({code}): {message}")
+
+
+def _tell_delay(
+    response: tuple[Any, dict[str, Any]] | None,
+    operation: Any,
+    attempts: int,
+    caught_exception: Exception | None,
+    **_: Any,
+) -> None:
+    """Say that a request will be sent again, which may take half a minute: nobody should take that for a standstill."""
+    said = response[1].get("Error", {}) if response is not None else {}
+    fault = response is not None and response[0].status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if attempts < ATTEMPTS and (fault or said.get("Code") in _THROTTLED or caught_exception is not None):
+        why = said.get("Code") or type(caught_exception).__name__
+        _log.warning("AWS: %s was put off (%s); attempt %d of %d", operation.name, why, attempts + 1, ATTEMPTS)
+
+
+def _is_absent(error: ClientError) -> bool:
+    said = error.response["Error"]
+    return said.get("Code") in _ABSENT_CODES or (
+        said.get("Code") in ("ValidationException", "ValidationError")
+        and _ABSENT_WORDS.search(said.get("Message", "")) is not None
+    )
 
 
 def pause(seconds: float) -> None:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from passerelle.adapters.sagemaker_calls import Calls
-from passerelle.adapters.sagemaker_rules import ASKED, ENVIRONMENT, PROJECT, REVISION, endpoint_name, revision_of
+from passerelle.adapters.sagemaker_rules import (
+    ASKED,
+    ENVIRONMENT,
+    PROJECT,
+    REVISION,
+    WANTED,
+    endpoint_name,
+    revision_of,
+)
 from passerelle.adapters.sagemaker_wanted import (
     ALARM,
     CONFIG,
@@ -21,11 +30,13 @@ from passerelle.adapters.sagemaker_wanted import (
     SCALING,
     package_folder,
 )
-from passerelle.deployment.target import Observed, Resource, TargetError
+from passerelle.deployment.target import DriftError, Observed, Resource, TargetError
 from passerelle.project.targets import SageMaker
 
 CHANGING = frozenset(("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"))
 FAILED = frozenset(("Failed", "OutOfService", "UpdateRollbackFailed"))
+#: Names that one request may ask scalable targets for.
+_MOST_IDS = 50
 _VARIANT = ("VariantName", "ModelName", "InstanceType", "InitialInstanceCount", "InitialVariantWeight")
 _ALARM = (
     "ActionsEnabled", "AlarmActions", "EvaluationPeriods", "DatapointsToAlarm", "ComparisonOperator", "Metrics",
@@ -55,9 +66,13 @@ class Look:
     def observed(self) -> Observed:
         """What there is. Raises TargetError if our endpoint's name is somebody else's."""
         endpoint = self._calls.ask("sagemaker", "DescribeEndpoint", self._on("endpoint"), EndpointName=self.name)
-        found = [*self._parts(), *self._alarms(), *self._scaling()]
+        found = [*self._parts(), *self._alarms()]
+        found += self._scaling(_variants([endpoint or {}, *(one.settings for one in found if one.kind == CONFIG)]))
+        wanted = None
         if endpoint is not None:
-            found.append(self._endpoint(endpoint))
+            ours = any(one.kind == CONFIG and one.name == endpoint.get("EndpointConfigName") for one in found)
+            one, wanted = self._endpoint(endpoint, ours=ours)
+            found.append(one)
         found.sort(key=lambda one: (KINDS.index(one.kind), one.name))
         if endpoint is None:
             return Observed(state="absent", resources=tuple(found))
@@ -66,13 +81,21 @@ class Look:
         state = "changing" if status in CHANGING else "failed" if status in FAILED else "serving"
         answers = None
         if status not in ("Creating", "Deleting", *FAILED):
-            ours = [one for one in found if one.kind == CONFIG and one.name == endpoint.get("EndpointConfigName")]
-            answers = int(ours[0].settings["tags"][REVISION]) if ours else None
+            in_service = endpoint.get("EndpointConfigName")
+            config = next((one for one in found if one.kind == CONFIG and one.name == in_service), None)
+            answers = int(config.settings["tags"][REVISION]) if config else None
+        problem = endpoint.get("FailureReason") or (status if state == "failed" else None)
+        if state == "serving" and wanted not in (None, endpoint.get("EndpointConfigName")):
+            state = "failed"  # it answers, and not as it was asked to
+            problem = (
+                f"{wanted} was asked for and {endpoint.get('EndpointConfigName')} is in service: it was rolled back, a "
+                f"deploy was cut short, or somebody changed it by hand. {problem or ''}"
+            ).rstrip()
         return Observed(
             state=state,
             revision=answers,
             resources=tuple(found),
-            problem=endpoint.get("FailureReason") or (status if state == "failed" else None),
+            problem=problem,
         )
 
     def _on(self, kind: str, name: str | None = None) -> str:
@@ -100,25 +123,37 @@ class Look:
             "be called the same here: rename one of them, or remove it."
         )
 
-    def _endpoint(self, endpoint: dict[str, Any]) -> Resource:
+    def _endpoint(self, endpoint: dict[str, Any], *, ours: bool) -> tuple[Resource, str | None]:
+        """The endpoint, and the configuration that it was last asked to answer by. ``ours``: it answers by one of ours.
+
+        Raises DriftError if it lost the tags by which it is found.
+        """
         tags = self._tags(endpoint["EndpointArn"])
-        if not self._ours(tags):
+        due = {PROJECT: self._project, ENVIRONMENT: self._environment}
+        if (not ours and not self._ours(tags)) or due | tags != tags | due:
             raise self._clash("endpoint", tags)
-        asked = tags.pop(ASKED, None)
+        if not self._ours(tags) and self._settings.drift == "refuse":
+            back = " ".join(f"Key={key},Value={value}" for key, value in due.items())
+            arn = endpoint["EndpointArn"]
+            raise DriftError(
+                f"the endpoint {self.name} lost tags of Passerelle's: somebody removed them by hand. Put them back "
+                f"(aws sagemaker add-tags --region {self._calls.region} --resource-arn {arn} --tags "
+                f'{back}), or say drift = "restore" for this target, and deploy.'
+            )
+        asked, wanted = tags.pop(ASKED, None), tags.pop(WANTED, None)
         settings = {"EndpointConfigName": endpoint.get("EndpointConfigName"), "tags": tags, "asked": asked}
         if weights := weights_of(endpoint):
             settings["weights"] = weights
-        return Resource(kind=ENDPOINT, name=self.name, settings=settings, lasting=True)
+        return Resource(kind=ENDPOINT, name=self.name, settings=settings, lasting=True), wanted
 
     def _parts(self) -> list[Resource]:
         folder = package_folder(self._settings, self._project, self._environment)
         bucket, prefix = bucket_and_key(folder)
-        listed = self._calls.pages(
-            "s3", "ListObjectsV2", f"arn:aws:s3:::{bucket}", "Contents", Bucket=bucket, Prefix=prefix
-        )
-        found = [
-            Resource(kind=PACKAGE, name=f"s3://{bucket}/{one['Key']}") for one in listed if revision_of(one["Key"])
-        ]
+        on, found = f"arn:aws:s3:::{bucket}", list[Resource]()
+        if folder.startswith("s3://"):  # else plan refuses it, by the rule's name
+            listed = self._calls.pages("s3", "ListObjectsV2", on, "Contents", Bucket=bucket, Prefix=prefix)
+            keys = (one["Key"] for one in listed)
+            found += [Resource(kind=PACKAGE, name=f"s3://{bucket}/{key}") for key in keys if revision_of(key)]
         group = self._calls.ask(
             "sagemaker",
             "DescribeModelPackageGroup",
@@ -160,27 +195,37 @@ class Look:
             for one in listed
         ]
 
-    def _scaling(self) -> list[Resource]:
-        prefix = f"endpoint/{self.name}/variant/"
+    def _scaling(self, variants: list[str]) -> list[Resource]:
+        """What scales those variants. An account has hundreds of scalable targets, so they are asked for by name."""
         on = f"arn:aws:application-autoscaling:{self._calls.region}:*:scalable-target/*"
-        listed = self._calls.pages(
-            "application-autoscaling",
-            "DescribeScalableTargets",
-            on,
-            "ScalableTargets",
-            ServiceNamespace="sagemaker",
-            ScalableDimension=DIMENSION,
-        )
+        named = [f"endpoint/{self.name}/variant/{one}" for one in variants]
+        listed = [
+            one
+            for first in range(0, len(named), _MOST_IDS)
+            for one in self._calls.pages(
+                "application-autoscaling",
+                "DescribeScalableTargets",
+                on,
+                "ScalableTargets",
+                ServiceNamespace="sagemaker",
+                ScalableDimension=DIMENSION,
+                ResourceIds=named[first : first + _MOST_IDS],
+            )
+        ]
         found = []
         for one in listed:
-            if not one["ResourceId"].startswith(prefix):
-                continue
             settings: dict[str, Any] = {"MinCapacity": one["MinCapacity"], "MaxCapacity": one["MaxCapacity"]}
             for policy in policies(self._calls, one["ResourceId"]):
                 target = policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"]
                 settings |= {"TargetValue": float(target), "asked": policy["PolicyName"].removeprefix("passerelle-")}
             found.append(Resource(kind=SCALING, name=one["ResourceId"], settings=settings, lasting=True))
         return found
+
+
+def _variants(described: Iterable[dict[str, Any]]) -> list[str]:
+    """The variants of an endpoint and of its configurations: only they can be scaled; and the one that always is."""
+    names = {each["VariantName"] for one in described for each in one.get("ProductionVariants", [])}
+    return sorted(names | {"live"})
 
 
 def weights_of(endpoint: dict[str, Any]) -> dict[str, float]:

@@ -20,9 +20,10 @@ LEAST_WEIGHT = 0.01
 MOST_VARIABLES, MOST_VARIABLE, MOST_TAGS, MOST_LIVE = 100, 1024, 50, 10
 #: Of the tags, some are ours.
 _OWN_TAGS = 4
-#: The tags by which we find what is ours.
-PROJECT, ENVIRONMENT, REVISION, ASKED = (
-    f"passerelle:{what}" for what in ("project", "environment", "revision", "asked")
+#: The tags by which we find what is ours; of an endpoint also the configuration that was last asked for (wanted) and
+#: the one that came into service (asked).
+PROJECT, ENVIRONMENT, REVISION, ASKED, WANTED = (
+    f"passerelle:{what}" for what in ("project", "environment", "revision", "asked", "wanted")
 )
 _REVISION = re.compile(r"(\d{6})-[0-9a-f]{8,12}(\.tar\.gz)?$")
 _ECR = re.compile(r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/.+")

@@ -18,7 +18,7 @@ from passerelle.adapters.sagemaker_found import (
     registered,
     weights_of,
 )
-from passerelle.adapters.sagemaker_rules import ASKED, ENVIRONMENT, PROJECT
+from passerelle.adapters.sagemaker_rules import ASKED, ENVIRONMENT, PROJECT, WANTED, revision_of
 from passerelle.adapters.sagemaker_wanted import (
     ALARM,
     CONFIG,
@@ -31,7 +31,7 @@ from passerelle.adapters.sagemaker_wanted import (
     SCALING,
 )
 from passerelle.deployment.package import Package, tarball
-from passerelle.deployment.target import Resource, Step, TargetError
+from passerelle.deployment.target import DriftError, Resource, Step, TargetError
 
 #: Seconds after which a change of the endpoint is no longer waited for.
 MOST_WAIT_S = 4 * 3600
@@ -186,9 +186,10 @@ class Steps:
     def _make_endpoint(self, one: Resource) -> None:
         on, settings, name = self._arn("endpoint", one.name), one.settings, {"EndpointName": one.name}
         config = settings["EndpointConfigName"]
+        tags = _tags(settings["tags"] | {WANTED: config})
         guards = {key: settings[key] for key in ("DeploymentConfig",) if key in settings}
         there = self._describe(one.name)
-        if there is not None and not self._is_ours(there["EndpointArn"], settings["tags"]):
+        if there is not None and not self._is_ours(there, settings["tags"]):
             raise TargetError(f"there is an endpoint {one.name} that Passerelle did not make: rename the project.")
         if there is not None and there["EndpointStatus"] in CHANGING:
             pending = there.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
@@ -201,10 +202,9 @@ class Steps:
             self._delete_endpoint(one)  # nothing else can be done to a failed endpoint
             there = None
         if there is None:
-            tags = _tags(settings["tags"])
             self._calls.call("sagemaker", "CreateEndpoint", on, **name, EndpointConfigName=config, Tags=tags)
             return
-        self._calls.call("sagemaker", "AddTags", on, ResourceArn=there["EndpointArn"], Tags=_tags(settings["tags"]))
+        self._calls.call("sagemaker", "AddTags", on, ResourceArn=there["EndpointArn"], Tags=tags)
         if there.get("EndpointConfigName") == config and there["EndpointStatus"] not in FAILED:
             if (weights := settings.get("weights", {})) != weights_of(there):
                 due = [{"VariantName": variant, "DesiredWeight": weight} for variant, weight in weights.items()]
@@ -227,30 +227,58 @@ class Steps:
             **guards,
         )
 
-    def _is_ours(self, arn: str, tags: dict[str, str]) -> bool:
-        found = {
-            one["Key"]: one["Value"] for one in self._calls.pages("sagemaker", "ListTags", arn, "Tags", ResourceArn=arn)
-        }
-        return all(found.get(key) == tags[key] for key in (PROJECT, ENVIRONMENT))
+    def _is_ours(self, there: dict[str, Any], tags: dict[str, str]) -> bool:
+        """Is an endpoint ours, by its tags, or if it lost some, by those of the configuration it answers by?"""
+        due = {key: tags.get(key) for key in (PROJECT, ENVIRONMENT)}
+        found = self._tags_of(there["EndpointArn"])
+        if due.items() <= {key: found.get(key) for key in due}.items():
+            return True
+        if any(found.get(key, value) != value for key, value in due.items()):
+            return False
+        config = there.get("EndpointConfigName", "")
+        on = self._arn("endpoint-config", config)
+        kept = self._calls.ask("sagemaker", "DescribeEndpointConfig", on, EndpointConfigName=config)
+        return kept is not None and due.items() <= self._tags_of(kept["EndpointConfigArn"]).items()
+
+    def _tags_of(self, arn: str) -> dict[str, str]:
+        found = self._calls.pages("sagemaker", "ListTags", arn, "Tags", ResourceArn=arn)
+        return {one["Key"]: one["Value"] for one in found}
 
     def _wait(self, one: Resource) -> None:
         there = self._settle(one.name)
         config = one.settings.get("EndpointConfigName")
-        if there is None or config is None:
+        if config is None:
             return  # waited for before a change, or a removal, whatever became of it
+        if there is None:
+            raise DriftError(f"endpoint {one.name} was deleted while it was waited for: deploy again.")
         if there["EndpointStatus"] in FAILED:
             raise TargetError(
                 f"endpoint {one.name} is {there['EndpointStatus']}: {there.get('FailureReason', 'no reason given')}. "
                 f"{self._last_words(one.name)} Correct that, and deploy again."
             )
-        if there.get("EndpointConfigName") == config:  # else it was rolled back: the comparison at the end says so
-            self._calls.call(
-                "sagemaker",
-                "AddTags",
-                self._arn("endpoint", one.name),
-                ResourceArn=there["EndpointArn"],
-                Tags=_tags({ASKED: config}),
+        if (found := there.get("EndpointConfigName")) != config:
+            self._scale_again(there, one.settings.get("scaling", {}))
+            reason = there.get("FailureReason")
+            raise DriftError(
+                f"endpoint {one.name}: revision {revision_of(config)} was applied ({config}), and {found} is in "
+                "service: SageMaker rolled it back by itself, or somebody changed it meanwhile. "
+                f"{f'It says: {reason}. ' if reason else ''}What answers was left whole. Find out why, then deploy "
+                "again, or passerelle rollback."
             )
+        self._calls.call(
+            "sagemaker",
+            "AddTags",
+            self._arn("endpoint", one.name),
+            ResourceArn=there["EndpointArn"],
+            Tags=_tags({ASKED: config}),
+        )
+
+    def _scale_again(self, there: dict[str, Any], scaling: dict[str, dict[str, Any]]) -> None:
+        """Put on again what scaled an endpoint that stayed as it was: it was taken off for the change."""
+        variants = {one["VariantName"] for one in there.get("ProductionVariants", [])}
+        for name, settings in scaling.items():
+            if name.rpartition("/")[2] in variants:
+                self._scale(Resource(kind=SCALING, name=name, settings=settings, lasting=True))
 
     def _last_words(self, endpoint: str) -> str:
         try:
@@ -266,7 +294,7 @@ class Steps:
         there = self._settle(one.name)
         if there is None:
             return
-        if not self._is_ours(there["EndpointArn"], one.settings["tags"]):
+        if not self._is_ours(there, one.settings["tags"]):
             raise TargetError(f"there is an endpoint {one.name} that Passerelle did not make: it is left.")
         self._calls.ask("sagemaker", "DeleteEndpoint", self._arn("endpoint", one.name), EndpointName=one.name)
         if (left := self._settle(one.name)) is not None:

@@ -24,17 +24,17 @@ def killed(folder: Path, revision: int | None, request: int) -> int:
     """Apply in a process of its own that dies after a request; how it ended."""
     child = os.fork()
     if child == 0:
-        left, ask = request, Calls.ask
+        left, ask = request, Calls._request
 
-        def ask_and_die(self: Calls, service: str, operation: str, on: str, **arguments: Any) -> Any:
+        def ask_and_die(self: Calls, service: str, operation: str, *arguments: Any, forgiving: bool) -> Any:
             nonlocal left
-            answer = ask(self, service, operation, on, **arguments)
+            answer = ask(self, service, operation, *arguments, forgiving=forgiving)
             left -= not operation.startswith(ASKS)
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             return answer
 
-        Calls.ask = ask_and_die  # type: ignore[method-assign]  # in this process only
+        Calls._request = ask_and_die  # type: ignore[method-assign]  # in this process only
         deployment = None if revision is None else aws_place.revision(revision)
         apply_deployment(aws_place.target(folder), deployment, "production")
         os._exit(0)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from passerelle.adapters.kubernetes_kubectl import decoded, kubectl
+from passerelle.adapters.kubernetes_kubectl import NoSuchKindError, decoded, kubectl
 from passerelle.adapters.kubernetes_manifests import (
     ANSWERS,
     ASKED,
@@ -22,17 +22,16 @@ from passerelle.adapters.kubernetes_manifests import (
     KINDS,
     RETRY,
     REVISION,
-    endpoint_name,
     manifests,
     project_onto,
-    refuse,
     resource,
     selector,
     tokens_secret,
 )
+from passerelle.adapters.kubernetes_rules import check, endpoint_name
 from passerelle.adapters.packages import PACKAGE, Packages, package_resource
 from passerelle.deployment.package import Package
-from passerelle.deployment.plan import changed, mark, refuse_drift, refuse_trial, steps
+from passerelle.deployment.plan import changed, mark, refuse_drift, steps
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Observed, Plan, Resource, Step, TargetError
 from passerelle.project.settings import Project
@@ -44,7 +43,7 @@ State = Literal["changing", "serving", "failed"]
 
 
 class KubernetesTarget:
-    """See Target. Who this machine is, kubectl's own settings say (KUBECONFIG)."""
+    """See Target and Logs. Who this machine is, kubectl's own settings say (KUBECONFIG)."""
 
     def __init__(
         self,
@@ -59,28 +58,53 @@ class KubernetesTarget:
         self._name, self._settings, self._project, self._pack = name, settings, project, pack
         self._wait_s, self._command = wait_s, command
         self._packages = Packages(settings.store, project)
+        #: The kind of what makes pods.
+        self._workload = FORMS[settings.form][0]
 
     def refuse(self, deployment: Deployment) -> None:
         """See Target."""
-        refuse(deployment, self._settings)
-        refuse_trial(deployment, self._settings.strategy)
+        check(deployment, self._settings)
 
     def observe(self, environment: str) -> Observed:
         """See Target. Everything is found by its labels, and packages by where they lie."""
         found = self._packages.there(environment)
-        state: Literal["absent", "changing", "serving", "failed"] = "absent"
-        revision, problem = None, None
-        labels = ",".join(f"{key}={value}" for key, value in selector(self._project.name, environment).items())
-        kinds = FORMS[self._settings.form]
-        for one in self._json("get", ",".join(KINDS[kind] for kind in kinds), "-l", labels)["items"]:
+        states: dict[str, State] = {}
+        answers: dict[str, int | None] = {}
+        problem = None
+        for one in self._listed(environment):
             if one["metadata"].get("ownerReferences"):
                 continue  # KServe's own, made from ours
+            kind = one["kind"]
             found.append(_found(one))
-            if one["kind"] in _WORKLOADS:
-                state, problem = _state(one)
-                answers = _number(one["metadata"].get("annotations", {}).get(ANSWERS))
-                revision = _revision(one) if state == "serving" else answers
-        return Observed(state=state, revision=revision, resources=tuple(sorted(found, key=_order)), problem=problem)
+            if kind in _WORKLOADS:
+                states[kind], why = _state(one)
+                before = _number(one["metadata"].get("annotations", {}).get(ANSWERS))
+                answers[kind] = _revision(one) if states[kind] == "serving" else before
+                problem = why if kind == self._workload else problem
+        # After a change of form both may be there: the new one counts, and what answers until it does is the old one's.
+        others = [kind for kind in states if kind != self._workload]
+        first = next((states[kind] for kind in [self._workload, *others] if kind in states), None)
+        revision = answers.get(self._workload) or next((answers[kind] for kind in others), None)
+        return Observed(
+            state=first or "absent", revision=revision, resources=tuple(sorted(found, key=_order)), problem=problem
+        )
+
+    def _listed(self, environment: str) -> list[dict[str, Any]]:
+        """All that is there by its labels, in whichever form; a cluster without KServe has nothing of its kind."""
+        kinds = list(KINDS.values())
+        try:
+            return self._of_kinds(kinds, environment)
+        except NoSuchKindError:
+            if self._settings.form == "kserve":
+                raise
+            return self._of_kinds([KINDS[kind] for kind in FORMS["deployment"]], environment)
+
+    def _of_kinds(self, kinds: list[str], environment: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self._json("get", ",".join(kinds), "-l", self._labelled(environment))["items"]
+        return items
+
+    def _labelled(self, environment: str) -> str:
+        return ",".join(f"{key}={value}" for key, value in selector(self._project.name, environment).items())
 
     def plan(self, deployment: Deployment | None, observed: Observed) -> Plan:
         """See Target."""
@@ -93,14 +117,14 @@ class KubernetesTarget:
             stored,
             *map(resource, manifests(deployment, self._settings, stored.settings["uri"])),
         ]
-        there = [one for one in observed.resources if not (observed.state == "failed" and one.kind in _WORKLOADS)]
+        there = [one for one in observed.resources if not (observed.state == "failed" and one.kind == self._workload)]
         refuse_drift(wanted, there, drift=self._settings.drift, by_hand=lambda now, _: now.settings.get("by_hand", ()))
         before = max((one.name for one in there if one.kind == PACKAGE and one.name < stored.name), default="")
         made = steps(
             wanted,
             there,
             keep=lambda one: one.kind == PACKAGE and one.name == before,
-            waits=_WORKLOADS,
+            waits=(self._workload,),
             changing=observed.state == "changing",
         )
         notes = ["the container routes and shadows by the deployment: pods are told nothing of weights."]
@@ -116,6 +140,8 @@ class KubernetesTarget:
             notes.append(
                 "no alarms are made, Kubernetes has none: Passerelle's own watch, and /metrics is Prometheus'."
             )
+        if self._settings.form == "deployment":
+            notes.append(f"nothing keeps timeout_ms ({self._settings.timeout_ms}): a Service has none, an ingress may.")
         if self._settings.store.startswith("/"):
             notes.append(f"{self._settings.store} must be a folder of each node: it is mounted into the pods.")
         return Plan(
@@ -137,6 +163,16 @@ class KubernetesTarget:
             self._kubectl("delete", KINDS[one.kind], one.name, "--ignore-not-found", "--wait=true")
         else:
             self._put(one)
+
+    def logs(self, environment: str, lines: int = 20) -> tuple[str, ...]:
+        """See Logs: of each pod, each line with the pod's name in front."""
+        said = self._kubectl("logs", "-l", self._labelled(environment), f"--tail={lines}", "--prefix")
+        if not said.strip():
+            raise TargetError(
+                f"{self._name}: no pod of {environment} has written anything: kubectl -n {self._settings.namespace} "
+                "get pods says whether there are some; without any, deploy first."
+            )
+        return tuple(said.splitlines())
 
     def render(self, deployment: Deployment, folder: Path) -> list[Path]:
         """Put the package into the store and write the manifests into a folder, for what applies them from git."""

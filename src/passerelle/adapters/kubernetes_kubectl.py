@@ -19,6 +19,7 @@ _TRIES = 5
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 20.0
 #: The server is asked too often, or is away for a moment.
 _AGAIN = re.compile("TooManyRequests|too many requests|ServiceUnavailable|InternalError|etcdserver: ", re.IGNORECASE)
+_NO_SUCH_KIND = re.compile("doesn't have a resource type|no matches for kind|could not find the requested resource")
 #: What kubectl and the server say → what to do; the first that is found.
 _NEXT = (
     (
@@ -40,12 +41,18 @@ _NEXT = (
     ),
     (r'namespaces? "?[\w-]+"? not found', "Make it: kubectl create namespace NAME; or correct the target's namespace."),
     (
-        "doesn't have a resource type|no matches for kind|could not find the requested resource",
+        _NO_SUCH_KIND.pattern,
         'The cluster has no such kind: install KServe (v1beta1) there, or say form = "deployment".',
     ),
     ("Invalid|BadRequest|admission webhook|denied the request", "Correct what it names in passerelle.toml."),
 )
+#: A line of kubectl's own journal, which repeats at each try what the last line says.
+_JOURNAL = re.compile(r"^[EWI]\d{4} [\d:.]+ +\d+ .*\n?", re.MULTILINE)
 _FORBIDDEN = re.compile(r'cannot (?P<verb>\w+) resource "(?P<resource>[\w./]+)" in API group "(?P<group>[\w.]*)"')
+
+
+class NoSuchKindError(TargetError):
+    """The cluster does not know the kind of what is asked for: KServe is not installed there, or another version."""
 
 
 def kubectl(
@@ -80,11 +87,16 @@ def kubectl(
             ) from error
         if done.returncode == 0:
             return done.stdout
-        said = done.stderr.strip() or f"it ended with {done.returncode} and said nothing"
+        said = (
+            _JOURNAL.sub("", done.stderr).strip()
+            or done.stderr.strip()
+            or f"it ended with {done.returncode} and said nothing"
+        )
         if not _AGAIN.search(said) or attempt == _TRIES - 1:
             break
         time.sleep(_wait_s(attempt))
-    raise TargetError(f"{asked}: {said.rstrip('.')}. {next_step(said)}")
+    made = NoSuchKindError if _NO_SUCH_KIND.search(said) else TargetError
+    raise made(f"{asked}: {said.rstrip('.')}. {next_step(said)}")
 
 
 def decoded(text: str, asked: str) -> Any:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from passerelle.adapters.kubernetes_rules import PREFIX, endpoint_name
 from passerelle.deployment.plan import mark
 from passerelle.deployment.spec import Deployment, told
-from passerelle.deployment.target import PlanError, Resource
+from passerelle.deployment.target import Resource
 from passerelle.project.targets import Kubernetes
 
-PREFIX = "passerelle.io"
 REVISION = f"{PREFIX}/revision"
 #: What was asked for, as JSON: what is found is compared with it, field by field.
 ASKED = f"{PREFIX}/asked"
@@ -27,12 +26,6 @@ LEAVES_S, GRACE_S = 5, 45
 #: Nobody in particular; see deployment.image.
 USER = 65532
 
-_LONGEST = 50
-#: As a cluster writes them back: anything else would look like a change by hand.
-_AMOUNTS = {
-    "cpu": re.compile(r"(?P<count>[1-9]\d*)(?P<unit>m?)"),
-    "memory": re.compile(r"(?P<count>[1-9]\d*)(?P<unit>Ki|Mi|Gi|Ti)"),
-}
 KINDS = {
     "Deployment": "deployments.apps",
     "Service": "services",
@@ -46,43 +39,6 @@ VERSIONS = {
     "InferenceService": "serving.kserve.io/v1beta1",
 }
 FORMS = {"deployment": ("Deployment", "Service", "HorizontalPodAutoscaler"), "kserve": ("InferenceService",)}
-
-
-def endpoint_name(project: str, environment: str) -> str:
-    """The name of what is made. Raises PlanError (rule name-too-long): Kubernetes adds to it.
-
-    >>> endpoint_name("late_flights", "production")
-    'late-flights-production'
-    """
-    name = re.sub(r"[^a-z0-9-]+", "-", f"{project}-{environment}".lower()).strip("-")
-    if len(name) > _LONGEST:
-        raise PlanError("name-too-long", f"{name} has {len(name)} characters, and at most {_LONGEST} are taken.")
-    return name
-
-
-def refuse(deployment: Deployment, settings: Kubernetes) -> None:
-    """Raise PlanError for what cannot be expressed: strategy "platform", no machine at all, amounts in other words."""
-    if settings.strategy == "platform":
-        raise PlanError(
-            "no-platform-split",
-            f"revision {deployment.revision}: a Service of Kubernetes has no weights and no shadow of its own. Say "
-            'strategy = "container".',
-        )
-    if settings.scaling.minimum < 1:
-        raise PlanError("no-scale-to-zero", "scaling.minimum is 0, and nobody would answer: say 1 or more.")
-    if settings.scaling.maximum < settings.scaling.minimum:
-        raise PlanError("scaling-order", "scaling.maximum is less than scaling.minimum: correct one of them.")
-    for name, amount, whole, example in (
-        ("cpu", settings.cpu, 1000, "2, 500m"),
-        ("memory", settings.memory, 1024, "2Gi"),
-    ):
-        found = _AMOUNTS[name].fullmatch(amount)
-        if found is None or (found["unit"] and int(found["count"]) % whole == 0):
-            raise PlanError(
-                "quantity",
-                f"{name} is {amount!r}, which a cluster would write otherwise, as if by hand: say it as {example}, in "
-                "the largest unit that holds it.",
-            )
 
 
 def manifests(deployment: Deployment, settings: Kubernetes, package: str) -> tuple[dict[str, Any], ...]:

@@ -50,6 +50,11 @@ class QuickTarget(KubernetesTarget):
         return answer.text if answer.is_success else ""
 
 
+def deployment(revision: int, **changes: Any) -> Deployment:
+    """A revision that keeps its ledger where pods may."""
+    return sample_deployment(revision, **{"ledger_at": "s3://bucket/trips/ledger", **changes})
+
+
 def address(plural: str) -> str:
     group, version, _ = PLACES[plural]
     return f"/{f'apis/{group}' if group else 'api'}/{version}/namespaces/default/{plural}"
@@ -66,13 +71,13 @@ def target(
 ) -> KubernetesTarget:
     settings = Kubernetes(**{**SETTINGS, "store": str(tmp_path / "store"), **changes})
 
-    def packed(deployment: Deployment) -> Package:
-        digest = f"{deployment.revision:012x}"
-        folder = project.state / "packages/production" / f"{deployment.revision:06d}-{digest}"
+    def packed(one: Deployment) -> Package:
+        digest = f"{one.revision:012x}"
+        folder = project.state / "packages/production" / f"{one.revision:06d}-{digest}"
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("deployment.json", "deployment.sig", "passerelle.toml"):
             (folder / name).write_text(digest)
-        return Package(folder=folder, digest=digest, revision=deployment.revision)
+        return Package(folder=folder, digest=digest, revision=one.revision)
 
     command = command or ("kubectl", "--server", place.url, f"--cache-dir={tmp_path}/cache")
     return made("cluster", settings, project, pack=packed, wait_s=30.0, command=command)
@@ -110,7 +115,7 @@ def case(
     return TargetCase(
         open=lambda: target(project, place, tmp_path, made=made, form=form, **changes),
         restoring=lambda: target(project, place, tmp_path, made=made, form=form, drift="restore", **changes),
-        deployment=sample_deployment,
+        deployment=deployment,
         there=there,
         meddle=meddle,
         fail=lambda: setattr(place, "fails", True),

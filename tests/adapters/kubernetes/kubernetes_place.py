@@ -23,6 +23,7 @@ import kubernetes_validate
 import yaml
 
 KINDS = {
+    "pods": ("", "v1", "Pod"),
     "deployments": ("apps", "v1", "Deployment"),
     "services": ("", "v1", "Service"),
     "horizontalpodautoscalers": ("autoscaling", "v2", "HorizontalPodAutoscaler"),
@@ -31,7 +32,9 @@ KINDS = {
 VERSION = kserve_fields.VERSION
 ROLE_FILE = Path(__file__).parents[3] / "docs/howto/policies/kubernetes-deployer.yaml"
 ROLE, BINDING = yaml.safe_load_all(ROLE_FILE.read_text())
-PATH = re.compile(r"/apis?/(?P<version>.+)/namespaces/(?P<namespace>[^/]+)/(?P<kind>\w+)(?:/(?P<name>[^/]+))?")
+PATH = re.compile(
+    r"/apis?/(?P<version>.+)/namespaces/(?P<namespace>[^/]+)/(?P<kind>\w+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
+)
 
 
 def check(body: dict[str, Any]) -> None:
@@ -51,6 +54,10 @@ class Place(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.fails = False
+        #: Is KServe installed?
+        self.kserve = True
+        #: What pods wrote, by their names.
+        self.logs: dict[str, list[str]] = {}
         self.count = 0
         #: What the Role allows, (group, kind's name, verb), and what of it was asked for.
         self.allowed = {
@@ -154,9 +161,14 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append(f"GET {path.path}")
         found = PATH.fullmatch(path.path)
         if found is None:
-            self.answer(*discovered(path.path))
+            self.answer(*discovered(path.path, kserve=self.server.kserve))
             return
         kind = KINDS[found["kind"]][2]
+        if found["log"]:
+            if self.may(found, "get", "/log"):
+                lines = self.server.logs[found["name"]][-int(query["tailLines"]) :]
+                self.write("".join(f"{line}\n" for line in lines).encode(), "text/plain")
+            return
         if not self.may(found, "get" if found["name"] else "watch" if "watch" in query else "list"):
             return
         if found["name"] is not None:
@@ -211,9 +223,9 @@ class Handler(BaseHTTPRequestHandler):
         gone = self.server.objects.pop((KINDS[found["kind"]][2], found["name"]), None)
         self.answer(*((200, status(200, "Success", "")) if gone else missing(found["kind"], found["name"])))
 
-    def may(self, found: re.Match[str], verb: str) -> bool:
+    def may(self, found: re.Match[str], verb: str, part: str = "") -> bool:
         """Does the Role allow it? If not, that is said as Kubernetes says it."""
-        plural, group = found["kind"], KINDS[found["kind"]][0]
+        plural, group = found["kind"] + part, KINDS[found["kind"]][0]
         self.server.used.add((group, plural, verb))
         if (group, plural, verb) in self.server.allowed:
             return True
@@ -222,9 +234,11 @@ class Handler(BaseHTTPRequestHandler):
         return False
 
     def answer(self, code: int, body: dict[str, Any]) -> None:
-        data = json.dumps(body).encode()
+        self.write(json.dumps(body).encode(), "application/json", code)
+
+    def write(self, data: bytes, kind: str, code: int = 200) -> None:
         self.send_response(code)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -242,29 +256,29 @@ def status(code: int, reason: str, message: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Status", "status": said, "code": code, "reason": reason, "message": message}
 
 
-def discovered(path: str) -> tuple[int, dict[str, Any]]:
+def discovered(path: str, *, kserve: bool) -> tuple[int, dict[str, Any]]:
     """What there is, as kubectl asks for it before anything else."""
+    there = {plural: one for plural, one in KINDS.items() if kserve or one[0] != "serving.kserve.io"}
     groups = [
         {
             "name": group,
             "versions": [{"groupVersion": f"{group}/{version}", "version": version}],
             "preferredVersion": {"groupVersion": f"{group}/{version}", "version": version},
         }
-        for group, version, _ in KINDS.values()
+        for group, version, _ in there.values()
         if group
     ]
     if path == "/api":
         return 200, {"kind": "APIVersions", "versions": ["v1"]}
     if path == "/apis":
         return 200, {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-    for plural, (group, version, kind) in KINDS.items():
-        if path == (f"/apis/{group}/{version}" if group else f"/api/{version}"):
-            verbs = ["get", "list", "patch", "delete", "create", "watch"]
-            one = {"name": plural, "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": verbs}
-            return 200, {
-                "kind": "APIResourceList",
-                "apiVersion": "v1",
-                "groupVersion": f"{group}/{version}".strip("/"),
-                "resources": [one],
-            }
-    return missing("path", path)
+    verbs = ["get", "list", "patch", "delete", "create", "watch"]
+    resources = [
+        {"name": plural, "singularName": kind.lower(), "namespaced": True, "kind": kind, "verbs": verbs}
+        for plural, (group, version, kind) in there.items()
+        if path == (f"/apis/{group}/{version}" if group else f"/api/{version}")
+    ]
+    if not resources:
+        return missing("path", path)
+    of = path.removeprefix("/apis/").removeprefix("/api/")
+    return 200, {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": of, "resources": resources}

@@ -15,13 +15,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from kubernetes_case import QuickTarget, target
+from kubernetes_case import QuickTarget, deployment, target
 
 from passerelle.adapters import packages
 from passerelle.adapters.kubernetes import KubernetesTarget
 from passerelle.deployment.applying import apply_deployment
 from passerelle.project.settings import load_project
-from passerelle.testing.targets import sample_deployment
 
 
 def die() -> None:
@@ -60,7 +59,7 @@ def walk(order: dict[str, Any]) -> None:
     arm(made, order["at"], order["when"])
     place: Any = SimpleNamespace(url=order["url"])
     one = target(load_project(folder / "passerelle.toml"), place, folder, made=made, form=order["form"])
-    wanted = None if order["revision"] is None else sample_deployment(order["revision"])
+    wanted = None if order["revision"] is None else deployment(order["revision"])
     apply_deployment(one, wanted, "production")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from kubernetes_case import SETTINGS, case, needs_kubectl, target
+from kubernetes_case import SETTINGS, case, deployment, needs_kubectl, target
 from kubernetes_place import BINDING, ROLE, ROLE_FILE, VERSION, Place
 
 from passerelle.adapters import kubernetes_kubectl
@@ -22,8 +23,8 @@ from passerelle.deployment.target import DriftError, TargetError
 from passerelle.project.settings import Project
 from passerelle.project.targets import Kubernetes, Scaling
 from passerelle.testing.target_checks import check_nothing_is_left
-from passerelle.testing.targets import sample_deployment
 
+SOAK = bool(os.environ.get("PASSERELLE_SOAK"))
 FORBIDDEN = (
     'Error from server (Forbidden): deployments.apps is forbidden: User "ci" cannot {} resource "deployments" in API '
     'group "apps" in the namespace "default"'
@@ -78,7 +79,7 @@ def test_what_kubectl_says_is_told_with_what_to_do(what: str, project: Project, 
     (tmp_path / "said").write_text(said)
     command = speaking(tmp_path, f"cat {tmp_path}/said >&2; exit 1")
     with pytest.raises(TargetError) as told:
-        apply_deployment(target(project, place, tmp_path, command=command), sample_deployment(1), "production")
+        apply_deployment(target(project, place, tmp_path, command=command), deployment(1), "production")
     assert "cluster: kubectl get deployments.apps" in str(told.value)
     assert said.rstrip(".") in str(told.value)
     assert next_step in str(told.value)
@@ -136,7 +137,7 @@ def test_a_store_that_cannot_be_reached(what: str, project: Project, place: Plac
     one = target(project, place, tmp_path)
     acts: dict[str, Callable[[], Any]] = {
         "observe": lambda: one.observe("production"),
-        "render": lambda: one.render(sample_deployment(1), tmp_path / "git"),
+        "render": lambda: one.render(deployment(1), tmp_path / "git"),
     }
     with pytest.raises(TargetError, match=r"store.* cannot be opened: Not a directory.*Name it as"):
         acts[what]()
@@ -152,29 +153,67 @@ def test_the_real_kubectl_without_a_context(
         target(project, place, tmp_path, command=("kubectl",)).observe("production")
     monkeypatch.delenv("KUBECONFIG")
     away = ("kubectl", "--server", "http://127.0.0.1:9", f"--cache-dir={tmp_path}/cache")
-    with pytest.raises(TargetError, match="kubectl cluster-info"):
+    with pytest.raises(TargetError, match="kubectl cluster-info") as told:
         target(project, place, tmp_path, command=away).observe("production")
+    assert "memcache" not in str(told.value), "kubectl's own journal says the same five times"
+    assert str(told.value).count("was refused") == 1
+
+
+LINES = ["one", "two", "three"]
+
+
+def speak(place: Place, name: str, project: str) -> None:
+    """Have a pod that wrote something."""
+    labels = {"passerelle.io/project": project, "passerelle.io/environment": "production"}
+    place.objects["Pod", name] = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "labels": labels},
+        "spec": {"containers": [{"name": "passerelle"}]},
+    }
+    place.logs[name] = [f"{name}: {line}" for line in LINES]
 
 
 @needs_kubectl
-@pytest.mark.parametrize("form", ["deployment", "kserve"])
-def test_the_role_grants_what_is_asked_and_no_more(form: str, project: Project, place: Place, tmp_path: Path) -> None:
+def test_the_log_of_the_pods(project: Project, place: Place, tmp_path: Path) -> None:
+    one = target(project, place, tmp_path)
+    with pytest.raises(TargetError, match=r"no pod of production has written anything.*get pods"):
+        one.logs("production")
+    for name, of in (("trips-a", "trips"), ("trips-b", "trips"), ("other", "other")):
+        speak(place, name, of)
+    said = [f"[pod/{name}/passerelle] {name}: {line}" for name in ("trips-a", "trips-b") for line in ("two", "three")]
+    assert one.logs("production", lines=2) == tuple(said)
+    place.allowed -= {("", "pods/log", "get")}
+    with pytest.raises(TargetError, match=r"get of pods/log in API group \"\" is missing"):
+        one.logs("production")
+
+
+@needs_kubectl
+def test_the_role_grants_what_is_asked_and_no_more(project: Project, place: Place, tmp_path: Path) -> None:
     """By the real kubectl, whose requests are recorded; without any one of its verbs something is refused."""
-    check_nothing_is_left(case(project, place, tmp_path, form, scaling=Scaling(maximum=2)))
-    kinds = {plural for _, plural, _ in place.used}
-    granted = {one for one in place.allowed if one[1] in kinds}
-    assert {one for one in granted - place.used if one[2] != "watch"} == set()
-    assert kinds == (
-        {"inferenceservices"} if form == "kserve" else {"deployments", "services", "horizontalpodautoscalers"}
-    )
-    first = min(kinds)
-    (group,) = {one[0] for one in granted if one[1] == first}
-    for verb in ("list", "get", "create", "patch", "delete"):
-        place.allowed = granted - {(group, first, verb)}
-        with pytest.raises(TargetError) as told:
-            check_nothing_is_left(case(project, place, tmp_path, form, scaling=Scaling(maximum=2)))
-        assert f'{verb} of {first} in API group "{group}" is missing: the Role in' in str(told.value)
-        place.objects.clear()
+
+    def live(form: str) -> None:
+        check_nothing_is_left(case(project, place, tmp_path, form, scaling=Scaling(maximum=2)))
+
+    live("deployment")
+    live("kserve")
+    speak(place, "trips-a", "trips")
+    target(project, place, tmp_path).logs("production")
+    place.objects.clear()
+    granted = set(place.allowed)
+    assert {one for one in granted - place.used if one[2] != "watch"} == {("", "pods", "get")}
+    for form, group, kind in (
+        ("deployment", "apps", "deployments"),
+        ("kserve", "serving.kserve.io", "inferenceservices"),
+    ):
+        for verb in (
+            ("list", "get", "create", "patch", "delete") if form == "deployment" or SOAK else ("list", "delete")
+        ):
+            place.allowed = granted - {(group, kind, verb)}
+            with pytest.raises(TargetError) as told:
+                live(form)
+            assert f'{verb} of {kind} in API group "{group}" is missing: the Role in' in str(told.value)
+            place.objects.clear()
 
 
 def test_the_policies_are_valid_and_of_what_is_made() -> None:
@@ -182,7 +221,7 @@ def test_the_policies_are_valid_and_of_what_is_made() -> None:
     for one in (ROLE, BINDING, network):
         kubernetes_validate.validate(one, VERSION, strict=True)
     assert BINDING["roleRef"]["name"] == ROLE["metadata"]["name"]
-    made, *_ = manifests(sample_deployment(1, project="flights"), Kubernetes(**SETTINGS), "s3://bucket/p")
+    made, *_ = manifests(deployment(1, project="flights"), Kubernetes(**SETTINGS), "s3://bucket/p")
     assert network["spec"]["podSelector"] == made["spec"]["selector"]
     assert [one["port"] for one in network["spec"]["ingress"][0]["ports"]] == [PORT]
 
@@ -191,15 +230,15 @@ def test_the_policies_are_valid_and_of_what_is_made() -> None:
 def test_our_own_marks_changed_by_hand(text: str, project: Project, place: Place, tmp_path: Path) -> None:
     """Labels and annotations of ours that hold something else are a hand's, and no fault in us."""
     cases = case(project, place, tmp_path, "deployment")
-    apply_deployment(cases.open(), sample_deployment(1), "production")
+    apply_deployment(cases.open(), deployment(1), "production")
     due = cases.there()
     one = place.objects["Deployment", "trips-production"]
     one["metadata"]["annotations"] |= {"passerelle.io/asked": text, "passerelle.io/answers": text}
     one["spec"]["template"]["metadata"]["labels"]["passerelle.io/revision"] = "first"
     with pytest.raises(DriftError, match="which is not ours"):
-        apply_deployment(cases.open(), sample_deployment(1), "production")
+        apply_deployment(cases.open(), deployment(1), "production")
     assert cases.restoring is not None
-    found = apply_deployment(cases.restoring(), sample_deployment(1), "production").observed
+    found = apply_deployment(cases.restoring(), deployment(1), "production").observed
     assert (found.revision, cases.there()) == (1, due)
     one = place.objects["Deployment", "trips-production"]
     del one["metadata"]["annotations"]

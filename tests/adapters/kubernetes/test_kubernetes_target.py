@@ -9,16 +9,15 @@ from typing import Any
 import kubernetes_validate
 import msgspec
 import pytest
-from kubernetes_case import SETTINGS, QuickTarget, case, target
+from kubernetes_case import SETTINGS, QuickTarget, case, deployment, target
 from kubernetes_place import Place, check
 
-from passerelle.adapters.kubernetes_manifests import endpoint_name, manifests, refuse
-from passerelle.deployment.applying import apply_deployment
-from passerelle.deployment.target import Observed, PlanError
+from passerelle.adapters.kubernetes_manifests import manifests
+from passerelle.deployment.target import Observed
 from passerelle.project.settings import Project
 from passerelle.project.targets import Alarms, Kubernetes, Scaling
 from passerelle.testing.target_checks import Check
-from passerelle.testing.targets import sample_deployment, target_checks
+from passerelle.testing.targets import target_checks
 
 FORMS = ("deployment", "kserve")
 #: Kubernetes rolls nothing back by itself; the rules are of settings, and tested below.
@@ -33,13 +32,13 @@ def test_checks(check: Check, form: str, project: Project, place: Place, tmp_pat
 
 def test_manifests_fit_the_official_schemas() -> None:
     scaled = Kubernetes(**SETTINGS, scaling=Scaling(minimum=1, maximum=3), service_account="trips")
-    made = manifests(sample_deployment(2), scaled, "s3://bucket/p")
+    made = manifests(deployment(2), scaled, "s3://bucket/p")
     assert [one["kind"] for one in made] == ["Deployment", "Service", "HorizontalPodAutoscaler"]
     assert "replicas" not in made[0]["spec"]
     for version in ("1.28", "1.32", "1.36"):
         for one in made:
             kubernetes_validate.validate(one, version, strict=True)
-    (service,) = manifests(sample_deployment(2), msgspec.structs.replace(scaled, form="kserve"), "s3://bucket/p")
+    (service,) = manifests(deployment(2), msgspec.structs.replace(scaled, form="kserve"), "s3://bucket/p")
     check(service)
     for name, value in (("minReplica", 1), ("minReplicas", "1"), ("volumes", [{"name": "x", "secret": {"name": "y"}}])):
         wrong = {**service, "spec": {"predictor": service["spec"]["predictor"] | {name: value}}}
@@ -51,7 +50,7 @@ def test_manifests_fit_the_official_schemas() -> None:
 
 
 def test_pods_are_safe_and_stop_softly() -> None:
-    one, service = manifests(sample_deployment(2), Kubernetes(**SETTINGS, variables={"A": "b"}), "s3://bucket/p")
+    one, service = manifests(deployment(2), Kubernetes(**SETTINGS, variables={"A": "b"}), "s3://bucket/p")
     assert one["metadata"]["labels"]["passerelle.io/revision"] == "2"
     assert one["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
     assert "passerelle.io/revision" not in one["spec"]["selector"]["matchLabels"]
@@ -74,7 +73,7 @@ def test_pods_are_safe_and_stop_softly() -> None:
 def test_the_container_is_told_what_the_package_must_be(form: Any) -> None:
     """Whoever puts another package there is not served; nor may the settings say otherwise."""
     settings = Kubernetes(**SETTINGS, form=form, variables={"PASSERELLE_REVISION": "1"})
-    one, *_ = manifests(sample_deployment(12, auth="platform"), settings, "s3://bucket/p")
+    one, *_ = manifests(deployment(12, auth="platform"), settings, "s3://bucket/p")
     pod = one["spec"]["predictor"] if form == "kserve" else one["spec"]["template"]["spec"]
     assert {each["name"]: each["value"] for each in pod["containers"][0]["env"]} == {
         "PASSERELLE_ENVIRONMENT": "production",
@@ -90,63 +89,40 @@ def test_tokens_come_from_a_secret_unless_a_gateway_decides(
     form: Any, project: Project, place: Place, tmp_path: Path
 ) -> None:
     settings = Kubernetes(**SETTINGS, form=form)
-    asks, *_ = manifests(sample_deployment(2, auth="tokens"), settings, "s3://bucket/p")
+    asks, *_ = manifests(deployment(2, auth="tokens"), settings, "s3://bucket/p")
     pod = asks["spec"]["predictor"] if form == "kserve" else asks["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert {"name": "PASSERELLE_TOKENS_FILE", "value": "/etc/passerelle/tokens/tokens.json"} in container["env"]
     assert {"name": "tokens", "mountPath": "/etc/passerelle/tokens"} in container["volumeMounts"]
     secret = {"secretName": "trips-production-tokens", "defaultMode": 0o440}
     assert {"name": "tokens", "secret": secret} in pod["volumes"]
-    trusts, *_ = manifests(sample_deployment(2, auth="platform"), settings, "s3://bucket/p")
+    trusts, *_ = manifests(deployment(2, auth="platform"), settings, "s3://bucket/p")
     assert "tokens" not in str(trusts).lower()
     one = target(project, place, tmp_path, form=form)
     for auth, note in (
         ("tokens", "the Secret trips-production-tokens must hold"),
         ("platform", "the gateway that you"),
     ):
-        plan = one.plan(sample_deployment(2, auth=auth), Observed(state="absent"))
+        plan = one.plan(deployment(2, auth=auth), Observed(state="absent"))
         assert any(note in said for said in plan.notes), plan.notes
+
+
+def test_who_keeps_the_timeout_is_noted(project: Project, place: Place, tmp_path: Path) -> None:
+    for form, count in (("deployment", 1), ("kserve", 0)):
+        one = target(project, place, tmp_path, form=form, timeout_ms=1234)
+        notes = one.plan(deployment(1), Observed(state="absent")).notes
+        assert sum("nothing keeps timeout_ms (1234)" in note for note in notes) == count
 
 
 def test_what_is_not_made_is_noted(project: Project, place: Place, tmp_path: Path) -> None:
     quiet = Alarms(error_share=None, latency_ms=None)
     for alarms, count in ((Alarms(), 1), (quiet, 0)):
-        notes = (
-            target(project, place, tmp_path, alarms=alarms).plan(sample_deployment(1), Observed(state="absent")).notes
-        )
+        notes = target(project, place, tmp_path, alarms=alarms).plan(deployment(1), Observed(state="absent")).notes
         assert sum("no alarms are made" in note for note in notes) == count
 
 
-@pytest.mark.parametrize(
-    ("rule", "changes"),
-    [
-        ("no-platform-split", {"strategy": "platform"}),
-        ("no-scale-to-zero", {"scaling": Scaling(minimum=0)}),
-        ("scaling-order", {"scaling": Scaling(minimum=3, maximum=2)}),
-        *(("quantity", {"cpu": amount}) for amount in ("1000m", "0.5", "01", "2Gi", "")),
-        *(("quantity", {"memory": amount}) for amount in ("2048Mi", "2G", "1.5Gi", "1000000")),
-    ],
-)
-def test_rules(rule: str, changes: dict[str, Any], project: Project, place: Place, tmp_path: Path) -> None:
-    one = target(project, place, tmp_path, **changes)
-    with pytest.raises(PlanError) as refused:
-        apply_deployment(one, sample_deployment(1, trial="t"), "production")
-    assert refused.value.rule == rule
-    assert not [line for line in place.requests if not line.startswith("GET")]
-
-
-@pytest.mark.parametrize(("cpu", "memory"), [("2", "2Gi"), ("500m", "1536Mi"), ("1500m", "1000Mi")])
-def test_amounts_as_a_cluster_writes_them(cpu: str, memory: str) -> None:
-    refuse(sample_deployment(1), Kubernetes(**SETTINGS, cpu=cpu, memory=memory))
-
-
-def test_name_too_long_is_refused() -> None:
-    with pytest.raises(PlanError, match="name-too-long"):
-        endpoint_name("a" * 40, "production")
-
-
 def test_rendered_for_git(project: Project, place: Place, tmp_path: Path) -> None:
-    written = target(project, place, tmp_path).render(sample_deployment(3), tmp_path / "git")
+    written = target(project, place, tmp_path).render(deployment(3), tmp_path / "git")
     assert [path.name for path in written] == ["deployment.json", "service.json"]
     one = json.loads(written[0].read_text())
     check(one)

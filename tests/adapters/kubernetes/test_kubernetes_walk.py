@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from kubernetes_case import QuickTarget, case, needs_kubectl
+from kubernetes_case import QuickTarget, case, deployment, needs_kubectl
 from kubernetes_place import Place
 
 from passerelle.deployment.applying import apply_deployment
 from passerelle.project.settings import Project
-from passerelle.testing.targets import sample_deployment
 
 SOAK = bool(os.environ.get("PASSERELLE_SOAK"))
 KILLED = -9
@@ -85,7 +84,7 @@ def test_killed_at_a_question_and_applied_again(
 
     def apply(*revisions: int | None) -> None:
         for one in revisions:
-            apply_deployment(cases.open(), None if one is None else sample_deployment(one), "production")
+            apply_deployment(cases.open(), None if one is None else deployment(one), "production")
 
     apply(*before, to)
     due = sorted(cases.there())

@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,14 +39,16 @@ OUTCOMES: list[Record] = [
 @pytest.fixture(params=["segments", "tables", "both"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """The records above, wherever they are kept: the answers are the same."""
-    storage = LocalStorage(tmp_path)
+    folder = tmp_path / "version=9 à 100 %" / "what?"  # which DuckDB would take for a column and a pattern
+    storage = LocalStorage(folder)
     asyncio.run(record(storage, PREDICTIONS[:2], slot="worker-0"))
     if request.param == "both":
-        compact(tmp_path, now=NOW)
+        compact(folder, now=NOW)
     asyncio.run(record(storage, [*PREDICTIONS[2:], *OUTCOMES], slot="worker-0"))
     if request.param == "tables":
-        compact(tmp_path, now=NOW)
-    return tmp_path
+        compact(folder, now=NOW)
+    shutil.copytree(folder, folder.with_name("what!"))
+    return folder
 
 
 def test_totals(folder: Path) -> None:

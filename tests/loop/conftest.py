@@ -19,7 +19,9 @@ from passerelle.project.settings import load_project
 @pytest.fixture(scope="session")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[Path, datetime]]]:
     """delivered: version 1 answers, and the next week's data wait. tried: one tick before the verdict on version 2."""
-    folder = tmp_path_factory.mktemp("stages")
+    # Characters that a URI or a pattern would read as something else: whatever the loop does it does here.
+    folder = tmp_path_factory.mktemp("stages") / "version=9, à 100 %, #1?"
+    folder.mkdir()
     before = os.environ.get("XDG_CONFIG_HOME")
     os.environ["XDG_CONFIG_HOME"] = str(folder / "config")
     project = make_project(folder / "orders")
@@ -57,7 +59,7 @@ def take(stages: dict[str, tuple[Path, datetime]], tmp_path: Path) -> Take:
 
     def copy(name: str) -> Stage:
         source, now = stages[name]
-        target = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
+        target = tmp_path / f"{name}, à 100 %, #{len(list(tmp_path.iterdir()))}?"
         shutil.copytree(source, target)
         return load_project(target / "passerelle.toml"), now
 

@@ -23,7 +23,7 @@ from passerelle.project.note import render
 from passerelle.project.sample import TARGETS, sample
 from passerelle.project.scaffold import create
 from passerelle.project.scope import Stage
-from passerelle.project.settings import Project, TaskKind, load_project
+from passerelle.project.settings import Project, TaskKind, find_project, load_project
 
 TODAY = date(2026, 3, 2)
 KINDS = list(product(get_args(TaskKind), ("en", "fr"), (True, False)))
@@ -168,13 +168,27 @@ def test_the_sample_is_the_same_every_time_and_whole(task: TaskKind) -> None:
         ("", "try a word"),
         ("2024-churn", "try 'churn'"),
         ("a" * 64, "63 at most"),
-        ("é", "a word"),
+        ("é", "try 'e'"),
+        ("été", "try 'ete'"),
+        ("Café d'été", "try 'cafe-d-ete'"),
+        ("日", "a word"),
     ],
 )
 def test_a_bad_name_is_refused_with_a_near_one(tmp_path: Path, name: str, hint: str) -> None:
     with pytest.raises(SettingsError, match=re.escape(hint)):
         create(tmp_path / "x", name, task="binary", language="en", time=True, today=TODAY)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["a%20b", "a[1]", "a\nb", "a|b"])
+def test_a_folder_in_which_no_table_can_be_kept_is_refused(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(SettingsError, match="cannot hold a project"):
+        create(tmp_path / folder, "parcels", task="binary", language="en", time=True, today=TODAY)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "passerelle.toml").touch()
+    with pytest.raises(SettingsError, match="cannot hold a project"):
+        find_project(tmp_path / folder)
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:

@@ -12,13 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from passerelle.bundle.manifest import Environment, Manifest, Provenance
 from passerelle.bundle.seal import Bundle
 from passerelle.errors import RegistryError
 from passerelle.registry.versions import Registry
 from passerelle.schema import Column, Schema
+from passerelle.state.database import sqlite_url
 
+#: A folder whose name a URI would read as something else.
+STATE = "state, à 100 %, #1?"
 MADE = datetime(2013, 1, 31, tzinfo=UTC)
 
 
@@ -36,20 +40,24 @@ def bundle(folder: Path, name: str) -> Bundle:
     return Bundle(path=folder / name, digest=hashlib.sha256(name.encode()).hexdigest(), manifest=manifest)
 
 
+def file_of(uri: str) -> Path:
+    return Path(str(sqlalchemy.make_url(uri).database))
+
+
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A registry without versions: MLflow takes seconds to make one, so it is made once and copied."""
     path = tmp_path_factory.mktemp("registry") / "registry.db"
-    Registry("flights", f"sqlite:///{path}")
+    Registry("flights", sqlite_url(path))
     return path
 
 
 @pytest.fixture
 def uri(tmp_path: Path, empty: Path) -> str:
-    path = tmp_path / "state" / "registry.db"
+    path = tmp_path / STATE / "registry.db"
     path.parent.mkdir()
     shutil.copyfile(empty, path)
-    return f"sqlite:///{path}"
+    return sqlite_url(path)
 
 
 def test_versions_count_up_and_are_found_by_key(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,8 +81,8 @@ def test_versions_count_up_and_are_found_by_key(uri: str, tmp_path: Path, monkey
     assert other.versions() == [one, two]
     assert other.find("import:k2") == two
     assert Registry("trains", uri).versions() == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["state"]
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["registry.db"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [STATE]
+    assert [path.name for path in (tmp_path / STATE).iterdir()] == ["registry.db"]
 
 
 def test_the_run_shows_the_metrics_in_mlflow(uri: str, tmp_path: Path) -> None:
@@ -122,7 +130,7 @@ def test_no_version_yet_says_how_to_make_one(uri: str) -> None:
     ("schema", "words"), [("f" * 12, "made by a newer MLflow than"), ("451aebb31d03", "mlflow db upgrade sqlite")]
 )
 def test_another_schema_is_told_in_our_words(uri: str, schema: str, words: str) -> None:
-    with sqlite3.connect(uri.removeprefix("sqlite:///")) as database:
+    with sqlite3.connect(file_of(uri)) as database:
         database.execute("UPDATE alembic_version SET version_num = ?", (schema,))
     database.close()
     with pytest.raises(RegistryError, match=words):
@@ -130,7 +138,7 @@ def test_another_schema_is_told_in_our_words(uri: str, schema: str, words: str) 
 
 
 def test_a_damaged_file_is_named_at_once(uri: str) -> None:
-    path = Path(uri.removeprefix("sqlite:///"))
+    path = file_of(uri)
     path.write_bytes(b"not a database at all")
     with pytest.raises(RegistryError, match=r"registry\.db is not a database"):
         Registry("flights", uri)

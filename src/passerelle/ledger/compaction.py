@@ -215,9 +215,9 @@ def _read_again(path: Path, delta: DeltaTable, held: set[SegmentName]) -> None:
     wanted = {(name.writer, name.sequence) for name in held}
     for file in files_of(delta):
         try:
-            origin = pq.read_table(file, columns=["writer", "sequence"]).to_pydict()
+            origin = pq.read_table(file, columns=["writer", "sequence"], partitioning=None).to_pydict()
             if not wanted.isdisjoint(zip(origin["writer"], origin["sequence"], strict=True)):
-                pq.read_table(file)
+                pq.read_table(file, partitioning=None)
         except (OSError, pa.ArrowException) as error:
             reason = str(error).strip()
             raise LedgerError(

@@ -21,7 +21,7 @@ from passerelle.ledger.records import Outcome, Record
 from passerelle.ledger.segments import HEADER_BYTES, read_frame
 from passerelle.ledger.storage import LocalStorage, Storage
 from passerelle.ledger.stored import storages
-from passerelle.ledger.tables import DAMAGED, alone, files_below, files_of, open_table, sync_files
+from passerelle.ledger.tables import DAMAGED, alone, files_below, files_of, open_table, parquet, sync_files
 
 #: How long living writers have to seal what they hold: they look twenty times a second.
 _SEAL_S = 5.0
@@ -108,11 +108,9 @@ def _find(delta: DeltaTable | None, condition: str, marks: set[str]) -> list[tup
     files = files_of(delta)
     if not files:
         return []
-    question = f"SELECT id, writer, sequence, position FROM read_parquet($files) WHERE {condition}"  # noqa: S608  (ours)
+    question = f"SELECT id, writer, sequence, position FROM {parquet(files)} WHERE {condition}"  # noqa: S608  (ours)
     with duckdb.connect() as connection:
-        found: list[tuple[str, str, int, int]] = connection.execute(
-            question, {"files": files, "marks": sorted(marks)}
-        ).fetchall()
+        found: list[tuple[str, str, int, int]] = connection.execute(question, {"marks": sorted(marks)}).fetchall()
     return found
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote
 
 import msgspec
 import pyarrow as pa
@@ -171,7 +173,26 @@ def files_of(delta: DeltaTable | None) -> list[str]:
     filter on those passes there (deltalake 1.6, pyarrow 26). That a file is the table's rows and nothing else is what
     protocol 1/2 says: no deletion vectors, no renamed columns.
     """
-    return [] if delta is None else list(delta.file_uris())
+    return [] if delta is None else [unquote(uri) for uri in delta.file_uris()]
+
+
+def parquet(files: Sequence[str]) -> str:
+    """These files' rows as a table in SQL, with no column of a folder that is called like one (``version=9``)."""
+    return f"read_parquet({listed([plain(file) for file in files])}, hive_partitioning = false)"
+
+
+def plain(file: str) -> str:
+    """A file's name as DuckDB takes it for this file alone: it reads * and ? as a pattern.
+
+    >>> plain("/home/zoé/what?/a.parquet")
+    '/home/zoé/what[?]/a.parquet'
+    """
+    return re.sub(r"[*?]", r"[\g<0>]", file)
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Texts as a list in SQL."""
+    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"
 
 
 def files_below(folder: Path) -> set[Path]:

@@ -31,8 +31,11 @@ from passerelle.ledger.tables import (
     SegmentRows,
     TableName,
     files_of,
+    listed,
     moved,
     open_table,
+    parquet,
+    plain,
     read_rows,
 )
 
@@ -176,13 +179,13 @@ def _define(connection: duckdb.DuckDBPyConnection, folder: Path, segments: list[
         delta = open_table(folder, table)
         connection.register(f"pending_{table}", _pending(delta, table, segments))
         files = files_of(delta)
-        paths += files
-        sources = [f"pending_{table}", *([f"read_parquet({_listed(files)})"] if files else [])]
+        paths += {*files, *map(plain, files)}
+        sources = [f"pending_{table}", *([parquet(files)] if files else [])]
         all_of_them = " UNION ALL ".join(f"SELECT {_COLUMNS[table]} FROM {source}" for source in sources)  # noqa: S608  (ours)
         connection.execute(f"CREATE VIEW all_{table} AS {all_of_them}")
     connection.execute(_VIEWS)
     # Questions are asked of the ledger: SQL that reads or writes other files, or loads code, is refused.
-    connection.execute(f"SET TimeZone = 'UTC'; SET allowed_paths = {_listed(paths)};")
+    connection.execute(f"SET TimeZone = 'UTC'; SET allowed_paths = {listed(paths)};")
     connection.execute("SET enable_external_access = false; SET lock_configuration = true;")
 
 
@@ -191,8 +194,3 @@ def _pending(delta: DeltaTable | None, table: TableName, segments: list[SegmentR
     last = {writer: moved(delta, writer) for writer in {segment.name.writer for segment in segments}}
     pending = [segment.rows[table] for segment in segments if segment.name.sequence > last[segment.name.writer]]
     return pa.concat_tables([SCHEMAS[table].empty_table(), *pending])
-
-
-def _listed(texts: list[str]) -> str:
-    """Texts as a list in SQL."""
-    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"

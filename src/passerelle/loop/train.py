@@ -61,7 +61,7 @@ from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry
 from passerelle.schema import TOLERANCE, decode_columns
 from passerelle.state import runs
-from passerelle.state.database import open_state
+from passerelle.state.database import open_state, sqlite_url
 from passerelle.state.lease import lease
 from passerelle.state.timeline import Event, record_once
 
@@ -123,7 +123,7 @@ def is_lasting(error: BaseException) -> bool:
 
 def registry_of(project: Project) -> Registry:
     """The project's registry: its own SQLite file, or the MLflow server that PASSERELLE_REGISTRY_URI names."""
-    uri = os.environ.get("PASSERELLE_REGISTRY_URI") or f"sqlite:///{project.state / 'registry.db'}"
+    uri = os.environ.get("PASSERELLE_REGISTRY_URI") or sqlite_url(project.state / "registry.db")
     return Registry(project.name, uri, bundles=project.state / "bundles")
 
 

@@ -30,6 +30,7 @@ from passerelle.loop.decide import Decision
 from passerelle.loop.rollout import PRODUCTION
 from passerelle.loop.targets import keep_brought
 from passerelle.project.settings import FILE, Project, load_project
+from passerelle.state.database import sqlite_url
 from passerelle.state.lease import LeaseError, lease
 
 DATABASE = "loop.db"
@@ -188,7 +189,7 @@ def open_loop(
         # No name of the machine and no digest of the code: whoever opens the loop finishes what was cut.
         config = DBOSConfig(
             name="passerelle",
-            system_database_url=f"sqlite:///{path}",
+            system_database_url=sqlite_url(path),
             application_version="1",
             executor_id="loop",
             log_level="CRITICAL",

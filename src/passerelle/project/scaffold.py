@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import shutil
+import unicodedata
 from datetime import date, timedelta
 from functools import partial
 from importlib.metadata import version
@@ -16,6 +17,7 @@ import jinja2
 import jupytext
 
 from passerelle.errors import SettingsError
+from passerelle.project.place import refuse_unfit
 from passerelle.project.sample import TARGETS, sample
 from passerelle.project.scope import Acceptance, Milestone, Stage
 from passerelle.project.settings import Metric, Name, TaskKind
@@ -67,6 +69,7 @@ def create(folder: Path, name: str, *, task: TaskKind, language: Language, time:
     be a project's, or if the folder holds something.
     """
     _check_name(name)
+    refuse_unfit(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SettingsError(f"{folder} is there already and is not an empty folder: name another, or empty it.")
     draft = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
@@ -89,7 +92,8 @@ def _check_name(name: str) -> None:
     pattern: str = next(meta.pattern for meta in get_args(Name)[1:])
     if re.fullmatch(pattern, name):
         return
-    near = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).lstrip("-_0123456789").rstrip("-_")[:63]
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()  # without its accents
+    near = re.sub(r"[^a-z0-9_-]+", "-", plain.lower()).lstrip("-_0123456789").rstrip("-_")[:63]
     hint = f"try {near!r}" if re.fullmatch(pattern, near) else "try a word"
     raise SettingsError(
         f"{name!r} cannot be a project's name: it starts with a small letter and has small letters, digits, - and _ "

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from passerelle.errors import SettingsError
+from passerelle.project.place import refuse_unfit
 from passerelle.project.scope import Acceptance, Milestone
 from passerelle.project.targets import AnyTarget, Store
 
@@ -268,6 +269,7 @@ def find_project(start: Path) -> Project:
     """The project that a folder belongs to: the nearest passerelle.toml, here or above."""
     for folder in (start.resolve(), *start.resolve().parents):
         if (folder / FILE).is_file():
+            refuse_unfit(folder)
             return load_project(folder / FILE)
     raise SettingsError(
         f"no {FILE} in {start.resolve()} or above: go to your project's folder, or make one: passerelle new NAME"

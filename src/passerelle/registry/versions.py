@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import sqlalchemy
 import sqlalchemy.exc
 
 from passerelle.bundle.seal import Bundle
@@ -25,7 +26,6 @@ from passerelle.state.sharing import put_up
 Alias = Literal["champion", "challenger"]
 
 _PREFIX = "passerelle."
-_SQLITE = "sqlite:///"
 _MAGIC = b"SQLite format 3\x00"
 
 
@@ -59,8 +59,9 @@ class Registry:
         self._project = project
         self._bundles = bundles
         self._uri = uri
-        if uri.startswith(_SQLITE):
-            _prepare_sqlite(Path(uri.removeprefix(_SQLITE)))
+        self._file = _sqlite_file(uri)
+        if self._file is not None:
+            _prepare_sqlite(self._file)
         with self._words():
             self._client: Any = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
@@ -137,7 +138,7 @@ class Registry:
         client = self._client
         found = client.get_experiment_by_name(self._project)
         # Nothing is stored as an artifact; without a place MLflow would make ./mlruns for it.
-        place = f"file://{Path(self._uri.removeprefix(_SQLITE)).parent / 'mlflow'}" if self._is_sqlite else None
+        place = (self._file.parent / "mlflow").as_uri() if self._file is not None else None
         experiment = found.experiment_id if found else client.create_experiment(self._project, artifact_location=place)
         runs = client.search_runs([experiment], f"tags.`{_PREFIX}key` = '{key}'", max_results=1)
         if runs:
@@ -148,10 +149,6 @@ class Registry:
             client.log_metric(run, name, value, timestamp=0, step=0)
         client.set_terminated(run)
         return str(run)
-
-    @property
-    def _is_sqlite(self) -> bool:
-        return self._uri.startswith(_SQLITE)
 
     def _search(self, question: str) -> list[Version]:
         found: list[Any] = []
@@ -208,6 +205,14 @@ def _place(own: Mapping[str, str], bundles: Path | None) -> Path:
     """Where the bundle is: below the project as it stands now, else where it was when it was registered."""
     here = bundles / own["digest"] if bundles is not None else None
     return here if here is not None and here.is_dir() else Path(own["path"])
+
+
+def _sqlite_file(uri: str) -> Path | None:
+    """The file that is this database; None if it is no file."""
+    if not uri.startswith("sqlite"):
+        return None
+    name = sqlalchemy.make_url(uri).database
+    return Path(name).absolute() if name else None
 
 
 def _prepare_sqlite(path: Path) -> None:

@@ -44,7 +44,7 @@ def open_state(folder: Path) -> sa.Engine:
         return _open_server(folder, url)
     path = folder / FILE
     # A connection per use: nothing is held open, so nothing is shared with a forked process or left to a finaliser.
-    engine = sa.create_engine(f"sqlite:///{path}", poolclass=NullPool, connect_args={"timeout": _BUSY_MS / 1000})
+    engine = sa.create_engine(sqlite_url(path), poolclass=NullPool, connect_args={"timeout": _BUSY_MS / 1000})
     engine = engine.execution_options(**{_FOLDER: folder})
     sa.event.listen(engine, "connect", _set_up)
     sa.event.listen(engine, "begin", _begin)
@@ -58,6 +58,17 @@ def open_state(folder: Path) -> sa.Engine:
             "damaged, put back a copy of the folder from before."
         ) from error
     return engine
+
+
+def sqlite_url(path: Path) -> str:
+    """A database file's address, with what would be read as something else quoted.
+
+    It names the driver: MLflow makes the folder of an address without one, and forgets that it is quoted.
+
+    >>> sqlite_url(Path("/home/what?/state.db"))
+    'sqlite+pysqlite:////home/what%3F/state.db'
+    """
+    return sa.URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
 
 
 @contextmanager

@@ -188,12 +188,16 @@ class SageMakerTarget:
         return tuple(notes)
 
     def start(self, job: Job) -> None:
-        """See Jobs: the image's ``train`` on what lies at ``input``; what it leaves is packed below ``output``."""
+        """See Jobs: the image's ``train`` on what lies at ``input``; what it leaves is packed below ``output``.
+
+        Raises PlanError (rule architecture) for a machine that cannot run the image.
+        """
         name, settings = rules.job_name(self._project.name, job.name), self._settings
         tags = tags_of(settings, self._project.name, settings.environment)
         if (found := self._describe_job(name)) is not None:
             self._refuse_clash(name, found["TrainingJobArn"])
             return
+        rules.check_processor(settings.training_instance, settings)
         source = {"S3DataType": "S3Prefix", "S3Uri": job.input, "S3DataDistributionType": "FullyReplicated"}
         self._calls.call(
             "sagemaker",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from passerelle.deployment.plan import refuse_scaling, refuse_trial
+from passerelle.deployment.plan import refuse_scaling, refuse_trial, unfit_variables
 from passerelle.deployment.spec import Deployment, Variant
 from passerelle.deployment.target import PlanError
 from passerelle.project.settings import Project
@@ -18,15 +18,17 @@ MOST_TIMEOUT_MS = 60_000
 MOST_PAYLOAD_BYTES = 6_291_456
 LEAST_WEIGHT = 0.01
 MOST_VARIABLES, MOST_VARIABLE, MOST_TAGS, MOST_LIVE = 100, 1024, 50, 10
-#: Of the tags, some are ours.
-_OWN_TAGS = 4
+#: Of the tags and of the variables, some are ours.
+_OWN_TAGS, _OWN_VARIABLES = 4, 3
+_RESERVED = ("PASSERELLE_", "SAGEMAKER_", "AWS_")
+_TAG, _TAG_VALUE = re.compile(r"[\w\s.:/=+\-@]{1,128}"), re.compile(r"[\w\s.:/=+\-@]{0,256}")
 #: The tags by which we find what is ours; of an endpoint also the configuration that was last asked for (wanted) and
 #: the one that came into service (asked).
 PROJECT, ENVIRONMENT, REVISION, ASKED, WANTED = (
     f"passerelle:{what}" for what in ("project", "environment", "revision", "asked", "wanted")
 )
 _REVISION = re.compile(r"(\d{6})-[0-9a-f]{8,12}(\.tar\.gz)?$")
-_ECR = re.compile(r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/.+")
+_ECR = re.compile(r"\d{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/.+")
 _GRAVITON = re.compile(r"ml\.[a-z]+\d+[a-z]*g[a-z]*\.")
 
 
@@ -128,7 +130,14 @@ def check(
             "which goes with the machine: deploy again, with a store on s3://.",
         )
     if settings.strategy == "platform":
-        _check_platform(deployment, settings, in_service)
+        _check_platform(deployment)
+    names = set(variant_names(deployment)) if settings.strategy == "platform" else {"live"}
+    if settings.canary_percent is not None and in_service and set(in_service) != names:
+        raise PlanError(
+            "guarded-variants",
+            f"a guarded update keeps the variants' names, and {', '.join(sorted(in_service))} would become "
+            f"{', '.join(sorted(names))}: leave canary_percent out for this change.",
+        )
 
 
 def _check_machines(settings: SageMaker, instances: Collection[str], training_instances: Collection[str]) -> None:
@@ -137,22 +146,36 @@ def _check_machines(settings: SageMaker, instances: Collection[str], training_in
             raise PlanError(
                 "instance", f"SageMaker has no instance {instance!r}: ml.m5.large, for one; or update boto3."
             )
-        if (built := architecture_of(instance)) != settings.architecture:
-            raise PlanError(
-                "architecture",
-                f"{instance} has a processor of {built}, and the image, which serves and trains, is built for "
-                f"{settings.architecture}: take another instance, or build the image for it and say architecture.",
-            )
+    check_processor(settings.instance, settings)
+
+
+def check_processor(instance: str, settings: SageMaker) -> None:
+    """Raise PlanError (rule architecture) for a machine that cannot run the image: one that answers, or that trains.
+
+    Asked of what trains when a job is to start only: SageMaker trains on amd64, and may answer on arm64 all the same.
+    """
+    if (built := architecture_of(instance)) != settings.architecture:
+        raise PlanError(
+            "architecture",
+            f"{instance} has a processor of {built}, and the image, which serves and trains, is built for "
+            f"{settings.architecture}: take another instance, or build the image for it and say architecture.",
+        )
 
 
 def _check_settings(settings: SageMaker, project: Project) -> None:
     if not settings.store.startswith("s3://"):
         raise PlanError("store", f"SageMaker reads models from S3 only, and store is {settings.store}: name s3://...")
-    if not _ECR.match(settings.image):
+    if (found := _ECR.match(settings.image)) is None:
         raise PlanError(
             "image",
             f"SageMaker pulls images from ECR, and {settings.image} is not there: passerelle image, push it to "
             "<account>.dkr.ecr.<region>.amazonaws.com/<repository>, and name it by its digest.",
+        )
+    if found[1] != settings.region:
+        raise PlanError(
+            "image",
+            f"the image is in region {found[1]}, the endpoint in {settings.region}, and SageMaker pulls from its own "
+            "only: push the image there, or correct region.",
         )
     if settings.timeout_ms > MOST_TIMEOUT_MS:
         raise PlanError(
@@ -186,27 +209,40 @@ def _check_scaling(settings: SageMaker) -> None:
             f"{settings.canary_percent} % of {scaling.minimum} machines is less than one: raise scaling.minimum (2 "
             "with canary_percent = 50), or leave canary_percent out.",
         )
+    if settings.canary_percent is not None and settings.instance.startswith("ml.inf1."):
+        raise PlanError(
+            "canary-inf1",
+            f"canary_percent is set, and SageMaker changes machines of {settings.instance} all at once only: take "
+            "ml.inf2, or leave canary_percent out.",
+        )
 
 
 def _check_variables(settings: SageMaker) -> None:
-    reserved = [one for one in settings.variables if one.startswith(("PASSERELLE_", "SAGEMAKER_", "AWS_"))]
-    bad_tags = [one for one in settings.tags if one.lower().startswith(("aws:", "passerelle:"))]
+    unfit = unfit_variables(settings.variables, _RESERVED)
     longest = max((len(text) for pair in settings.variables.items() for text in pair), default=0)
-    if reserved or longest > MOST_VARIABLE or len(settings.variables) > MOST_VARIABLES:
-        wrong = ", ".join(sorted(reserved)) or f"{len(settings.variables)}, of up to {longest} characters"
+    most = MOST_VARIABLES - _OWN_VARIABLES
+    if unfit or longest > MOST_VARIABLE or len(settings.variables) > most:
+        wrong = ", ".join(map(repr, sorted(unfit))) or f"{len(settings.variables)}, of up to {longest} characters"
         raise PlanError(
             "variables",
-            f"variables cannot be set so ({wrong}): {MOST_VARIABLES} of {MOST_VARIABLE} characters each, and "
-            "PASSERELLE_, SAGEMAKER_ and AWS_ are not yours.",
+            f"variables cannot be set so ({wrong}): at most {most} of {MOST_VARIABLE} characters each, of letters, "
+            "digits and _, and PASSERELLE_, SAGEMAKER_ and AWS_ are not yours.",
         )
+    bad_tags = [
+        key
+        for key, value in settings.tags.items()
+        if key.lower().startswith(("aws:", "passerelle:")) or not (_TAG.fullmatch(key) and _TAG_VALUE.fullmatch(value))
+    ]
     if bad_tags or len(settings.tags) + _OWN_TAGS > MOST_TAGS:
-        wrong = ", ".join(bad_tags) or f"{len(settings.tags)} of them"
+        wrong = ", ".join(map(repr, bad_tags)) or f"{len(settings.tags)} of them"
         raise PlanError(
-            "tags", f"tags cannot be set so ({wrong}): {MOST_TAGS - _OWN_TAGS} at most, without aws: and ours."
+            "tags",
+            f"tags cannot be set so ({wrong}): {MOST_TAGS - _OWN_TAGS} at most, of up to 128 characters and values of "
+            "256, of letters, digits, spaces and _.:/=+-@, without aws: and ours.",
         )
 
 
-def _check_platform(deployment: Deployment, settings: SageMaker, in_service: Collection[str]) -> None:
+def _check_platform(deployment: Deployment) -> None:
     shadows, live = deployment.shadows, deployment.live
     if len(shadows) > 1:
         raise PlanError("shadows", f"SageMaker shadows one variant, and revision {deployment.revision} two or more.")
@@ -222,11 +258,4 @@ def _check_platform(deployment: Deployment, settings: SageMaker, in_service: Col
         raise PlanError(
             "weight",
             f"version {small[0].version} is to answer {small[0].weight:.3%}: 1 % is the least that is told apart.",
-        )
-    names = set(variant_names(deployment))
-    if settings.canary_percent is not None and in_service and set(in_service) != names:
-        raise PlanError(
-            "guarded-variants",
-            f"a guarded update keeps the variants' names, and {', '.join(sorted(in_service))} would become "
-            f"{', '.join(sorted(names))}: leave canary_percent out for this change.",
         )

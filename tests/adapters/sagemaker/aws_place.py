@@ -130,10 +130,10 @@ def pack(folder: Path, deployment: Deployment) -> Package:
     return Package(folder=made, digest=digest, revision=deployment.revision)
 
 
-def target(folder: Path, settings: SageMaker = SETTINGS, name: str = PROJECT) -> SageMakerTarget:
-    """A new client, of a project of this name."""
+def target(folder: Path, settings: SageMaker = SETTINGS, name: str = PROJECT, *, serving: str = "") -> SageMakerTarget:
+    """A new client, of a project of this name. ``serving``: lines of its [serving]."""
     task = 'kind = "binary"\ntarget = "late"\nkey = ["id"]'
-    (folder / FILE).write_text(f'[project]\nname = "{name}"\n[task]\n{task}\n')
+    (folder / FILE).write_text(f'[project]\nname = "{name}"\n[task]\n{task}\n[serving]\n{serving}\n')
     project = load_project(folder / FILE)
     return SageMakerTarget("cloud", settings, project, pack=lambda one: pack(folder / "packages", one), every_s=0.0)
 

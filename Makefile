@@ -25,7 +25,8 @@ bench: .venv/test.stamp  ## how fast it is here: the endpoint with each kind of 
 
 soak: .venv/test.stamp  ## the long tests at full size: kill -9 at every step and many moments, all clouds, the image, a whole year audited
 	$(BIN)/python examples/flights/analysis/rolling_origin.py
-	PASSERELLE_SOAK=1 $(BIN)/pytest tests/ledger/test_compaction.py tests/loop/test_walk.py tests/journey tests/adapters tests/deployment/test_image_built.py
+	PASSERELLE_SOAK=1 $(BIN)/pytest tests/ledger/test_compaction.py tests/loop/test_walk.py tests/project/test_ci_shared.py \
+	  tests/journey/test_tour.py tests/journey/test_live_suite.py tests/journey/test_clouds.py tests/adapters tests/deployment/test_image_built.py
 	$(BIN)/passerelle tour examples/flights
 	$(BIN)/python examples/flights/analysis/value.py --compare tour-report/report.json
 	$(BIN)/python examples/flights/analysis/recompute_verdicts.py tour-report/project

@@ -32,12 +32,13 @@ import pandas as pd
 import psutil
 import pytest
 from image_jobs import ImageJobs
+from image_store import in_a_store
 
 from passerelle.bundle.keys import public_hex, throwaway_key, trust
 from passerelle.bundle.manifest import Provenance, read_manifest
 from passerelle.bundle.seal import seal
 from passerelle.data.landing import ingest
-from passerelle.deployment.image import TRAINING, Context, build, write_context
+from passerelle.deployment.image import ROOT, SERVING, TRAINING, Context, build, dockerfile, push, write_context
 from passerelle.deployment.image_facts import ImageError, ImageFacts, ask, check_architecture, inspect
 from passerelle.deployment.package import Package, pack
 from passerelle.deployment.spec import Deployment, Variant
@@ -66,7 +67,7 @@ EVENT = {"hour": 23, "wind": 4.5}
 READY_S, START_S = 5.0, 60.0
 #: What trains is more than 1 GB, which takes minutes to copy from layer to layer: only the long tests build it.
 SOAK = bool(os.environ.get("PASSERELLE_SOAK"))
-EXTRAS = TRAINING if SOAK else ("serve",)
+EXTRAS = TRAINING if SOAK else SERVING
 LEARNING = ("scikit-learn", "joblib", "threadpoolctl") if SOAK else ()
 #: That the images of a test take, and as much again.
 ROOM_BYTES = 16 * 10**9 if SOAK else 4 * 10**9
@@ -84,7 +85,7 @@ class Land:
     def __init__(self, project: Project, package: Package, expected: float, registry: str) -> None:
         self.project, self.package, self.expected, self.registry = project, package, expected, registry
         self.context: Context | None = None
-        self.pushed = ""
+        self.pushed, self.digest = "", ""
         self.facts: ImageFacts | None = None
 
 
@@ -209,7 +210,7 @@ def land(registry: str, tmp_path_factory: pytest.TempPathFactory) -> Land:
         made.project, manifest.environment, root / "image", base=f"{registry}/python:3.11", extras=EXTRAS
     )
     made.pushed = build(made.context, f"{registry}/flights:1")
-    run("buildah", "push", "-q", "-D", "--tls-verify=false", made.pushed)
+    made.digest = push(made.pushed)
     return made
 
 
@@ -223,7 +224,8 @@ def seen_by_the_registrys_interface(land: Land) -> None:
     assert facts.labels["io.passerelle.version"] == importlib.metadata.version("passerelle")
     assert facts.user == "65532:65532"
     assert facts.entrypoint == ("/opt/passerelle/bin/python", "-m", "passerelle.serving.container")
-    by_digest = inspect(f"{land.registry}/flights@{facts.digest}")
+    assert land.digest == f"{land.registry}/flights@{facts.digest}"
+    by_digest = inspect(land.digest)
     assert by_digest == facts
     with pytest.raises(ImageError, match="machines are arm64"):
         check_architecture(land.pushed, facts, "arm64")
@@ -277,6 +279,8 @@ def test_it_is_pushed_seen_and_serves_as_each_cloud_starts_it(land: Land, tmp_pa
         holds_no_model_no_row_and_no_secret(container)
         for cloud in STARTS:
             serves(land, container, cloud, tmp_path / cloud)
+        with in_a_store(land.package.folder) as variables:
+            serves(land, container, "s3", tmp_path / "s3", variables)
         trains(land, container, tmp_path)
     finally:
         run("buildah", "rm", container)
@@ -292,14 +296,29 @@ def insides() -> list[psutil.Process]:
     return found
 
 
-def serves(land: Land, container: str, cloud: str, log: Path) -> None:
-    place, variables, arguments, port_name, probe, route = STARTS[cloud]
+def user_at(cloud: str, land: Land) -> str:
+    """Who a cloud's image runs as. SageMaker's differs from the others' in nothing else, so that it is not built."""
+    assert land.context is not None
+    ours = (land.context.folder / "Dockerfile").read_text()
+    theirs = dockerfile(msgspec.structs.replace(land.context.recipe, user=ROOT))
+    changed = set(theirs.splitlines()) ^ set(ours.splitlines())
+    assert {line for line in changed if not line.startswith("#")} == {f"USER {ROOT}", "USER 65532:65532"}
+    return ROOT if cloud == "sagemaker" else "65532:65532"
+
+
+def serves(land: Land, container: str, cloud: str, log: Path, told: dict[str, str] | None = None) -> None:
+    place, variables, arguments, port_name, probe, route = STARTS["kserve" if told else cloud]
+    mounted = [] if told else ["--volume", f"{land.package.folder}:{place}:ro"]
+    user = user_at(cloud, land)
     port = free_port()
     entry = inspect(land.pushed).entrypoint
     given = [
-        word for name, value in {**variables, port_name: str(port)}.items() for word in ("--env", f"{name}={value}")
+        word
+        for name, value in {**variables, **(told or {}), port_name: str(port)}.items()
+        for word in ("--env", f"{name}={value}")
     ]
-    command = ["buildah", "run", *given, "--volume", f"{land.package.folder}:{place}:ro", container, "--"]
+    as_root = ["--user", user] if user == ROOT else []  # the others' stands in the image
+    command = ["buildah", "run", *as_root, *given, *mounted, container, "--"]
     begun = time.monotonic()
     with log.open("wb") as out:
         process = subprocess.Popen([*command, *entry, *arguments], stdout=out, stderr=out)
@@ -316,7 +335,7 @@ def serves(land: Land, container: str, cloud: str, log: Path) -> None:
         # What the container needs, whoever else has the machine: seconds of the processor.
         used_s = sum(sum(one.cpu_times()[:2]) for one in (inside, *inside.children(recursive=True)))
         print(f"{cloud}: {took_s:.2f} s to the first healthy probe, {used_s:.2f} s of the processor")  # noqa: T201
-        assert inside.uids().real == 65532
+        assert f"{inside.uids().real}:{inside.gids().real}" == user
         answer = httpx.post(f"http://127.0.0.1:{port}{route}", json={"instances": [EVENT]}, timeout=10).json()
         assert str(land.expected)[:8] in json.dumps(answer["predictions"]), answer
         assert used_s < READY_S

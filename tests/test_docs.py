@@ -17,7 +17,8 @@ PAGE = ROOT / "docs" / "cli.md"
 HEAD = """# Command line
 
 Every verb, in the order of the path, as `passerelle VERB --help` prints it. Run a verb in the project's folder, or
-name the folder: `passerelle -C folder VERB`. `--json` prints what another program can read.
+name the folder: `passerelle -C folder VERB`. `--json` prints what another program can read; of a failure
+`{"error": "...", "exit_code": 1}`, while the sentence for a person stays on stderr.
 
 Exit codes: 0 done; 1 something failed; 2 wrong usage or settings; 3 refused by a check (a delivery that breaks the
 contract, skew, a row that depends on its neighbours, parity, the gate). The message on stderr says what happened, with

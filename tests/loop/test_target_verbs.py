@@ -165,3 +165,13 @@ def test_failure_is_an_object_for_a_program(
     assert answer.stderr
     assert run(*(one for one in arguments if one != "--json")).stdout == ""
     assert revisions(project, "production").numbers() == []
+
+
+def test_first_target_is_not_to_be_chosen_among_none(project: Project) -> None:
+    path = project.root / "passerelle.toml"
+    path.write_text(path.read_text().partition("[targets.here]")[0])
+    for verb in (("deploy", "1"), ("target", "logs")):
+        arguments = (*verb, "--target", "sea") if verb[0] == "deploy" else (*verb, "sea")
+        answer = run(*arguments)
+        words = "there is no target 'sea', and no other yet: add [targets.sea] to passerelle.toml.\n"
+        assert (answer.exit_code, answer.stderr) == (2, f"passerelle: {words}")

@@ -41,10 +41,7 @@ def open_target(project: Project, name: str, key: Ed25519PrivateKey | None = Non
     """
     settings = project.targets.get(name)
     if settings is None:
-        known = f"the targets are {', '.join(project.targets)}" if project.targets else "there is no target yet"
-        raise SettingsError(
-            f"there is no target {name!r}: {known}. Name one of them, or add [targets.{name}] to {FILE}."
-        )
+        raise SettingsError(no_target(project, name))
     kind = str(settings.__struct_config__.tag)
 
     def packed(deployment: Deployment) -> Package:
@@ -53,6 +50,14 @@ def open_target(project: Project, name: str, key: Ed25519PrivateKey | None = Non
 
     target: Target = load(ADAPTERS[kind])(name, settings, project, pack=packed)
     return target
+
+
+def no_target(project: Project, name: str) -> str:
+    """What is said of a target that the settings do not have."""
+    if not project.targets:
+        return f"there is no target {name!r}, and no other yet: add [targets.{name}] to {FILE}."
+    known = ", ".join(project.targets)
+    return f"there is no target {name!r}: the targets are {known}. Name one of them, or add [targets.{name}] to {FILE}."
 
 
 def apply_deployment(

@@ -14,7 +14,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from passerelle.bundle.keys import trusted
-from passerelle.deployment.applying import Applied, apply_deployment, open_target
+from passerelle.deployment.applying import Applied, apply_deployment, no_target, open_target
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Plan, Step
 from passerelle.errors import DeploymentError, PasserelleError, SettingsError
@@ -65,10 +65,7 @@ def names_of(project: Project, environment: str, target: str | None = None) -> t
     if target in project.targets:
         other = project.targets[target].environment
         raise SettingsError(f"target {target!r} is for {other}, not for {environment}: say --to {other}.")
-    known = f"the targets are {', '.join(project.targets)}" if project.targets else "there is no target yet"
-    raise SettingsError(
-        f"there is no target {target!r}: {known}. Name one of them, or add [targets.{target}] to {FILE}."
-    )
+    raise SettingsError(no_target(project, target))
 
 
 def plan_for(project: Project, deployment: Deployment | None, name: str, key: Ed25519PrivateKey | None = None) -> Plan:

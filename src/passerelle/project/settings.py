@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal
 
 import msgspec
 
 from passerelle.errors import SettingsError
 from passerelle.project.place import refuse_unfit
 from passerelle.project.scope import Acceptance, Milestone
-from passerelle.project.targets import AnyTarget, Store
+from passerelle.project.slips import in_words, refuse_unknown
+from passerelle.project.targets import AnyTarget, Store, refuse_targets
 
 FILE = "passerelle.toml"
 
@@ -282,29 +281,15 @@ def load_project(path: Path) -> Project:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} is not TOML: {error}. Correct that line.") from error
-    _refuse_unknown(raw, Project, "", path)
+    refuse_unknown(raw, Project, "", path)
+    refuse_targets(raw.get("targets"), path)
     try:
         project = msgspec.convert(raw, Project)
     except msgspec.ValidationError as error:
-        text = re.sub(r" - at `\$\.?(.*)`$", r" (at \1)", str(error)) + _choices(str(error))
-        raise SettingsError(f"{path}: {text[0].lower()}{text[1:]}. Correct it and run the command again.") from error
+        said = in_words(error, Project)
+        raise SettingsError(f"{path}: {said}. Correct it and run the command again.") from error
     _refuse_misfits(project, path)
     return msgspec.structs.replace(project, root=path.resolve().parent)
-
-
-def _choices(error: str) -> str:
-    """What a value that must be one of a few could have been, the near one first."""
-    given = re.match(r"Invalid enum value '(.*)' - at `\$\.(.*)`$", error)
-    if given is None:
-        return ""
-    kind: Any = Project
-    for name in re.sub(r"\[.*?\]", "", given[2]).split("."):
-        kind = next((field.type for field in msgspec.structs.fields(kind) if field.name == name), None)
-        while kind is not None and get_origin(kind) not in (None, Literal):
-            kind = get_args(kind)[-1 if get_origin(kind) is dict else 0]
-    words = [str(word) for word in get_args(kind)]
-    near = difflib.get_close_matches(given[1], words, n=1)
-    return f": did you mean {near[0]!r}?" if near else f": name one of {', '.join(words)}"
 
 
 def _refuse_misfits(project: Project, path: Path) -> None:
@@ -364,21 +349,3 @@ def _refuse_addresses(channels: Sequence[str], path: Path) -> None:
                 f"{path}: alerts.channels[{number}] is not the name of an environment variable (letters, digits, _). "
                 "Put the address into a variable, OPERATIONS_CHANNEL say, and name that here: this file is committed."
             )
-
-
-def _refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where: str, path: Path) -> None:
-    known = {field.name: field.type for field in msgspec.structs.fields(section) if field.name != "root"}
-    for key, value in raw.items():
-        place = f"{where}.{key}".lstrip(".")
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-            hint = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}."
-            raise SettingsError(f"{path}: unknown key {place!r}: {hint}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise SettingsError(f"{path}: {place} is {value}: give a number that is finite.")
-        kind = known[key]
-        item = get_args(kind)[0] if get_origin(kind) is tuple else kind
-        if isinstance(item, type) and issubclass(item, msgspec.Struct):
-            for one in value if isinstance(value, list) else [value]:
-                if isinstance(one, dict):
-                    _refuse_unknown(one, item, place, path)

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
+from passerelle.errors import SettingsError
+from passerelle.project.slips import in_words, nearest, refuse_unknown
+
 #: An image, by its digest: what was pushed is what is run, whatever a tag says later.
-Image = Annotated[str, msgspec.Meta(pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$")]
+Image = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$",
+        description="an image by its digest, <repository>@sha256:<64 digits>, never a tag: push it, as passerelle "
+        "image --push does, and take the digest that the registry gave it",
+    ),
+]
 #: A folder of an object store, for artefacts and for the ledger.
-Store = Annotated[str, msgspec.Meta(pattern=r"^(s3|gs|az|abfss)://[^\s]+[^/\s]$|^/.+")]
+Store = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(s3|gs|az|abfss)://[^\s]+[^/\s]$|^/.+",
+        description="a folder of an object store, without / at its end: s3://bucket/folder, gs://, az://, abfss://; or "
+        "one that all machines mount, /mnt/store",
+    ),
+]
 #: The ARN of a role of AWS.
-Role = Annotated[str, msgspec.Meta(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")]
-Environment = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+Role = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$",
+        description="the ARN of a role of AWS: arn:aws:iam::<12 digits>:role/<name>",
+    ),
+]
+_NAME = r"^[a-z][a-z0-9_-]{0,62}$"
+_NAMING = "a name of small letters, digits, _ and -, 63 at most, a letter first"
+Environment = Annotated[str, msgspec.Meta(pattern=_NAME, description=_NAMING)]
 Strategy = Literal["container", "platform"]
 
 
@@ -137,3 +164,35 @@ class Kubernetes(Cloud, tag="kubernetes", frozen=True, kw_only=True, forbid_unkn
 
 
 AnyTarget = Local | SageMaker | AzureML | Vertex | Kubernetes
+
+
+_KINDS: dict[str, type[Target]] = {str(one.__struct_config__.tag): one for one in get_args(AnyTarget)}
+
+
+def refuse_targets(sections: Any, path: Path) -> None:
+    """Raise SettingsError for the first [targets.NAME] that is none, naming target, key and value."""
+    for name, section in sections.items() if isinstance(sections, dict) else ():
+        place = f"targets.{name}"
+        if re.fullmatch(_NAME, name) is None:
+            raise SettingsError(f"{path}: [{place}]: {name!r} is not {_NAMING}. Rename it.")
+        if not isinstance(section, dict):
+            raise SettingsError(f"{path}: {place} is {section!r}: write a section, [{place}].")
+        kind = section.get("kind")
+        if kind not in _KINDS:
+            said = f"has the kind {kind!r}{nearest(str(kind), _KINDS)}" if kind else f"has no kind{nearest('', _KINDS)}"
+            raise SettingsError(f"{path}: {place} {said}. Correct it and run the command again.")
+        refuse_unknown({key: value for key, value in section.items() if key != "kind"}, _KINDS[kind], place, path)
+        try:
+            msgspec.convert(section, _KINDS[kind])
+        except msgspec.ValidationError as error:
+            said = _given(error, section) + in_words(error, _KINDS[kind], place)
+            raise SettingsError(f"{path}: {said}. Correct it and run the command again.") from error
+
+
+def _given(error: msgspec.ValidationError, section: Any) -> str:
+    """The value that is wrong, where msgspec does not say it."""
+    place = str(error).partition(" - at `$.")[2].rstrip("`")
+    value = section
+    for key in place.split(".") if place else ():
+        value = value.get(key) if isinstance(value, dict) else None
+    return f"{value!r}: " if place and value is not None and "Invalid enum" not in str(error) else ""

@@ -36,11 +36,14 @@ def commands(page: str, heading: str = "The first deployment, in ten commands") 
 def parsed(words: list[str]) -> None:
     """Run `passerelle WORDS` as far as its options: what is missing or unknown is told before --help is obeyed."""
     command: click.Command = main
-    taken = words[1:]
+    name, *taken = words
+    above: click.Context | None = None
     while isinstance(command, click.Group):
+        above = click.Context(command, parent=above, info_name=name, **command.context_settings)
         name, *taken = taken
         command = command.commands[name]
-    assert command.make_context(words[0], list(taken)).params
+    # Below its group's context: a command asked alone keeps the help option of one that has no group.
+    assert command.make_context(name, list(taken), parent=above).params
     done = CliRunner().invoke(main, [*words[1:], "--help"])
     assert done.exit_code == 0, done.output
 
@@ -108,4 +111,6 @@ def test_what_is_untested_is_said(page: Path) -> None:
     found = re.search(r"[^.]*\bpermissions, quotas, timing,? [^.]*\bstart of images there are untested", text)
     assert found is not None
     assert re.search(r"checked(, in our tests,)? (in the tests )?against", text[: found.end()])
-    assert re.search(r"(nothing|has) [^.]*\brun\b|run on no", text[max(0, found.start() - 200) : found.end()], re.IGNORECASE)
+    assert re.search(
+        r"(nothing|has) [^.]*\brun\b|run on no", text[max(0, found.start() - 200) : found.end()], re.IGNORECASE
+    )

@@ -7,6 +7,7 @@ traffic, custom containers with their probes, command jobs.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import re
@@ -30,6 +31,9 @@ ALERT_VERSION = "2018-03-01"
 ADDRESS = "PASSERELLE_AZURE_ADDRESS"
 PUBLIC = "https://management.azure.com"
 ROLE_FILE = "docs/howto/policies/azureml-deployer.json"
+
+#: The SDK's own account of each credential that it tried, to who keeps a log; our error says what to do.
+logging.getLogger("azure").addHandler(logging.NullHandler())
 
 _TRIES = 6
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
@@ -171,7 +175,7 @@ class Arm:
                     return None
                 if answer.status_code not in _AGAIN or last:
                     raise TargetError(f"{what}: {answer.status_code} {self._explained(answer)}")
-                wait_s = max(wait_s, _asked_s(answer))
+                wait_s += _asked_s(answer)
             time.sleep(wait_s)
         raise AssertionError  # pragma: no cover  (the last try returned or raised)
 

@@ -31,10 +31,13 @@ def package_resource(store: str, project: str, environment: str, package: Packag
 
 
 class Packages:
-    """The packages of one project in a store; none if its address begins with none of ``schemes``: plan refuses it."""
+    """The packages of one project in a store; none if its address begins with none of ``schemes``: plan refuses it.
 
-    def __init__(self, store: str, project: Project, schemes: tuple[str, ...] = ("",)) -> None:
-        self._store, self._project, self._schemes = store, project, schemes
+    ``role``: the file of the role whose lines are the store's permissions, if there is one.
+    """
+
+    def __init__(self, store: str, project: Project, schemes: tuple[str, ...] = ("",), role: str = "") -> None:
+        self._store, self._project, self._schemes, self._role = store, project, schemes, role
 
     def there(self, environment: str) -> list[Resource]:
         """The packages of an environment, whole or not. Raises TargetError."""
@@ -45,7 +48,7 @@ class Packages:
             for found in open_store(at).list():
                 sizes.setdefault(found.key.partition("/")[0], []).append(found.size_bytes)
         except StoreError as error:
-            raise TargetError(str(error)) from error
+            raise self._refused(error) from error
         return [_resource(at, self._project.name, environment, name, some) for name, some in sorted(sizes.items())]
 
     def apply(self, step: Step) -> None:
@@ -63,7 +66,11 @@ class Packages:
                     raise TargetError(f"{folder} is not there: plan the revision again, which packs it, then apply.")
                 put_folder(one.settings["uri"], folder)
         except StoreError as error:
-            raise TargetError(str(error)) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: StoreError) -> TargetError:
+        lacks = self._role and "403" in str(error)
+        return TargetError(f"{error} The role in {self._role} has a line for it." if lacks else str(error))
 
 
 def _resource(at: str, project: str, environment: str, name: str, sizes: list[int]) -> Resource:

@@ -15,6 +15,7 @@ from passerelle.adapters import vertex_rules as rules
 from passerelle.adapters.packages import PACKAGE, Packages
 from passerelle.adapters.vertex_alarms import VertexAlarms
 from passerelle.adapters.vertex_jobs import VertexJobs
+from passerelle.adapters.vertex_logs import last_lines
 from passerelle.adapters.vertex_models import DEFAULT, ENVIRONMENT, PROJECT, REVISION, VertexModels, owned
 from passerelle.adapters.vertex_plan import (
     ALARM,
@@ -26,7 +27,7 @@ from passerelle.adapters.vertex_plan import (
     to_nothing,
     want,
 )
-from passerelle.adapters.vertex_rest import MissingError, Rest
+from passerelle.adapters.vertex_rest import ROLE_FILE, MissingError, Rest
 from passerelle.deployment.package import Package
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Job, JobStatus, Observed, Plan, Resource, Step
@@ -40,7 +41,7 @@ _REQUESTS = "aiplatform.googleapis.com/prediction/online/request_count"
 
 
 class VertexTarget:
-    """See Target and Jobs. One endpoint and one model for each environment, of the same name."""
+    """See Target, Jobs and Logs. One endpoint and one model for each environment, of the same name."""
 
     def __init__(self, name: str, settings: Vertex, project: Project, *, pack: Callable[[Deployment], Package]) -> None:
         self._name, self._settings, self._project, self._pack = name, settings, project.name, pack
@@ -49,7 +50,7 @@ class VertexTarget:
         self._alarms = VertexAlarms(self._rest, settings, project.name)
         self._jobs = VertexJobs(settings, self._rest, project.name)
         self._models = VertexModels(self._rest, settings, project.name)
-        self._packages = Packages(settings.store, project, ("gs://",))
+        self._packages = Packages(settings.store, project, ("gs://",), role=ROLE_FILE)
 
     def refuse(self, deployment: Deployment) -> None:
         """See Target."""
@@ -100,6 +101,10 @@ class VertexTarget:
             self._set_traffic(one, delete=delete)
         elif one.kind == ALARM:
             (self._alarms.delete if delete else self._alarms.set)(one)
+
+    def logs(self, environment: str, lines: int = 20) -> tuple[str, ...]:
+        """See Logs."""
+        return last_lines(self._rest, rules.endpoint_id(self._project, environment), lines)
 
     def start(self, job: Job) -> None:
         """See Jobs."""

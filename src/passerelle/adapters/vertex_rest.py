@@ -1,7 +1,7 @@
 """Google's REST interfaces as Vertex AI targets use them: one call, its permission, its retries, its operations.
 
-The calls are Vertex AI's v1 and Cloud Monitoring's v3, as their discovery documents say; the tests hold METHODS against
-those documents. Nothing here knows what a deployment is.
+The calls are Vertex AI's v1, Cloud Monitoring's v3 and Cloud Logging's v2, as their discovery documents say; the tests
+hold METHODS against those documents. Nothing here knows what a deployment is.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Method(msgspec.Struct, frozen=True):
     repeatable: bool = True
 
 
-#: Id in the discovery document, without "aiplatform.projects.locations." or "monitoring.projects." → the method.
+#: Id in the discovery document, without the service's name and "projects.locations." or "projects." → the method.
 METHODS = {
     "models.upload": Method("POST", "v1/{}/models:upload", "aiplatform.models.upload", repeatable=False),
     "models.get": Method("GET", "v1/{}", "aiplatform.models.get"),
@@ -78,6 +78,7 @@ METHODS = {
     "alertPolicies.list": Method("GET", "v3/{}/alertPolicies", "monitoring.alertPolicies.list"),
     "alertPolicies.patch": Method("PATCH", "v3/{}", "monitoring.alertPolicies.update"),
     "alertPolicies.delete": Method("DELETE", "v3/{}", "monitoring.alertPolicies.delete"),
+    "entries.list": Method("POST", "v2/entries:list", "logging.logEntries.list"),
 }
 
 
@@ -207,11 +208,8 @@ class Rest:
         own = os.environ.get(ADDRESS)
         if own:
             return own.rstrip("/")
-        return (
-            "https://monitoring.googleapis.com"
-            if path.startswith("v3")
-            else f"https://{self.region}-aiplatform.googleapis.com"
-        )
+        hosts = {"v1": f"{self.region}-aiplatform", "v2": "logging", "v3": "monitoring"}
+        return f"https://{hosts[path[:2]]}.googleapis.com"
 
     def _open(self) -> requests.Session:
         if self._session is None:

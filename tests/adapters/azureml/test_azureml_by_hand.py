@@ -209,7 +209,7 @@ def test_throttled_for_good_waits_are_bounded_and_differ(
         with pytest.raises(TargetError, match="It was tried 6 times: wait some minutes"):
             target(tmp_path).observe("production")
     assert len(slept) == 15
-    assert slept[10:] == [120.0] * 5  # no more, whatever is asked
+    assert all(120.0 < one < 136.0 for one in slept[10:])  # no more, whatever is asked, but a random share
     for waits in (slept[:5], slept[5:10]):
         assert all(0 < wait_s <= 0.5 * 2**number for number, wait_s in enumerate(waits))
     assert slept[:5] != slept[5:10]

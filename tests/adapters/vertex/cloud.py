@@ -23,6 +23,7 @@ class Cloud(Endpoints):
         self.policies: dict[str, dict[str, Any]] = {}
         self.operations: dict[str, dict[str, Any]] = {}
         self.objects: dict[str, bytes] = {}
+        self.log: dict[str, list[dict[str, Any]]] = {"entries": []}
         self.calls: list[str] = []
         self.orders: dict[str, Any] = {}
         self.needs: dict[str, str] = {}
@@ -57,6 +58,7 @@ class Cloud(Endpoints):
                 "policies": self.policies,
                 "jobs": self.jobs,
                 "models": self.models,
+                "log": self.log,
             }
             for name in path[:-1]:
                 where = where[name]
@@ -237,6 +239,28 @@ class Cloud(Endpoints):
             return EMPTY
 
         return self.begin("models.delete", "projects/{}/locations/{}/models/{}".format(*names), then)
+
+    # --- logging.v2: two to a page, the first one empty
+
+    def do_entries_list(self, _names: list[str], _query: dict[str, str], body: dict[str, Any]) -> Any:
+        demand(body.get("resourceNames"), "resource_names is required")
+        demand(re.fullmatch(r"projects/[a-z0-9-]+", body["resourceNames"][0]), "resource_names[0]")
+        demand(body.get("orderBy") in ("timestamp asc", "timestamp desc"), "order_by")
+        wanted = re.fullmatch(r'resource\.type="([^"]+)" AND resource\.labels\.endpoint_id="([^"]+)"', body["filter"])
+        demand(wanted, "the filter is not understood by this server")
+        if "pageToken" not in body and self.log["entries"]:
+            return {"nextPageToken": "0"}
+        kind, place = wanted.groups()  # type: ignore[union-attr]
+        found = [
+            one
+            for one in sorted(
+                self.log["entries"], key=lambda one: one["timestamp"], reverse=body["orderBy"].endswith("desc")
+            )
+            if one["resource"] == {"type": kind, "labels": {"endpoint_id": place}}
+        ]
+        start = int(body.get("pageToken", 0))
+        end = start + min(body["pageSize"], 2)
+        return {"entries": found[start:end]} | ({"nextPageToken": str(end)} if end < len(found) else {})
 
     # --- storage.v1, of the same objects
 

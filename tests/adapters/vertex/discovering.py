@@ -16,7 +16,7 @@ from typing import Any
 import googleapiclient
 
 FOLDER = Path(googleapiclient.__file__).parent / "discovery_cache" / "documents"
-DOCUMENTS = ("aiplatform.v1", "monitoring.v3", "storage.v1")
+DOCUMENTS = ("aiplatform.v1", "monitoring.v3", "logging.v2", "storage.v1")
 _FORMATS = {
     "int64": r"-?\d{1,19}",
     "uint64": r"\d{1,20}",
@@ -32,7 +32,7 @@ class Method:
 
     def __init__(self, document: dict[str, Any], found: dict[str, Any]) -> None:
         self.document, self.found = document, found
-        self.id = re.sub(r"^aiplatform\.projects\.locations\.|^monitoring\.projects\.", "", found["id"])
+        self.id = re.sub(r"^aiplatform\.projects\.locations\.|^monitoring\.projects\.|^logging\.", "", found["id"])
         path = document["servicePath"] + found.get("flatPath", found["path"])
         # A {+name} or the last part may hold an alias (@2); nothing holds a / but an object's key.
         parts = re.split(r"(\{\+?\w+\})", path)
@@ -122,11 +122,12 @@ def _methods(document: dict[str, Any], resources: dict[str, Any], *, below: str 
 
 
 class Documents:
-    """The methods of the three documents that this project's calls belong to."""
+    """The methods of the documents that this project's calls belong to."""
 
     WANTED = re.compile(
         r"aiplatform\.projects\.locations\.(models|endpoints|operations|customJobs|models\.operations|"
-        r"endpoints\.operations)\.[a-zA-Z]+|monitoring\.projects\.alertPolicies\.[a-z]+|storage\.objects\.[a-z]+"
+        r"endpoints\.operations)\.[a-zA-Z]+|monitoring\.projects\.alertPolicies\.[a-z]+|logging\.entries\.list|"
+        r"storage\.objects\.[a-z]+"
     )
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Vertex AI, Cloud Monitoring and Cloud Storage, as far as an adapter asks them: a process, on this machine only.
+"""Vertex AI, Cloud Monitoring, Logging and Storage, as far as an adapter asks them: a process, on this machine only.
 
 Each request and each answer is judged by Google's own discovery documents (discovering.py); what these leave to prose
 is checked by the rules in cloud.py and cloud_endpoints.py, each with its negative control in test_google_rules.py.
@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
             if path.startswith("/ui/"):  # google-api-core asks for operations under this name too
                 parts = parts._replace(path=parts.path.replace("/ui/", "/v1/", 1))
                 path = path.replace("/ui/", "/v1/", 1)
-            if not path.startswith(("/v1/", "/v3/", "/storage/")):
+            if not path.startswith(("/v1/", "/v2/", "/v3/", "/storage/")):
                 return self.store(path, query, data)
             try:
                 status, body = self.judge(parts.path, query, data)

@@ -139,4 +139,4 @@ def test_each_method_that_is_called_stands_in_googles_documents(name: str) -> No
     assert found, name
     method = METHODS[name]
     assert (method.verb, method.path) == (found[0].found["httpMethod"], found[0].template)
-    assert re.fullmatch(r"(aiplatform|monitoring)\.[a-zA-Z]+\.[a-zA-Z]+", method.permission)
+    assert re.fullmatch(r"(aiplatform|monitoring|logging)\.[a-zA-Z]+\.[a-zA-Z]+", method.permission)

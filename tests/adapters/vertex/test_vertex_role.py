@@ -37,6 +37,8 @@ def life(google: Google) -> None:
     target = google.open()
     target.start(Job(name="run-7", input="gs://acme-models/in", output="gs://acme-models/out", timeout_s=900))
     target.stop("run-7")
+    with pytest.raises(TargetError, match="Cloud Logging has nothing of endpoint"):
+        target.logs("production")
     apply(None)
 
 
@@ -56,7 +58,9 @@ def test_a_life_under_the_role_asks_for_all_of_it_and_nothing_else(google: Googl
 def test_the_stores_refusal_names_permission_and_place(google: Google) -> None:
     """And the role's file has the line."""
     google.order(role={"needs": {}, "granted": sorted(granted() - {"storage.objects.create"})})
-    with pytest.raises(TargetError, match=r"gs://acme-models/.* 403.*needs storage\.objects\.create there"):
+    with pytest.raises(
+        TargetError, match=rf"gs://acme-models/.* 403.*needs storage\.objects\.create there.*{ROLE_FILE} has a line"
+    ):
         life(google)
     assert "storage.objects.create" in granted()
 

@@ -1,4 +1,7 @@
-"""`passerelle up` on a project that was never trained: it makes the first version, answers, survives and ends."""
+"""`passerelle up` on a project that was never trained: it makes the first version, answers, survives and ends.
+
+In a folder whose name a URI, a pattern of files or a table's partition would read as something else.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +52,10 @@ def answers(url: str) -> bool:
 
 
 def test_a_new_project_is_brought_up_and_stays_up(tmp_path: Path) -> None:
-    run("new", "parcels", cwd=tmp_path)
-    folder = tmp_path / "parcels"
+    home = tmp_path / "version=9, à 100 %, #1?"
+    home.mkdir()
+    run("new", "parcels", cwd=home)
+    folder = home / "parcels"
     said: list[str] = []
     up = subprocess.Popen(
         [str(PASSERELLE), "up", "--port", "0", "--dashboard-port", "0"],
@@ -98,3 +103,13 @@ def test_a_new_project_is_brought_up_and_stays_up(tmp_path: Path) -> None:
             up.stdout.close()
     _, alive = psutil.wait_procs(everything, timeout=30)
     assert alive == []
+    seen = run_json("ledger", "--compact", cwd=folder)["totals"]
+    assert (seen["uncompacted"], seen["live"]) == (0, 200)
+    run("score", str(sample), "-o", "scored.csv", cwd=folder)
+    [[unit]] = run_json("ledger", "--sql", "SELECT unit FROM predictions LIMIT 1", cwd=folder)["rows"]
+    assert "predictions and 0 outcomes erased" in run("forget", unit, "--yes", cwd=folder)
+    left = run_json("ledger", "--sql", "SELECT DISTINCT unit FROM predictions", cwd=folder)["rows"]
+    assert left
+    assert [unit] not in left
+    assert run_json("trial", "status", cwd=folder) == []
+    assert [path.name for path in tmp_path.iterdir()] == [home.name]

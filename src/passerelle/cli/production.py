@@ -201,15 +201,19 @@ def outcomes(context: click.Context, file: Path, environment: str, *, as_json: b
 def ledger(
     context: click.Context, environment: str, last: int, sql: str | None, *, compact: bool, as_json: bool
 ) -> None:
-    """Look at predictions and their truth."""
+    """Look at predictions and their truth.
+
+    Where a target's store keeps them, what lies there is moved here first; exit code 1: it could not be read.
+    """
     from passerelle.ledger.storage import ledger_folder
     from passerelle.loop.looking import look
 
-    project = project_of(context)
+    project = working(context)
     if not ledger_folder(project.state, environment).exists():
         refuse_unknown(project, environment)
     seen = look(project, environment, last=last, sql=sql, compact=compact, now=system_clock())
     show(seen, as_json=as_json, text=seen.lines())
+    context.exit(0 if seen.unread is None else 1)
 
 
 @main.command()

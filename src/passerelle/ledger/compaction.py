@@ -65,6 +65,16 @@ class Compaction(msgspec.Struct, frozen=True, kw_only=True):
     #: Segments that were torn or damaged: what they held up to there was moved, the file is kept in ``damaged/``.
     damaged: tuple[str, ...] = ()
 
+    def __add__(self, other: Compaction) -> Compaction:
+        """What both did."""
+        return Compaction(
+            segments=self.segments + other.segments,
+            predictions=self.predictions + other.predictions,
+            outcomes=self.outcomes + other.outcomes,
+            repeated=self.repeated + other.repeated,
+            damaged=self.damaged + other.damaged,
+        )
+
 
 def compact(folder: Path, *, now: datetime, storage: Storage | None = None) -> Compaction:
     """Move all sealed segments of the ledger in ``folder`` into its tables, and those that dead writers left open.
@@ -84,7 +94,7 @@ def compact_alone(folder: Path, storage: Storage, *, now: datetime | None) -> Co
     try:
         with _reach(storage) as each:
             for group in _groups(storage, settled(storage.names()), each):
-                done = _sum(done, _move(folder, storage, group, now, each))
+                done += _move(folder, storage, group, now, each)
         if done.segments:
             _join_files(folder)
     except (DeltaError, OSError, pa.ArrowException) as error:
@@ -259,13 +269,3 @@ def _join_files(folder: Path) -> None:
             known = files_below(folder / table)
             delta.optimize.compact()
             sync_files(folder / table, known)
-
-
-def _sum(one: Compaction, other: Compaction) -> Compaction:
-    return Compaction(
-        segments=one.segments + other.segments,
-        predictions=one.predictions + other.predictions,
-        outcomes=one.outcomes + other.outcomes,
-        repeated=one.repeated + other.repeated,
-        damaged=one.damaged + other.damaged,
-    )

@@ -13,11 +13,11 @@ from passerelle.data.table import forget as forget_rows
 from passerelle.data.table import snapshot
 from passerelle.errors import LedgerError
 from passerelle.ledger.compaction import Compaction
-from passerelle.ledger.compaction import compact as move
 from passerelle.ledger.forgetting import forget
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.stored import expect
 from passerelle.ledger.views import Totals, ask, damage, totals
+from passerelle.loop.gathering import gather
 from passerelle.loop.rollout import revisions
 from passerelle.project.settings import Project
 from passerelle.state.database import open_state
@@ -32,8 +32,10 @@ FROM predictions p LEFT JOIN truths t USING (id) ORDER BY p.received_at DESC LIM
 class Look(msgspec.Struct, frozen=True, kw_only=True):
     """What the ledger holds: counts, what is damaged, and the rows that were asked for."""
 
-    #: What compaction did; None if it was not asked for.
+    #: What was moved into the tables; None if nothing was looked for.
     compaction: Compaction | None
+    #: Which places elsewhere could not be read, and why: what lies there is not counted.
+    unread: str | None
     totals: Totals
     #: Segments that wait for compaction and are torn or damaged: where.
     damage: tuple[str, ...]
@@ -48,24 +50,27 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
         body = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
         moved = self.compaction
         done = [] if moved is None else [f"{moved.segments:,} segments were moved into the tables."]
+        missing = [] if self.unread is None else [f"Not counted is what could not be read: {self.unread}"]
         kept = () if moved is None else moved.damaged
         told = [f"Damaged: {one}; what could be read was moved, the file is in damaged/." for one in kept]
         waits = [f"Damaged: {one}; what can be read is counted, compaction keeps the file." for one in self.damage]
-        return [*done, *told, *waits, counted, *body]
+        return [*done, *missing, *told, *waits, counted, *body]
 
 
 def look(project: Project, environment: str, *, last: int, sql: str | None, compact: bool, now: datetime) -> Look:
     """Counts of an environment's ledger and its last predictions, or the answer to a question in SQL.
 
+    What endpoints elsewhere recorded is moved here first; ``compact``: what was recorded here, too.
     Raises LedgerError if there is no ledger yet or the question cannot be answered.
     """
     folder = ledger_folder(project.state, environment)
+    found = gather(project, environment, here=compact, now=now)
     if not folder.exists():
         raise LedgerError(f"nothing has been recorded in {environment} yet: passerelle serve, then send an event.")
-    moved = move(folder, now=now) if compact else None
     answer = ask(folder, sql) if sql else ask(folder, LAST, [last])
     return Look(
-        compaction=moved,
+        compaction=found.compaction,
+        unread=found.problem,
         totals=totals(folder),
         damage=damage(folder),
         columns=answer.columns,

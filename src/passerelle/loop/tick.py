@@ -32,14 +32,11 @@ from passerelle.errors import (
     StateError,
     StoreError,
 )
-from passerelle.ledger.compaction import compact, seal_the_living
-from passerelle.ledger.storage import LocalStorage, ledger_folder, open_storage
-from passerelle.ledger.stored import expect, note
+from passerelle.loop import gathering
 from passerelle.loop.decide import Decision, should_retrain
 from passerelle.loop.gaps import fill_gaps
 from passerelle.loop.jobs import runner_of
 from passerelle.loop.provenance import code_digest, run_key
-from passerelle.loop.rollout import revisions
 from passerelle.loop.train import is_lasting, registry_of, train
 from passerelle.loop.trying import advance, begin
 from passerelle.monitoring.alerts import find_alerts
@@ -108,29 +105,12 @@ def land(project: Project, *, now: datetime) -> Landed:
 def gather(project: Project, environment: str, *, now: datetime) -> int:
     """2. Ask the writers to seal what they hold, and move it into the ledger's tables; how many segments that were.
 
-    Also what endpoints elsewhere keep in an object store: one that cannot be read stops no other, and no day is closed
-    beyond what was read of it. Raises LedgerError then, when all others have been moved.
+    Raises LedgerError if a place elsewhere cannot be read, when all others have been moved; see gathering.
     """
-    folder = ledger_folder(project.state, environment)
-    current = revisions(project, environment).current()
-    kept = expect(folder, None if current is None else current.ledger_at, now=now)
-    if not folder.exists():
-        return 0
-    seal_the_living(LocalStorage(folder))
-    moved = compact(folder, now=now).segments
-    problems: list[str] = []
-    for at in kept:
-        try:
-            storage = open_storage(at, folder)
-            if isinstance(storage, LocalStorage):
-                seal_the_living(storage)
-            moved += compact(folder, now=now, storage=storage).segments
-            note(folder, at, now=now)
-        except LedgerError as error:
-            problems.append(str(error))
-    if problems:
-        raise LedgerError(" ".join(problems))
-    return moved
+    found = gathering.gather(project, environment, now=now)
+    if found.problem is not None:
+        raise LedgerError(found.problem)
+    return 0 if found.compaction is None else found.compaction.segments
 
 
 def fill(project: Project, environment: str, *, now: datetime) -> int:

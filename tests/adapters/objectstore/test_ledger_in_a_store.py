@@ -1,18 +1,22 @@
 """A ledger that two endpoints elsewhere keep in an object store: gathered exactly once, and judged as one on a disk."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from store_writing import BATCH, DAYS, batches
 from trial_days import DAY, START, plan_of, prediction, project_in, write
 
 from passerelle.adapters.objectstore import open_store
+from passerelle.cli import main
 from passerelle.deployment.spec import Deployment, Variant
 from passerelle.errors import LedgerError
 from passerelle.ledger import compaction, stored
@@ -150,6 +154,32 @@ def test_no_day_is_closed_beyond_what_was_read_of_the_store(
     assert len(judged(project, now=RIPE)[0]) == 2, "the third day's events may still lie in the store"
     gather(project, "production", now=RIPE)
     assert len(judged(project, now=RIPE)[0]) == DAYS
+
+
+def test_the_verb_sees_what_lies_in_the_store_and_says_what_it_cannot_read(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = project_in(tmp_path)
+    settings = '[project]\nname = "trips"\n[task]\nkind = "binary"\ntarget = "late"\nkey = ["id"]\n'
+    (tmp_path / "passerelle.toml").write_text(settings)
+    revise(project, address)
+    run(address, "worker-0", 0, 2)
+
+    def verb(*options: str) -> tuple[int, dict[str, Any]]:
+        done = CliRunner().invoke(main, ["-C", str(project.root), "ledger", "--json", *options])
+        return done.exit_code, json.loads(done.stdout)
+
+    code, seen = verb()
+    assert (code, seen["unread"], seen["compaction"]["segments"]) == (0, None, 2)
+    assert seen["totals"]["predictions"] == seen["compaction"]["predictions"] > 0
+    run(address, "worker-1", 2, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr("passerelle.adapters.objectstore.ObjectStorage.names", _die)
+        for options in ([], ["--compact"]):
+            code, blind = verb(*options)
+            assert (code, blind["unread"], blind["totals"]) == (1, "died", seen["totals"])
+    code, seen = verb("--compact")
+    assert (code, seen["unread"], seen["compaction"]["segments"]) == (0, None, 1)
 
 
 def test_a_place_that_was_left_is_read_for_a_day(address: str, tmp_path: Path) -> None:

@@ -15,10 +15,14 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
+from shelf import Shelf
+from test_image import put_wheels
 
 from passerelle.cli import main
-from passerelle.deployment.image import BUILDERS, push, tag_in_registry
+from passerelle.deployment.image import BUILDERS, TRAINING, push, tag_in_registry
 from passerelle.deployment.image_facts import HOST_VARIABLE, PASSWORD_VARIABLE, USER_VARIABLE, ImageError, inspect
+from passerelle.deployment.wheelhouse import pins
+from passerelle.loop import train
 from passerelle.project.settings import Project, load_project
 from passerelle.project.targets import Kubernetes, Local
 
@@ -125,19 +129,22 @@ def test_an_image_is_pushed_as_its_target_names_it(project: Project) -> None:
             tag_in_registry(asked, target)
 
 
+def noting(builder: Path) -> None:
+    """A builder that only notes what it is asked, a line each, in ``asked``; test_image_built has a real one."""
+    builder.write_text(
+        f'#!/bin/sh\necho "$@" >> {builder.parent}/asked\n'
+        f'for one in "$@"; do [ "$before" = --digestfile ] && printf {DIGEST} > "$one"; before="$one"; done\n'
+        f'echo "0.1.0: digest: {DIGEST} size: 1"\n'
+    )
+    builder.chmod(0o755)
+
+
 @pytest.mark.parametrize("builder", BUILDERS)
 @pytest.mark.parametrize("host", ["registry.example", "127.0.0.1:5000"])
 def test_each_builder_pushes_and_says_the_digest(
     builder: str, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A builder that only notes what it is asked; test_image_built has a real one."""
-    script = tmp_path / builder
-    script.write_text(
-        f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n'
-        f'for one in "$@"; do [ "$before" = --digestfile ] && printf {DIGEST} > "$one"; before="$one"; done\n'
-        f'echo "0.1.0: digest: {DIGEST} size: 1"\n'
-    )
-    script.chmod(0o755)
+    noting(tmp_path / builder)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     monkeypatch.setattr("passerelle.deployment.image.BUILDERS", (builder,))
     assert push(f"{host}/flights:0.1.0") == f"{host}/flights@{DIGEST}"
@@ -156,8 +163,25 @@ def test_a_builder_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Monk
         push("registry.example/flights:1")
 
 
-def test_the_verb_needs_no_folder(project: Project) -> None:
-    """As the README's `passerelle image`: what is missing here is a version, not an option."""
-    done = CliRunner().invoke(main, ["-C", str(project.root), "image"])
-    assert done.exit_code == 1, done.output
-    assert "version" in done.output
+def test_the_verb_builds_and_pushes_to_the_targets_registry(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into the project's own folder image/: README and guides name none."""
+    path = project.root / "passerelle.toml"
+    target = f'kind = "kubernetes"\nimage = "registry.example/flights@{DIGEST}"\nstore = "s3://b/p"\ninstance = ""\n'
+    path.write_text(f"{path.read_text()}[targets.cluster]\n{target}")
+    shelf = Shelf(project)
+    monkeypatch.setattr(train, "registry_of", lambda _: shelf)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    put_wheels(pins(TRAINING, "3.11"), project.root / "image/wheels")
+    noting(tmp_path / "buildah")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    base = f"registry.example/python@{DIGEST}"
+    done = CliRunner().invoke(main, ["-C", str(project.root), "image", "--base", base, "--target", "cluster", "--push"])
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[-1] == f'Pushed. In passerelle.toml: image = "registry.example/flights@{DIGEST}"'
+    name, folder = "registry.example/flights:0.1.0", project.root / "image"
+    built, pushed = (tmp_path / "asked").read_text().splitlines()
+    assert built == f"build --platform linux/amd64 --tag {name} {folder}"
+    assert (pushed.split()[0], pushed.split()[-1]) == ("push", name)
+    assert f"FROM {base} AS build" in (folder / "Dockerfile").read_text()

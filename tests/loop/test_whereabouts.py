@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from sea import PLACES, SEA, Sea
 from shelf import Shelf
 
+from passerelle.cli import main
 from passerelle.deployment.target import Observed, PlanError
 from passerelle.errors import DeploymentError, SettingsError
 from passerelle.loop.checking import check_project
@@ -137,3 +140,51 @@ def test_plan_shows_nothing_that_deploy_would_refuse(project: Project) -> None:
     with pytest.raises(DeploymentError, match="trusts the key ffffffffffff"):
         plan_for(project, planted, "sea")
     assert MemoryTarget(PLACES["sea"], project="orders").observe("production").state == "absent"
+
+
+def status(project: Project, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, dict[str, object]]:
+    """`passerelle target status`: exit code, lines, and what --json prints."""
+    monkeypatch.setattr("passerelle.cli.targets.project_of", lambda _: project)
+    plain, found = (CliRunner().invoke(main, ["target", "status", *more]) for more in ([], ["--json"]))
+    assert plain.exit_code == found.exit_code
+    return plain.exit_code, plain.stdout, json.loads(found.stdout)
+
+
+def test_status_tells_what_is_not_as_it_should_be(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring(project, "production", now=NOW)
+    code, text, found = status(project, monkeypatch)
+    assert (code, text.splitlines()[0]) == (0, "sea, production: serving; revision 1 answers, which is the current one")
+    assert isinstance(found["sea"], dict)
+    assert (found["sea"]["wanted"], found["sea"]["due"], found["sea"]["observed"]["revision"]) == (1, [], 1)
+    there = PLACES["sea"].read().resources
+    PLACES["sea"].order(
+        resources={key: value for key, value in there.items() if not key.startswith(("alarm", "artefa"))}
+    )
+    code, text, _ = status(project, monkeypatch)
+    lost = "create artefact orders-production-000001; create alarm orders-production-errors"
+    way = "passerelle deploy --to production --target sea"
+    assert (code, f"  not as it should be: {lost}: {way}\n" in text) == (1, True)
+    assert PLACES["sea"].names() == [one for one in sorted(there) if not one.startswith(("alarm", "artefa"))]
+    bring(project, "production", now=NOW)
+    assert status(project, monkeypatch)[0] == 0
+    PLACES["sea"].order(
+        resources=there
+        | {
+            "alarm orders-production-errors": {
+                "error_share": 0.5,
+                "asked": there["alarm orders-production-errors"]["asked"],
+            }
+        }
+    )
+    code, text, _ = status(project, monkeypatch)
+    assert (code, "alarm orders-production-errors was changed by hand: error_share is 0.5" in text) == (1, True)
+
+
+def test_status_of_a_target_that_fails_is_an_object(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring(project, "production", now=NOW)
+    monkeypatch.setattr("passerelle.deployment.applying.load", lambda _: Blind)
+    code, _, found = status(project, monkeypatch)
+    assert (code, found) == (1, {"sea": {"error": "production cannot be reached.", "exit_code": 1}})
+    code, text, found = status(msgspec.structs.replace(project, targets={}), monkeypatch)
+    assert (code, list(found)) == (2, ["sea"])
+    assert "has no [targets.sea] any more" in text

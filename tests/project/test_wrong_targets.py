@@ -45,7 +45,7 @@ def test_target_that_is_right_is_read(tmp_path: Path) -> None:
             "orders:latest",
             (
                 "'123456789012.dkr.ecr.eu-west-3.amazonaws.com/orders:latest': not taken (at targets.sea.image): it is "
-                "an image by its digest, <repository>@sha256:<64 digits>, never a tag: push it, as passerelle image --push"
+                "an image by its digest, <repository>@sha256:<64 digits>, never a tag: push it, as passerelle image"
             ),
         ),
         ('"s3://bucket/orders"', '"s3:/bucket"', "'s3:/bucket': not taken (at targets.sea.store): it is a folder of"),

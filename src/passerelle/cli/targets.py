@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +12,8 @@ from passerelle.cli.plans import lines, sentence
 from passerelle.clock import system_clock
 
 if TYPE_CHECKING:
-    from passerelle.deployment.target import Observed, Step
+    from passerelle.deployment.target import Step
+    from passerelle.loop.targets import Status
 
 
 @main.group()
@@ -28,34 +29,37 @@ def target() -> None:
 @AS_JSON
 @click.pass_context
 def status(context: click.Context, name: str | None, *, as_json: bool) -> None:
-    """Say which revision answers at TARGET, or at each, and what is there.
+    """Say what answers at TARGET, or at each, and what is not as it should be.
 
-    Exits with 1 if one does not answer by its environment's current revision.
+    Exits with 1 if one does not answer by its environment's current revision, or lacks something of it.
     """
-    from passerelle.deployment.applying import open_target
-    from passerelle.errors import PasserelleError
-    from passerelle.loop.rollout import revisions
+    import msgspec
+
+    from passerelle.errors import PasserelleError, SettingsError
     from passerelle.loop.targets import names_of
+    from passerelle.loop.targets import status as look
+    from passerelle.loop.whereabouts import left_behind
 
     project = project_of(context)
     if name is not None:
         names_of(project, project.targets[name].environment if name in project.targets else "", name)
-    found: dict[str, Observed | str] = {}
+    found: dict[str, dict[str, Any]] = {}
     said: list[str] = []
     code = 0
     for one in [name] if name is not None else list(project.targets):
-        environment = project.targets[one].environment
-        current = revisions(project, environment).current()
-        wanted = None if current is None else current.revision
         try:
-            seen = found[one] = open_target(project, one).observe(environment)
+            seen = look(project, one)
         except PasserelleError as error:
-            found[one], code = str(error), error.exit_code
-            said.append(f"{one}, {environment}: {error}")
+            found[one], code = {"error": str(error), "exit_code": error.exit_code}, code or error.exit_code
+            said.append(f"{one}, {project.targets[one].environment}: {error}")
             continue
-        if seen.revision != wanted or seen.state != ("absent" if wanted is None else "serving"):
+        if seen.due or seen.observed.revision != seen.wanted or seen.observed.state != _wanted_state(seen):
             code = code or 1
-        said += _lines(one, environment, seen, wanted)
+        found[one] = msgspec.to_builtins(seen)
+        said += _lines(one, seen)
+    for one, problem in left_behind(project).items() if name is None else ():
+        found[one], code = {"error": problem, "exit_code": SettingsError.exit_code}, code or SettingsError.exit_code
+        said.append(f"{one}: {problem}")
     said = said or ["There is no target: passerelle.toml has no [targets.NAME]. An endpoint here follows by itself."]
     show(found, as_json=as_json, text=said)
     context.exit(code)
@@ -134,15 +138,23 @@ def on_step(name: str, number: int, steps: int, step: Step) -> None:
     click.echo(f"  {name} {number}/{steps}  {sentence(step)}", err=True)
 
 
-def _lines(name: str, environment: str, seen: Observed, wanted: int | None) -> list[str]:
-    there = "no revision of ours answers" if seen.revision is None else f"revision {seen.revision} answers"
+def _wanted_state(seen: Status) -> str:
+    return "absent" if seen.wanted is None else "serving"
+
+
+def _lines(name: str, seen: Status) -> list[str]:
+    observed, wanted, environment = seen.observed, seen.wanted, seen.environment
+    there = "no revision of ours answers" if observed.revision is None else f"revision {observed.revision} answers"
+    way = f"passerelle deploy --to {environment} --target {name}"
     if wanted is None:
         due = f"nothing is deployed in {environment}"
-    elif seen.revision == wanted:
+    elif observed.revision == wanted:
         due = "which is the current one"
     else:
-        due = f"revision {wanted} is the current one: passerelle deploy --to {environment} --target {name}"
-    said = [f"{name}, {environment}: {seen.state}; {there}, {due}"]
-    if seen.problem:
-        said.append(f"  problem: {seen.problem}")
-    return said + [f"  {one.kind} {one.name}" for one in seen.resources]
+        due = f"revision {wanted} is the current one: {way}"
+    said = [f"{name}, {environment}: {observed.state}; {there}, {due}"]
+    if observed.problem:
+        said.append(f"  problem: {observed.problem}")
+    if seen.due and observed.revision == wanted:
+        said.append(f"  not as it should be: {'; '.join(seen.due)}: {way}")
+    return said + [f"  {one.kind} {one.name}" for one in observed.resources]

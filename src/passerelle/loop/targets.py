@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from passerelle.bundle.keys import trusted
 from passerelle.deployment.applying import Applied, apply_deployment, no_target, open_target
 from passerelle.deployment.spec import Deployment
-from passerelle.deployment.target import Plan, Step
+from passerelle.deployment.target import Observed, Plan, Step
 from passerelle.errors import DeploymentError, PasserelleError, SettingsError
 from passerelle.loop.rollout import kept_at, revisions
 from passerelle.loop.whereabouts import forget_where, left_behind, note_where, refuse_moved
@@ -82,6 +82,34 @@ def plan_for(project: Project, deployment: Deployment | None, name: str, key: Ed
         asked = _asked(project, name)
     plan = target.plan(deployment, target.observe(project.targets[name].environment))
     return msgspec.structs.replace(plan, notes=(*plan.notes, *asked))
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is at a target, and what is not as its environment's current revision wants it."""
+
+    environment: str
+    #: The environment's current revision; None: nothing is deployed.
+    wanted: int | None
+    observed: Observed
+    #: What a deploy would do, or why it would not; empty: all is as it is wanted.
+    due: tuple[str, ...]
+
+
+def status(project: Project, name: str) -> Status:
+    """Look at a target; nothing is changed there. Raises TargetError if it cannot be reached, as refuse_moved does."""
+    refuse_moved(project, name)
+    target, environment = open_target(project, name), project.targets[name].environment
+    current, observed = revisions(project, environment).current(), target.observe(environment)
+    due: tuple[str, ...] = ()
+    if current is not None and not _removed(project, name).exists():
+        try:
+            steps = target.plan(current, observed).steps
+            due = tuple(f"{step.act} {step.resource.kind} {step.resource.name}" for step in steps)
+        except DeploymentError as error:
+            due = (str(error),)
+    return Status(
+        environment=environment, wanted=None if current is None else current.revision, observed=observed, due=due
+    )
 
 
 def bring(

@@ -49,12 +49,12 @@ def forget_where(project: Project, name: str) -> None:
     _path(project, name).unlink(missing_ok=True)
 
 
-def left_behind(project: Project, environment: str) -> dict[str, str]:
-    """Target of an environment that the settings no longer name, and that was not removed → what to do."""
+def left_behind(project: Project, environment: str | None = None) -> dict[str, str]:
+    """Target of an environment, or of any, that the settings no longer name, and that was not removed → what to do."""
     found = {}
     for path in sorted(_path(project, "").parent.glob("*.json")):
         there = None if path.stem in project.targets else _last(project, path.stem)
-        if there is not None and there["environment"] == environment:
+        if there is not None and environment in (None, there["environment"]):
             was = ", ".join(f"{key} = {value!r}" for key, value in there.items())
             found[path.stem] = (
                 f"{FILE} has no [targets.{path.stem}] any more, and it was not removed ({was}): put the section back "

@@ -11,14 +11,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
 import obstore
 import psycopg
 import pytest
-from ci_runner import Runner, run_github
+from ci_azure import run_azure
+from ci_runner import Runner, run_github, run_gitlab
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from postgresql_server import running_server
@@ -112,11 +114,9 @@ def begin(runner: Runner, job: str, machine: str, given: dict[str, str]) -> subp
     return subprocess.Popen(command, cwd=clone, env=environment | given, text=True, start_new_session=True, **pipes)
 
 
-def end(process: subprocess.Popen[str]) -> dict[str, object]:
-    out, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said
-    found: dict[str, object] = json.loads(out)["details"]
-    return found
+DEPLOYS = {"deploy-staging", "smoke", "load", "deploy-production"}
+AZURES = {name.replace("-", "_") for name in DEPLOYS}
+Begun = Callable[[str], Runner]
 
 
 def test_the_whole_chain_killed_at_once_tried_and_rolled_back(
@@ -124,44 +124,26 @@ def test_the_whole_chain_killed_at_once_tried_and_rolled_back(
 ) -> None:
     """Each job runs from a fresh clone; what is checked in the end are the database's and the store's own words."""
     folder, key = repository
-    shared = {"STATE_URL": database, "REGISTRY_URI": database, "KEY": key}
-    runner = Runner(folder, tmp_path / "runs")
-    runner.given = {f"secrets.PASSERELLE_{name}": value for name, value in shared.items()}
-    runner.given["vars.PASSERELLE_STORE"] = "s3://store/parcels"
-    runner.cloud = bucket
-    given = {f"PASSERELLE_{name}": value for name, value in shared.items()} | {"PASSERELLE_STORE": "s3://store/parcels"}
-    run_github(runner)  # a push
-    printed = "\n".join(f"== {name}\n{text}" for name, text in runner.printed.items())
-    skipped = {name for name, result in runner.results.items() if result == "skipped"}
-    assert skipped == {"retrain", "judge", "rollback"}, printed
-    assert set(runner.results.values()) == {"success", "skipped"}, printed
+    given = {"STATE_URL": database, "REGISTRY_URI": database, "KEY": key, "STORE": "s3://store/parcels"}
+
+    def begun(name: str) -> Runner:
+        made = Runner(folder, tmp_path / "runs" / name)
+        made.given, made.cloud = {f"PASSERELLE_{name}": value for name, value in given.items()}, bucket
+        return made
+
+    run_github(runner := begun("push"))
+    assert succeeded(runner) == {"check", "train", "report", *DEPLOYS}
     assert "Shared: parcels" in runner.printed["report: passerelle ci run report"]
     assert "20 answered" in runner.printed["smoke: passerelle ci run smoke"]
     assert "Version 1 answers in production" in runner.printed["deploy-production: passerelle ci run deploy-production"]
     kept = {path.suffix for path in runner.artefacts.rglob("*") if path.is_file()}
     assert kept <= {".html", ".ipynb", ".json"}, "pages only"
 
-    # New data come into the bucket, and three jobs are scheduled at once. The one that trains is killed in the middle,
-    # which leaves nothing; of the two that wait for it one makes a version.
     store = open_bucket(bucket)
     for path in tmp_path.glob("*-2.csv"):
         obstore.put(store, f"incoming/{path.name}", path)
-    killed = begin(runner, "retrain", "killed", given)
-    assert killed.stderr is not None
-    assert any("cell 1/" in line for line in killed.stderr)
-    both = [begin(runner, "retrain", machine, given) for machine in ("one", "two")]
-    assert any("cell 5/" in line for line in killed.stderr)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    trained = [end(one) for one in both]
-    assert sorted((one.get("version", 0), one.get("made", False)) for one in trained) == [(0, False), (2, True)]
-
-    # Two deploy at once: one revision, and one trial of version 2 against version 1. Production goes back.
-    begun = [end(one) for one in [begin(runner, "deploy-production", machine, given) for machine in ("three", "four")]]
-    trial = {"environment": "production", "revision": 2, "version": 1, "trial": "production-2-2"}
-    assert begun == [trial, trial]
-    assert end(begin(runner, "rollback", "five", given)) == trial | {"revision": 3, "trial": None}
-
+    retrained_at_once(begun)
+    rolled_back(begun)
     with psycopg.connect(database.replace("+psycopg", "")) as connection:
         rows = connection.execute("SELECT challenger, status FROM parcels.trials").fetchall()
     assert rows == [(2, "ended")]
@@ -171,6 +153,73 @@ def test_the_whole_chain_killed_at_once_tried_and_rolled_back(
     revisions = sorted(name for name in files if name.startswith("deployments/production/"))
     assert [Path(name).name for name in revisions] == ["000001.json", "000002.json", "000003.json"]
     assert len({name.split("/")[1] for name in files if name.startswith("bundles/")}) == 2
+    if os.environ.get("PASSERELLE_SOAK"):
+        in_others_words(begun)
+
+
+def retrained_at_once(begun: Begun) -> None:
+    """New data came into the bucket, and three are scheduled at once, two of them as whole chains.
+
+    The one that trains is killed in the middle, which leaves nothing; of the two that wait for it one makes a version.
+    Both deploy it: one revision, and one trial of version 2 against version 1.
+    """
+    killed = begin(runner := begun("killed"), "retrain", "retrain", runner.given)
+    assert killed.stderr is not None
+    assert any("cell 1/" in line for line in killed.stderr)
+    github, azure = begun("github"), begun("azure")
+    if not os.environ.get("PASSERELLE_SOAK"):
+        github.believed = {"deploy-staging", "smoke", "load"}  # they were played after the push
+    with ThreadPoolExecutor() as pool:
+        chains = [pool.submit(run_github, github, event="schedule", schedule="17 4 * * *")]
+        chains += [pool.submit(run_azure, azure, reason="Schedule", schedule="Retrain")]
+        assert any("cell 5/" in line for line in killed.stderr)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        for chain in chains:
+            chain.result(timeout=500)
+    assert succeeded(github) == {"retrain", *DEPLOYS}
+    assert succeeded(azure) == {"retrain", *AZURES}
+    trained = [github.printed["retrain: passerelle ci run retrain"], azure.printed["retrain: retrain"]]
+    assert sorted("Not retrained" in said for said in trained) == [False, True]
+    deployed = [github.printed["deploy-production: passerelle ci run deploy-production"]]
+    deployed += [azure.printed["deploy-production: deploy-production"]]
+    for said in deployed:
+        assert "Trial production-2-2 goes on: version 2 against version 1. production is at revision 2:" in said
+
+
+def rolled_back(begun: Begun) -> None:
+    """Production goes back, and is looked at; there is nothing to go further back to."""
+    run_github(runner := begun("back"), event="workflow_dispatch", job="rollback")
+    assert succeeded(runner) == {"rollback"}
+    assert "Rolled back. production is at revision 3:" in runner.printed["rollback: passerelle ci run rollback"]
+    github, azure = begun("look"), begun("look, too")
+    with ThreadPoolExecutor() as pool:
+        looks = [pool.submit(run_github, github, event="schedule", schedule="47 * * * *")]
+        looks += [pool.submit(run_azure, azure, reason="Schedule", schedule="Judge")]
+        for look in looks:
+            look.result(timeout=300)
+    assert succeeded(github) == succeeded(azure) == {"judge"}
+    assert "production is at revision 3:" in azure.printed["judge: judge"]
+    run_azure(runner := begun("further"), reason="Manual", parameter="rollback")
+    assert runner.results["rollback"] == "failure"
+    assert "there is nothing to roll back to" in runner.printed["rollback: rollback"]
+
+
+def in_others_words(begun: Begun) -> None:
+    """What the definitions of GitLab and Azure have not done yet, on what is there."""
+    run_gitlab(runner := begun("push, gitlab"))
+    assert succeeded(runner) == {"check", "train", "report", *DEPLOYS}
+    run_gitlab(runner := begun("retrain, gitlab"), source="schedule")
+    assert succeeded(runner) == {"retrain", *DEPLOYS}
+    run_azure(runner := begun("push, azure"))
+    assert succeeded(runner) == {"check", "train", "report", *AZURES}
+
+
+def succeeded(runner: Runner) -> set[str]:
+    """The jobs that did; all others were skipped."""
+    printed = "\n".join(f"== {name}\n{text}" for name, text in runner.printed.items())
+    assert set(runner.results.values()) <= {"success", "skipped"}, printed
+    return {name for name, result in runner.results.items() if result == "success"}
 
 
 def test_jobs_say_what_they_lack(repository: tuple[Path, str], tmp_path: Path) -> None:

@@ -291,7 +291,7 @@ def test_slow_cloud_holds_up_no_tick(tmp_path: Path, monkeypatch: pytest.MonkeyP
             super().apply(step)
 
     monkeypatch.setattr("passerelle.deployment.applying.load", lambda _: Slow)
-    monkeypatch.setattr("passerelle.loop.tick.open_storage", lambda *_: LocalStorage(tmp_path / "store"))
+    monkeypatch.setattr("passerelle.loop.gathering.open_storage", lambda *_: LocalStorage(tmp_path / "store"))
     PLACES["sea"] = MemoryPlace()
     (tmp_path / "passerelle.toml").write_text(SEA_SETTINGS)
     project = load_project(tmp_path / "passerelle.toml")
@@ -317,7 +317,7 @@ def test_error_that_nobody_foresaw_is_told(tmp_path: Path, monkeypatch: pytest.M
             raise ZeroDivisionError(environment)
 
     monkeypatch.setattr("passerelle.deployment.applying.load", lambda _: Broken)
-    monkeypatch.setattr("passerelle.loop.tick.open_storage", lambda *_: LocalStorage(tmp_path / "store"))
+    monkeypatch.setattr("passerelle.loop.gathering.open_storage", lambda *_: LocalStorage(tmp_path / "store"))
     PLACES["sea"] = MemoryPlace()
     (tmp_path / "passerelle.toml").write_text(SEA_SETTINGS)
     project = load_project(tmp_path / "passerelle.toml")

@@ -115,7 +115,7 @@ def test_aliases_move_and_are_dropped(uri: str, tmp_path: Path) -> None:
     assert registry.get(1).aliases == ()
     assert registry.alias("champion") == registry.get(2)
     assert registry.alias("challenger") is None
-    with pytest.raises(RegistryError, match=r"flights has no version 3: there are 1, 2 champion"):
+    with pytest.raises(RegistryError, match=r"flights has no version 3: there are 1, 2 \(champion\)\."):
         registry.set_alias("champion", 3)
     with pytest.raises(RegistryError, match="has no version 'challenger'"):
         registry.get("challenger")

@@ -35,6 +35,7 @@ from passerelle.ledger.storage import LocalStorage
 from passerelle.notebook.submission import Answers, Submission, read_answers
 from passerelle.project.settings import load_project
 from passerelle.schema import Column, Schema
+from passerelle.serving import container
 from passerelle.serving.tokens import make_token, tokens_path
 
 KEY = throwaway_key()
@@ -236,6 +237,8 @@ def test_what_may_not_be_served_is_refused_in_a_sentence(package: Package, tmp_p
     for name in ("a", "b"):
         (twice / name).symlink_to(package.folder)
     right = {"PASSERELLE_PACKAGE": str(package.folder)}
+    listener = socket.create_server(("127.0.0.1", 0))
+    taken = listener.getsockname()[1]
     for variables, places, words in (
         ({"PASSERELLE_PACKAGE": str(unsigned)}, (), "is not signed"),
         ({"PASSERELLE_PACKAGE": str(tampered)}, (), "does not belong to deployment.json"),
@@ -246,6 +249,9 @@ def test_what_may_not_be_served_is_refused_in_a_sentence(package: Package, tmp_p
         (right | {"PASSERELLE_ENVIRONMENT": "staging"}, (), "and the package is of 'production'"),
         (right | {"PASSERELLE_PROJECT": "fares"}, (), "PASSERELLE_PROJECT is 'fares', and the package is of"),
         (right | {"AIP_HTTP_PORT": "http"}, (), "AIP_HTTP_PORT is 'http', which is no port"),
+        (right | {"AIP_HTTP_PORT": str(taken)}, (), "or name another by the variable PORT"),
+        (right | {"PASSERELLE_PYTHON": "/no/python"}, (), "PASSERELLE_PYTHON is '/no/python', which is no program"),
+        (right | {"PASSERELLE_TOKENS_FILE": "/no/file"}, (), "PASSERELLE_TOKENS_FILE is '/no/file', and there is no"),
         ({}, (tmp_path / "nothing",), "there is no package"),
         ({}, (twice,), "2 packages are there"),
         ({"AZUREML_MODEL_DIR": str(tmp_path / "nothing")}, (), "no package is there"),
@@ -254,6 +260,30 @@ def test_what_may_not_be_served_is_refused_in_a_sentence(package: Package, tmp_p
         code, said = refused(variables, *places)
         assert words in said, said
         assert code != 0
+    listener.close()
+
+
+def test_what_the_platforms_set_counts_in_the_order_of_the_documentation(tmp_path: Path) -> None:
+    ports = {"SAGEMAKER_BIND_TO_PORT": "9001", "AIP_HTTP_PORT": "9002", "PORT": "9003"}
+    for at in ("9001", "9002", "9003", "8080"):
+        assert container.port_of(ports) == int(at)
+        ports = {name: value for name, value in ports.items() if value != at}
+    folders = [tmp_path / name for name in ("own", "vertex", "azureml", "opt", "mnt")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / DEPLOYMENT).touch()
+    own, vertex, azureml, opt, mnt = folders
+    variables = {
+        "PASSERELLE_PACKAGE": str(own),
+        "AIP_STORAGE_URI": f"file://{vertex}",
+        "AZUREML_MODEL_DIR": str(azureml),
+    }
+    fetched = tmp_path / "fetched"
+    for name, expected in zip([*variables, None], [own, fetched, azureml, opt], strict=True):
+        assert container.find_package(variables, [opt, mnt], fetched) == expected
+        variables.pop(name or "", None)
+    (opt / DEPLOYMENT).unlink()  # an empty folder holds no model
+    assert container.find_package({}, [opt, mnt], fetched) == mnt
 
 
 def test_a_model_whose_package_the_image_lacks_is_refused_by_its_name(
@@ -271,8 +301,9 @@ def test_a_model_whose_package_the_image_lacks_is_refused_by_its_name(
 
 def test_tokens_are_asked_for_where_the_deployment_says_so(tmp_path: Path) -> None:
     package = packed(tmp_path, auth="tokens")
-    code, said = refused({"PASSERELLE_HOST": "127.0.0.1"}, package.folder)
-    assert (code, "mount a project's tokens.json" in said) == (1, True), said
+    for named in ({}, {"PASSERELLE_TOKENS_FILE": str(tmp_path / "nothing")}):
+        code, said = refused({"PASSERELLE_HOST": "127.0.0.1"} | named, package.folder)
+        assert (code, "mount a project's tokens.json" in said) == (1, True), said
     path = tokens_path(tmp_path)
     token = make_token(path, name="a", scopes=("predict",), created_at=datetime.now(UTC))
     port = free_port()

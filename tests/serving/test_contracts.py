@@ -208,3 +208,8 @@ def test_kserve_v1_says_its_models(ready: Served) -> None:
         "there is no model 'trains' here: ask for flights or flights-production.",
     )
     assert CLIENT.post(ready.url + "/v1/models/flights").status_code == 405
+
+
+def test_the_route_of_v2_takes_no_lines(ready: Served) -> None:
+    reply = CLIENT.post(f"{ready.url}/v2/models/flights/infer", content="5", headers={"content-type": "text/csv"})
+    assert (reply.status_code, "send JSON, with" in reply.json()["error"]) == (415, True)

@@ -111,9 +111,12 @@ class Registry:
         for version in versions:
             if str(version.number) == str(which) or which in version.aliases:
                 return version
-        there = ", ".join(" ".join((str(version.number), *version.aliases)) for version in versions)
+        there = ", ".join(
+            str(version.number) + (f" ({', '.join(version.aliases)})" if version.aliases else "")
+            for version in versions
+        )
         raise RegistryError(
-            f"{self._project} has no version {which!r}: there are {there}."
+            f"{self._project} has no version {which!r}: there {'is' if len(versions) == 1 else 'are'} {there}."
             if versions
             else f"{self._project} has no version yet: make one with passerelle train."
         )

@@ -17,6 +17,7 @@ only then, what it says of ``auth`` holds.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -54,11 +55,14 @@ def serve(variables: Mapping[str, str], *, command: Sequence[str] = WORKER, plac
     host = variables.get("PASSERELLE_HOST") or "0.0.0.0"  # noqa: S104  (as the comment above says)
     with (
         tempfile.TemporaryDirectory(prefix="passerelle-") as scratch,
-        bound_socket(host, port_of(variables)) as listener,
+        bound_socket(host, port_of(variables), advice="name another by the variable PORT") as listener,
         Waiting(listener) as waiting,
     ):
         listener.setblocking(False)  # noqa: FBT003  (a worker may be quicker)
         package = find_package(variables, places, Path(scratch) / "package")
+        python = variables.get("PASSERELLE_PYTHON") or sys.executable
+        if shutil.which(python) is None:
+            raise ServingError(f"PASSERELLE_PYTHON is {python!r}, which is no program: correct it, or leave it out.")
         deployment = open_package(package, trusted_keys(variables))
         _check(deployment, variables)
         root = Path(scratch) / "project"
@@ -70,7 +74,7 @@ def serve(variables: Mapping[str, str], *, command: Sequence[str] = WORKER, plac
             load_project(root / FILE),
             deployment.environment,
             host=host,
-            command=[*command, *options, "--python", variables.get("PASSERELLE_PYTHON") or sys.executable],
+            command=[*command, *options, "--python", python],
             listener=listener,
             auth=deployment.auth,
         )
@@ -139,6 +143,10 @@ def lay_out(package: Path, deployment: Deployment, root: Path, *, tokens: str | 
     placed = msgspec.structs.replace(deployment, variants=variants)
     (folder / f"{deployment.revision:06d}.json").write_bytes(msgspec.json.encode(placed))
     if tokens is not None:
+        if not Path(tokens).is_file():
+            raise ServingError(
+                f"PASSERELLE_TOKENS_FILE is {tokens!r}, and there is no such file: mount a project's tokens.json there."
+            )
         tokens_path(root / ".passerelle").symlink_to(tokens)  # a link: what is mounted may be renewed
     elif deployment.auth == "tokens":
         raise ServingError(

@@ -33,7 +33,9 @@ from passerelle.serving.tensors import InferRequest, metadata, read_request, rea
 
 CSV = "text/csv"
 #: "" and octet-stream: what clients send that do not say; the body is then JSON.
-TAKES = ("application/json", CSV, "application/octet-stream", "")
+JSON = "application/json"
+UNSAID = ("application/octet-stream", "")
+TAKES = (JSON, CSV, *UNSAID)
 
 _ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 #: Headers by which a platform hands a caller's id of the request through.
@@ -72,7 +74,7 @@ def add_contracts(http: Http, service: Service, *, limits: Limits, variables: Ma
             Route("GET", "/v1/models/{model}", "read", contracts.model),
             *(Route("GET", path, "read", contracts.server) for path in ("/v2", "/v2/")),
             *(Route("GET", f"{path}/ready", "nothing", contracts.model_ready) for path in (model, one)),
-            *(Route("POST", f"{path}/infer", "predict", contracts.infer, TAKES) for path in (model, one)),
+            *(Route("POST", f"{path}/infer", "predict", contracts.infer, (JSON, *UNSAID)) for path in (model, one)),
             *(Route("GET", path, "read", contracts.metadata) for path in (model, one)),
         ],
         instead=True,
@@ -208,7 +210,9 @@ def _decoded(body: bytes) -> Any:
     try:
         return json.loads(body, parse_constant={"NaN": None}.__getitem__)
     except (ValueError, KeyError, RecursionError) as error:
-        raise BodyError(f"the body is not JSON that can be read ({error}): send null for what is missing.") from error
+        raise BodyError(
+            f"the body is not JSON that can be read ({error}): beside JSON, NaN alone is taken, for null."
+        ) from error
 
 
 def _fields(active: Active) -> Fields:

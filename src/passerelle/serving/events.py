@@ -159,9 +159,9 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         raise invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyError(
-            f"the body is not JSON that can be read ({error}): NaN and Infinity are not JSON, send null instead."
-        ) from error
+        named = b"NaN" in body or b"Infinity" in body
+        hint = "NaN and Infinity are not JSON, send null instead" if named else "see /docs for an example"
+        raise BodyError(f"the body is not JSON that can be read ({error}): {hint}.") from error
 
 
 def invalid(error: msgspec.ValidationError, row: int | None = None) -> RowsError:

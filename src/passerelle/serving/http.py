@@ -202,11 +202,14 @@ class Http:
         return methods[method], names
 
     async def _body(self, route: Route, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        if _kind(headers) not in route.takes or b"content-encoding" in headers:
-            sent, form = _kind(headers) or "nothing", "JSON" if route.takes == (_JSON,) else "JSON or CSV"
+        if packed := headers.get(b"content-encoding"):
+            said = f"the body is compressed ({packed.decode('latin-1')}): send it not compressed, without that header."
+            raise _RequestError(415, said)
+        if _kind(headers) not in route.takes:
+            sent, form = _kind(headers) or "nothing", "JSON or CSV" if "text/csv" in route.takes else "JSON"
             raise _RequestError(
                 415,
-                f"the body is sent as {sent}: send {form}, not compressed, with Content-Type: {_named(route.takes)}.",
+                f"the body is sent as {sent}: send {form}, with Content-Type: {_named(route.takes)}.",
             )
         most = self._limits.max_body_bytes
         too_large = _RequestError(

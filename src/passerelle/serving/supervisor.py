@@ -273,8 +273,8 @@ def _wait_for_orphans(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens, for as long as a with block lasts. Raises ServingError."""
+def bound_socket(host: str, port: int, *, advice: str | None = None) -> Iterator[socket.socket]:
+    """A socket that listens, for as long as a with block lasts. Raises ServingError, with this advice on the port."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -292,10 +292,11 @@ def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
             listener.listen(_BACKLOG)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise ServingError(
-                    f"port {port} on {host} is in use: stop what uses it, or give another: --port {port + 1}."
-                ) from error
-            raise ServingError(f"port {port} on {host} cannot be used ({error}): give another with --port.") from error
+                other = advice or f"give another: --port {port + 1}"
+                raise ServingError(f"port {port} on {host} is in use: stop what uses it, or {other}.") from error
+            raise ServingError(
+                f"port {port} on {host} cannot be used ({error}): {advice or 'give another with --port'}."
+            ) from error
         yield listener
 
 

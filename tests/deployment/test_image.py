@@ -91,9 +91,9 @@ def test_dockerfile_is_clean(tmp_path: Path) -> None:
     found = next((path for path in (hadolint, own) if path.exists()), None)
     if found is None:
         pytest.skip("hadolint is not installed: sudo make test-system")
-    for apart in (False, True):
+    for apart, user in ((False, USER), (True, USER), (True, ROOT)):
         path = tmp_path / "Dockerfile"
-        path.write_text(dockerfile(msgspec.structs.replace(RECIPE, model_apart=apart)))
+        path.write_text(dockerfile(msgspec.structs.replace(RECIPE, model_apart=apart, user=user)))
         assert subprocess.run([found, path], capture_output=True, text=True, check=False).stdout == ""
     path.write_text("FROM python\nRUN sudo ls\n")  # it can find something
     assert "DL3006" in subprocess.run([found, path], capture_output=True, text=True, check=False).stdout

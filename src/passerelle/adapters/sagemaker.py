@@ -184,7 +184,10 @@ class SageMakerTarget:
                 "revision says; SageMaker sees one model."
             )
         if settings.canary_percent is not None:
-            notes.append("While a revision changes, two sets of machines run side by side.")
+            notes.append(
+                "While a revision changes, two sets of machines run side by side. The canary guards the change; it gives "
+                "no verdict."
+            )
         return tuple(notes)
 
     def start(self, job: Job) -> None:

@@ -225,6 +225,7 @@ def dockerfile(recipe: Recipe) -> str:
             "WORKDIR /tmp",
             "EXPOSE 8080",
             why,
+            *(("# hadolint ignore=DL3002",) if recipe.user == ROOT else ()),
             f"USER {recipe.user}",
             f'ENTRYPOINT ["{_OWN}/bin/python", "-m", "passerelle.serving.container"]',
             'CMD ["serve"]',

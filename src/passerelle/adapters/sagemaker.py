@@ -185,8 +185,8 @@ class SageMakerTarget:
             )
         if settings.canary_percent is not None:
             notes.append(
-                "While a revision changes, two sets of machines run side by side. The canary guards the change; it gives "
-                "no verdict."
+                "While a revision changes, two sets of machines run side by side. The canary guards the change; it "
+                "gives no verdict."
             )
         return tuple(notes)
 

@@ -212,6 +212,13 @@ def test_the_verb_writes_them(project: Project) -> None:
         assert f"no target '{name}' in a cloud" in done.output
 
 
+def test_a_store_that_is_no_bucket_grants_nothing_of_somebody_elses(project: Project) -> None:
+    path = project.root / "passerelle.toml"
+    path.write_text(re.sub(r'store = "s3://[^"]*"', 'store = "/mnt/store"', path.read_text()))
+    with pytest.raises(SettingsError, match="'/mnt/store', which is no bucket"):
+        policies(load_project(path), "aws")
+
+
 def test_who_has_the_package_has_the_files(tmp_path: Path) -> None:
     """The wheel and the sdist, as they are built for the registry."""
     command = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]

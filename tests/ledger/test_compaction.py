@@ -110,6 +110,20 @@ def test_a_segment_that_comes_back_is_not_added_again(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_no_segment_goes_before_its_rows_are_where_they_are_to_last(tmp_path: Path) -> None:
+    write(tmp_path, prediction("a"))
+    [name] = LocalStorage(tmp_path).names()
+
+    def cannot() -> None:
+        assert ask(tmp_path, "SELECT id FROM all_predictions").rows == [("a",)]
+        raise LedgerError("the store is away")
+
+    with pytest.raises(LedgerError, match="the store is away"):
+        compact(tmp_path, now=NOW, before_delete=cannot)
+    assert (tmp_path / "segments" / name.file).exists()
+    assert compact(tmp_path, now=NOW) == Compaction(segments=1, repeated=1)
+
+
 def test_a_segment_is_not_deleted_while_the_file_that_holds_its_rows_is_torn(tmp_path: Path) -> None:
     write(tmp_path, prediction("a"))
     [name] = LocalStorage(tmp_path).names()

@@ -172,7 +172,7 @@ class KubernetesTarget:
                 f"{self._name}: no pod of {environment} has written anything: kubectl -n {self._settings.namespace} "
                 "get pods says whether there are some; without any, deploy first."
             )
-        return tuple(said.splitlines())
+        return tuple(sorted(said.splitlines(), key=lambda line: line.partition(" ")[0]))  # kubectl asks all at once
 
     def render(self, deployment: Deployment, folder: Path) -> list[Path]:
         """Put the package into the store and write the manifests into a folder, for what applies them from git."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from passerelle.cli.group import AS_JSON, main, project_of, show
+from passerelle.cli.group import AS_JSON, main, show, working
 
 
 @main.command()
@@ -48,7 +48,7 @@ def image(
     from passerelle.deployment.image import ROOT, SERVING, TRAINING, build, push, tag_in_registry, write_context
     from passerelle.loop.train import registry_of
 
-    project = project_of(context)
+    project = working(context, "looks")
     which = int(version) if version is not None and version.isdigit() else version or "champion"
     manifest, _ = read_manifest(registry_of(project).get(which).path)
     extras = SERVING if no_training else TRAINING

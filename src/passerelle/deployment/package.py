@@ -110,7 +110,8 @@ def pack(project: Project, deployment: Deployment, *, key: Ed25519PrivateKey, in
         draft.rename(package.folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    before = sorted(one for one in into.iterdir() if one != package.folder and not one.name.startswith("."))
+    before = [one for one in into.iterdir() if one != package.folder and not one.name.startswith(".")]
+    before.sort(key=lambda one: one.stat().st_mtime_ns)
     for old in before[: -(KEPT - 1)]:
         shutil.rmtree(old, ignore_errors=True)
     return package

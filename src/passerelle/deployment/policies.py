@@ -44,6 +44,8 @@ def filled(text: str, words: dict[str, str]) -> str:
 def _words(project: Project, settings: Cloud) -> tuple[str, dict[str, str]]:
     """The kind, as the files' names begin, and what stands in the files for what it is here."""
     at = urlsplit(settings.store)
+    if not at.netloc and not isinstance(settings, Kubernetes):
+        raise SettingsError(f"the target's store is {settings.store!r}, which is no bucket: correct it in {FILE}.")
     store = {"BUCKET": at.netloc, "CONTAINER": at.username or at.netloc, "PREFIX": at.path.strip("/")}
     place = project.name.replace("_", "-")
     common = store | {"PROJECT": project.name, "NAME": place}

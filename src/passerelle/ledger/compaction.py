@@ -76,25 +76,30 @@ class Compaction(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def compact(folder: Path, *, now: datetime, storage: Storage | None = None) -> Compaction:
+def compact(
+    folder: Path, *, now: datetime, storage: Storage | None = None, before_delete: Callable[[], None] = lambda: None
+) -> Compaction:
     """Move all sealed segments of the ledger in ``folder`` into its tables, and those that dead writers left open.
 
     ``storage`` is where the segments are kept; None: in ``folder``. ``now`` is written in the note beside a damaged
-    segment. Raises LedgerError if the disk is full, a table cannot be opened or a newer Passerelle wrote a segment:
-    what was moved until then stays moved, the rest waits.
+    segment. ``before_delete`` is called when rows are in the tables and their segments are about to go: where this disk
+    is not the last word, it takes them further. Raises LedgerError if the disk is full, a table cannot be opened or a
+    newer Passerelle wrote a segment: what was moved until then stays moved, the rest waits.
     """
     with alone(folder):
-        return compact_alone(folder, storage or LocalStorage(folder), now=now)
+        return compact_alone(folder, storage or LocalStorage(folder), now=now, before_delete=before_delete)
 
 
-def compact_alone(folder: Path, storage: Storage, *, now: datetime | None) -> Compaction:
+def compact_alone(
+    folder: Path, storage: Storage, *, now: datetime | None, before_delete: Callable[[], None] = lambda: None
+) -> Compaction:
     """Compact, for a caller who holds the ledger's lock."""
     seal_the_dead(storage)
     done = Compaction()
     try:
         with _reach(storage) as each:
             for group in _groups(storage, settled(storage.names()), each):
-                done += _move(folder, storage, group, now, each)
+                done += _move(folder, storage, group, now, each, before_delete)
         if done.segments:
             _join_files(folder)
     except (DeltaError, OSError, pa.ArrowException) as error:
@@ -167,8 +172,15 @@ def _groups(storage: Storage, names: Iterable[SegmentName], each: _Each) -> Iter
         yield group
 
 
-def _move(folder: Path, storage: Storage, group: list[SegmentRows], now: datetime | None, each: _Each) -> Compaction:
-    """Commit, put on the disk, delete: in this order."""
+def _move(  # noqa: PLR0917  (one act)
+    folder: Path,
+    storage: Storage,
+    group: list[SegmentRows],
+    now: datetime | None,
+    each: _Each,
+    before_delete: Callable[[], None],
+) -> Compaction:
+    """Commit, put on the disk and where it is to last, delete: in this order."""
     added: dict[TableName, int] = {}
     repeated: set[SegmentName] = set()
     for table in TABLES:
@@ -177,6 +189,7 @@ def _move(folder: Path, storage: Storage, group: list[SegmentRows], now: datetim
     damaged = [segment for segment in group if segment.damage]
     for segment in damaged:
         _set_aside(folder, storage, segment, now)
+    before_delete()
     list(each(storage.delete, [segment.name for segment in group]))
     return Compaction(
         segments=len(group),

@@ -12,6 +12,7 @@ from passerelle.ledger.storage import LocalStorage, ledger_folder, open_storage
 from passerelle.ledger.stored import expect, note
 from passerelle.loop.rollout import revisions
 from passerelle.project.settings import Project
+from passerelle.state import sharing
 
 
 class Gathered(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +45,8 @@ def gather(project: Project, environment: str, *, now: datetime, here: bool = Tr
             storage = open_storage(at, folder)
             if isinstance(storage, LocalStorage):
                 seal_the_living(storage)
-            done += compact(folder, now=now, storage=storage)
+            # This machine may be thrown away: no segment goes before its rows are where machines share their files.
+            done += compact(folder, now=now, storage=storage, before_delete=lambda: sharing.put_up(project.state))
             note(folder, at, now=now)
         except LedgerError as error:
             problems.append(str(error))

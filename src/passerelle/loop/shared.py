@@ -92,7 +92,7 @@ def refuse_lost_ledger(project: Project, environment: str) -> None:
     if shared_at() is None:
         return
     current = Revisions(environment_folder(project.state, environment)).current()
-    if current is not None and current.ledger != "off" and "://" not in (current.ledger_at or ""):
+    if current is not None and current.ledger != "off" and current.ledger_at is None:
         raise SettingsError(
             f"passerelle serve would record {environment}'s predictions on this machine alone, and {sharing.VARIABLE} "
             f"says that machines share their files: add a target of {environment} to {FILE}, whose store keeps the "

@@ -105,7 +105,7 @@ def status(project: Project, name: str) -> Status:
         try:
             steps = target.plan(current, observed).steps
             due = tuple(f"{step.act} {step.resource.kind} {step.resource.name}" for step in steps)
-        except DeploymentError as error:
+        except PasserelleError as error:
             due = (str(error),)
     return Status(
         environment=environment, wanted=None if current is None else current.revision, observed=observed, due=due

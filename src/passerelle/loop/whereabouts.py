@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import msgspec
@@ -39,7 +40,7 @@ def note_where(project: Project, name: str) -> None:
         path = _path(project, name)
         if not path.exists() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(".draft")
+            draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")  # of a name that is never shared
             draft.write_bytes(content)
             draft.replace(path)
 

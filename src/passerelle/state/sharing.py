@@ -309,7 +309,10 @@ class Share:
         content = self._store.get(f"objects/{entry.sha256}")
         if content is None or hashlib.sha256(content).hexdigest() != entry.sha256:
             state = "is not in the store" if content is None else "is damaged in the store"
-            raise ShareError(f"the content of {name} (objects/{entry.sha256}) {state}: restore it from a copy.")
+            raise ShareError(
+                f"the content of {name} (objects/{entry.sha256}) {state}: run it again, in case somebody erased a unit "
+                "meanwhile; if it is so then, too, restore the store from a copy."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
         try:

@@ -227,7 +227,8 @@ def run_gitlab(runner: Runner, *, source: str = "push", branch: str = "main", st
         good = runner.shell(name, script, clone, environment | own)
         artefacts = job.get("artifacts", {})
         if good or artefacts.get("when") == "always":
-            good &= all(keep(clone / one, runner.artefacts / name / one) for one in artefacts.get("paths", []))
+            for one in artefacts.get("paths", []):  # the service warns where there are none, and goes on
+                keep(clone / one, runner.artefacts / name / one)
         runner.results[name] = "success" if good else "failure"
 
 

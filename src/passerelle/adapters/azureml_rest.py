@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import re
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import requests
 from azure.core.exceptions import AzureError
 from azure.identity import DefaultAzureCredential
 
+from passerelle.adapters.backoff import backoff_s
 from passerelle.deployment.target import TargetError
 from passerelle.project.targets import AzureML
 
@@ -149,7 +149,7 @@ class Arm:
         what = f"{verb} {urlsplit(url).path}"
         for attempt in range(_TRIES):
             last = attempt == _TRIES - 1
-            wait_s = _wait_s(attempt)
+            wait_s = backoff_s(attempt, first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S)
             try:
                 answer = self._session.request(
                     verb,
@@ -263,11 +263,3 @@ def _asked_s(answer: requests.Response) -> float:
         return min(float(answer.headers.get("Retry-After", 0)), _PATIENCE_S)
     except ValueError:
         return 0.0
-
-
-def _wait_s(attempt: int) -> float:
-    """A random wait below a bound that doubles, so that those who were refused do not all come back at once.
-
-    "Full jitter": M. Brooker, Exponential backoff and jitter, AWS Architecture Blog, 2015.
-    """
-    return random.uniform(0.1, 1) * min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)  # noqa: S311  (no secret)

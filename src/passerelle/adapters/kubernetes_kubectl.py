@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 import re
 import subprocess
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from passerelle.adapters.backoff import backoff_s
 from passerelle.deployment.target import TargetError
 
 ROLE_FILE = "docs/howto/policies/kubernetes-deployer.yaml"
@@ -94,7 +94,7 @@ def kubectl(
         )
         if not _AGAIN.search(said) or attempt == _TRIES - 1:
             break
-        time.sleep(_wait_s(attempt))
+        time.sleep(backoff_s(attempt, first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S))
     made = NoSuchKindError if _NO_SUCH_KIND.search(said) else TargetError
     raise made(f"{asked}: {said.rstrip('.')}. {next_step(said)}")
 
@@ -128,8 +128,3 @@ def next_step(said: str) -> str:
     if "forbidden" in said.lower():
         return f"The Role in {ROLE_FILE} grants what Passerelle asks; see whether it is bound to who deploys."
     return "Correct what it names, then deploy again."
-
-
-def _wait_s(attempt: int) -> float:
-    """A random wait, 0.5 s at most at first, doubled each time up to 20 s: who was refused does not come at once."""
-    return random.uniform(0.3, 1) * min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)  # noqa: S311  (no secret)

@@ -7,7 +7,6 @@ hold METHODS against those documents. Nothing here knows what a deployment is.
 from __future__ import annotations
 
 import os
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession
 
+from passerelle.adapters.backoff import backoff_s
 from passerelle.deployment.target import TargetError
 
 #: Where to send requests instead of Google, for tests: an address of this machine, without credentials.
@@ -138,7 +138,7 @@ class Rest:
                     raise UnansweredError(f"{method} {name}: {answer.status_code} {answer.text[:300]}")
                 if last or (answer.status_code < _SERVER and answer.status_code != _TOO_MANY):
                     raise self._error(method, name, answer.status_code, _details(answer))
-            time.sleep(_wait_s(attempt))
+            time.sleep(backoff_s(attempt, first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S))
         raise AssertionError  # pragma: no cover  (the last attempt returned or raised)
 
     def pages(self, method: str, name: str, key: str, **query: str) -> Iterator[dict[str, Any]]:
@@ -167,7 +167,7 @@ class Rest:
             except (ConflictError, UnansweredError):
                 if attempt == _TRIES - 1:
                     raise
-                time.sleep(_wait_s(attempt))
+                time.sleep(backoff_s(attempt, first_s=_FIRST_WAIT_S, longest_s=_LONGEST_WAIT_S))
             else:
                 return
 
@@ -261,14 +261,6 @@ class Rest:
             f"line `- {permission}`: gcloud projects add-iam-policy-binding {self.project} "
             f"--role projects/{self.project}/roles/passerelleDeployer --member user:YOU"
         )
-
-
-def _wait_s(attempt: int) -> float:
-    """A random wait, at most 0.2 s at first, doubled each time up to 20 s: those who were refused do not come at once.
-
-    "Full jitter": M. Brooker, Exponential backoff and jitter, AWS Architecture Blog, 2015.
-    """
-    return random.uniform(0.3, 1) * min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)  # noqa: S311  (no secret)
 
 
 def _details(answer: requests.Response) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from passerelle.loop.attempt import PROBLEM, attempt, in_order, tell, tell_well
 from passerelle.loop.decide import Decision
 from passerelle.loop.rollout import PRODUCTION
 from passerelle.loop.targets import keep_brought
-from passerelle.project.settings import FILE, Project, load_project
+from passerelle.project.settings import FILE, STATE_FOLDER, Project, load_project
 from passerelle.state.database import sqlite_url
 from passerelle.state.lease import LeaseError, lease
 
@@ -73,6 +73,11 @@ class _Hands(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock | None = None
     salt: str | None = None
 
+    @property
+    def state(self) -> Path:
+        """The project's state folder, also where its settings cannot be read."""
+        return self.root / STATE_FOLDER
+
 
 _hands = _Hands()
 
@@ -107,7 +112,7 @@ class Loop:
         try:
             return self._train(ticked, now, force_gate=force_gate, wait=wait)
         except PasserelleError as error:
-            tell(_hands.root / ".passerelle", "train", str(error), now)
+            tell(_hands.state, "train", str(error), now)
             return msgspec.structs.replace(ticked, problems=(*ticked.problems, f"train: {error}"))
 
     def _bring(self, ticked: Ticked, now: datetime, *, wait: bool) -> Ticked:
@@ -117,7 +122,7 @@ class Loop:
         for id_ in self._bringing:
             if _status(id_) in _FAILED and (found := DBOS.get_workflow_status(id_)) is not None:
                 tell(
-                    _hands.root / ".passerelle",
+                    _hands.state,
                     "targets",
                     f"an error that was not foreseen: {getattr(found.error, 'name', '')}: {found.error}",
                     now,
@@ -213,9 +218,9 @@ def _tick(environment: str, now: str) -> dict[str, Any]:
     try:
         project = load_project(_hands.root / FILE)
     except PasserelleError as error:
-        tell(_hands.root / ".passerelle", "settings", str(error), at)
+        tell(_hands.state, "settings", str(error), at)
         return _json(Ticked(now=at, problems=(f"settings: {error}",)))
-    tell_well(_hands.root / ".passerelle", "settings", at)
+    tell_well(_hands.state, "settings", at)
     problems: list[str] = []
 
     done: dict[str, Any] = {"now": now}
@@ -239,7 +244,7 @@ def _targets(environment: str, now: str) -> dict[str, Any]:
 
 
 def _brought(environment: str, at: datetime) -> dict[str, Any]:
-    state = _hands.root / ".passerelle"
+    state = _hands.state
 
     def act() -> dict[str, Any]:
         keep_brought(load_project(_hands.root / FILE), environment, key=_hands.key, now=at)
@@ -271,7 +276,7 @@ def _make(id_: str, reason: str, at: datetime, force_gate: bool) -> dict[str, An
         key=_hands.key,
         on_step=_hands.on_step,
     )
-    tell_well(_hands.root / ".passerelle", "train", at)
+    tell_well(_hands.state, "train", at)
     return _json(made)
 
 

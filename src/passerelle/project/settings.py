@@ -17,6 +17,8 @@ from passerelle.project.slips import in_words, refuse_unknown
 from passerelle.project.targets import AnyTarget, Store, refuse_targets
 
 FILE = "passerelle.toml"
+#: Beside it: what Passerelle keeps of a project.
+STATE_FOLDER = ".passerelle"
 
 TaskKind = Literal["binary", "multiclass", "regression"]
 Metric = Literal["log_loss", "brier", "auc", "accuracy", "rmse", "mae"]
@@ -251,7 +253,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def state(self) -> Path:
         """The folder of everything that Passerelle keeps for the project: never edited by hand, never committed."""
-        return self.root / ".passerelle"
+        return self.root / STATE_FOLDER
 
     @property
     def metric(self) -> Metric:

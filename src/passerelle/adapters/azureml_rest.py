@@ -20,6 +20,7 @@ from azure.core.exceptions import AzureError
 from azure.identity import DefaultAzureCredential
 
 from passerelle.adapters.backoff import backoff_s
+from passerelle.deployment.policies import written
 from passerelle.deployment.target import TargetError
 from passerelle.project.targets import AzureML
 
@@ -30,7 +31,8 @@ ALERT_VERSION = "2018-03-01"
 #: Where to send requests instead of Azure's public cloud: another of Azure's clouds, or a test's server.
 ADDRESS = "PASSERELLE_AZURE_ADDRESS"
 PUBLIC = "https://management.azure.com"
-ROLE_FILE = "docs/howto/policies/azureml-deployer.json"
+ROLE_FILE = "azureml-deployer.json"
+_ROLE = written(ROLE_FILE)
 
 #: The SDK's own account of each credential that it tried, to who keeps a log; our error says what to do.
 logging.getLogger("azure").addHandler(logging.NullHandler())
@@ -225,14 +227,15 @@ def explain(problem: dict[str, Any]) -> str:
     >>> print(explain({"code": "AuthorizationFailed", "message": "The client 'a' does not have authorization to "
     ... "perform action 'X/read' over scope '/subscriptions/s'."}))
     permission X/read is missing on /subscriptions/s (AuthorizationFailed): the role in \
-docs/howto/policies/azureml-deployer.json grants it by the line "X/read"; have it assigned to you there.
+azureml-deployer.json (passerelle target policies writes it) grants it by the line "X/read"; \
+have it assigned to you there.
     """
     code, text = str(problem.get("code", "")), str(problem.get("message", "")).strip().rstrip(".")
     missing = _AUTHORIZATION.search(text)
     if missing:
         action, scope = missing.groups()
         return (
-            f"permission {action} is missing on {scope} ({code}): the role in {ROLE_FILE} grants it by the line "
+            f"permission {action} is missing on {scope} ({code}): the role in {_ROLE} grants it by the line "
             f'"{action}"; have it assigned to you there.'
         )
     inner = " ".join(

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from passerelle.adapters.backoff import backoff_s
+from passerelle.deployment.policies import written
 from passerelle.deployment.target import TargetError
 
-ROLE_FILE = "docs/howto/policies/kubernetes-deployer.yaml"
+ROLE_FILE = "kubernetes-deployer.yaml"
+_ROLE = written(ROLE_FILE)
 
 _LONGEST_S = 120
 _TRIES = 5
@@ -119,12 +121,12 @@ def next_step(said: str) -> str:
     if found := _FORBIDDEN.search(said):
         verb, resource, group = found["verb"], found["resource"], found["group"]
         return (
-            f'{verb} of {resource} in API group "{group}" is missing: the Role in {ROLE_FILE} grants it by its line of '
+            f'{verb} of {resource} in API group "{group}" is missing: the Role in {_ROLE} grants it by its line of '
             f"resources: [{resource}]; kubectl apply it in the namespace, and bind it to who deploys."
         )
     for pattern, what in _NEXT:
         if re.search(pattern, said, re.IGNORECASE):
             return what
     if "forbidden" in said.lower():
-        return f"The Role in {ROLE_FILE} grants what Passerelle asks; see whether it is bound to who deploys."
+        return f"The Role in {_ROLE} grants what Passerelle asks; see whether it is bound to who deploys."
     return "Correct what it names, then deploy again."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from passerelle.adapters.objectstore import open_store, put_folder
 from passerelle.deployment.package import Package
+from passerelle.deployment.policies import written
 from passerelle.deployment.target import Resource, Step, TargetError
 from passerelle.errors import StoreError
 from passerelle.project.settings import Project
@@ -70,7 +71,7 @@ class Packages:
 
     def _refused(self, error: StoreError) -> TargetError:
         lacks = self._role and "403" in str(error)
-        return TargetError(f"{error} The role in {self._role} has a line for it." if lacks else str(error))
+        return TargetError(f"{error} The role in {written(self._role)} has a line for it." if lacks else str(error))
 
 
 def _resource(at: str, project: str, environment: str, name: str, sizes: list[int]) -> Resource:

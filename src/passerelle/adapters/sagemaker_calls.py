@@ -161,8 +161,8 @@ class Calls:
             resource = (found[2] if found and found[2] else on).rstrip(".,;")
             line = msgspec.json.encode({"Effect": "Allow", "Action": action, "Resource": resource}).decode()
             return TargetError(
-                f"you may not {action} on {resource}. Have this line added to your policy (the whole policy is in "
-                f"docs/howto/policies/sagemaker-deployer.json): {line}"
+                f"you may not {action} on {resource}. Have this line added to your policy (passerelle target "
+                f"policies writes the whole of it, sagemaker-deployer.json): {line}"
             )
         if code == "NoSuchBucket":
             bucket = on.removeprefix("arn:aws:s3:::").partition("/")[0]

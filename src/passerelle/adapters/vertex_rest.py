@@ -20,11 +20,13 @@ from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession
 
 from passerelle.adapters.backoff import backoff_s
+from passerelle.deployment.policies import written
 from passerelle.deployment.target import TargetError
 
 #: Where to send requests instead of Google, for tests: an address of this machine, without credentials.
 ADDRESS = "PASSERELLE_VERTEX_ADDRESS"
-ROLE_FILE = "docs/howto/policies/vertex-deployer.yaml"
+ROLE_FILE = "vertex-deployer.yaml"
+_ROLE = written(ROLE_FILE)
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TRIES = 6
@@ -257,7 +259,7 @@ class Rest:
         known = METHODS[method].permission if method in METHODS else "the one that it names"
         permission = metadata.get("permission", known)
         return (
-            f"permission {permission} is missing (PERMISSION_DENIED): {text} The role in {ROLE_FILE} grants it by the "
+            f"permission {permission} is missing (PERMISSION_DENIED): {text} The role in {_ROLE} grants it by the "
             f"line `- {permission}`: gcloud projects add-iam-policy-binding {self.project} "
             f"--role projects/{self.project}/roles/passerelleDeployer --member user:YOU"
         )

@@ -30,6 +30,11 @@ def policies(project: Project, target: str) -> dict[str, str]:
     return {name: filled(text, words) for name, text in texts.items()}
 
 
+def written(name: str) -> str:
+    """A file's name, for a message: with where it comes from."""
+    return f"{name} (passerelle target policies writes it)"
+
+
 def filled(text: str, words: dict[str, str]) -> str:
     """A text with words replaced, whole ones only; a folder that is "" goes with its slash.
 

@@ -58,8 +58,8 @@ def test_a_line_that_is_missing_is_named(action: str, revision: int | None, azur
     assert re.search(
         rf"permission (?i:{re.escape(action)}) is missing on /subscriptions/{SETTINGS.subscription}/", said
     )
-    assert f"the role in {ROLE_FILE} grants it by the line" in said
-    assert (ROOT / ROLE_FILE).exists()
+    assert f"the role in {ROLE_FILE} (passerelle target policies writes it) grants it by the line" in said
+    assert (ROOT / "docs/howto/policies" / ROLE_FILE).exists()
 
 
 def test_who_may_not_ask_how_far_an_operation_is_looks_at_what_is_there(azure: Azure, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_missing_permission_is_named_with_what_grants_it(google: Google) -> No
     assert "permission aiplatform.endpoints.create is missing" in said
     assert "projects/acme/locations/europe-west1" in said
     assert "`- aiplatform.endpoints.create`" in said
-    assert "docs/howto/policies/vertex-deployer.yaml" in said
+    assert "vertex-deployer.yaml (passerelle target policies writes it)" in said
     named = {"reason": "IAM_PERMISSION_DENIED", "permission": "iam.serviceAccounts.actAs"}
     said = refusal(google, "endpoints.deployModel", status=403, **named)
     assert "permission iam.serviceAccounts.actAs is missing" in said

@@ -10,6 +10,7 @@ from vertexing import Google, deployment
 
 from passerelle.adapters.vertex_rest import METHODS, ROLE_FILE
 from passerelle.deployment.applying import apply_deployment
+from passerelle.deployment.policies import written
 from passerelle.deployment.target import Job, TargetError
 from passerelle.project.targets import Alarms, Scaling
 
@@ -20,7 +21,7 @@ BESIDE = {"iam.serviceAccounts.actAs", "storage.objects.get"}
 
 
 def granted(role: str = ROLE_FILE) -> set[str]:
-    return set(re.findall(r"(?m)^  - ([a-zA-Z.]+)$", (ROOT / role).read_text()))
+    return set(re.findall(r"(?m)^  - ([a-zA-Z.]+)$", (ROOT / "docs/howto/policies" / role).read_text()))
 
 
 def life(google: Google) -> None:
@@ -59,14 +60,15 @@ def test_the_stores_refusal_names_permission_and_place(google: Google) -> None:
     """And the role's file has the line."""
     google.order(role={"needs": {}, "granted": sorted(granted() - {"storage.objects.create"})})
     with pytest.raises(
-        TargetError, match=rf"gs://acme-models/.* 403.*needs storage\.objects\.create there.*{ROLE_FILE} has a line"
+        TargetError,
+        match=rf"gs://acme-models/.* 403.*needs storage\.objects\.create there.*{re.escape(written(ROLE_FILE))} has",
     ):
         life(google)
     assert "storage.objects.create" in granted()
 
 
 def test_the_container_may_less_than_who_deploys() -> None:
-    of_container = granted("docs/howto/policies/vertex-container.yaml")
+    of_container = granted("vertex-container.yaml")
     assert of_container == {"storage.objects.create", "storage.objects.get", "storage.objects.list"}
 
 

@@ -23,7 +23,7 @@ MAX_LINES = 400
 ROOMS = (
     "cli", "tour", "testing", "(adapters)", "dashboard", "loop", "load", "trial", "monitoring", "serving",
     "ledger", "deployment", "registry", "bundle", "notebook", "(features)", "data", "state", "project", "metrics",
-    "schema", "names", "clock", "errors",
+    "schema", "names", "clock", "decoding", "errors",
 )  # fmt: skip
 
 HEAVY = ("pandas", "pyarrow", "sklearn", "mlflow", "dbos", "duckdb", "deltalake", "plotly")
@@ -159,6 +159,25 @@ def rooms_out_of_order(root: Path) -> list[str]:
     return faults + [f"{room} is there: take its brackets off" for room in sorted(there) if f"({room})" in layers]
 
 
+def unprepared(root: Path) -> list[str]:
+    """Types of ours that msgspec decodes into without passerelle.decoding.prepared: two threads may crash on one."""
+    return [
+        f"{path.relative_to(root)}:{call.lineno}: {ast.unparse(call)}"
+        for path in sorted((root / "src").rglob("*.py"))
+        if path.stem != "decoding"
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call)
+        and (place := _DECODES.get(ast.unparse(call.func).removeprefix("msgspec."))) is not None
+        for kind in [*call.args[place : place + 1], *(word.value for word in call.keywords if word.arg == "type")]
+        if not (isinstance(kind, ast.Call) and ast.unparse(kind.func) == "prepared")
+        and {ast.unparse(name) for name in ast.walk(kind) if isinstance(name, ast.Name)} - _PLAIN
+    ]
+
+
+#: What decodes into a type → the place of the type among its arguments.
+_DECODES = {"convert": 1, "json.decode": 1, "msgpack.decode": 1, "json.Decoder": 0, "msgpack.Decoder": 0}
+_PLAIN = {"dict", "list", "tuple", "str", "int", "float", "bool", "bytes", "Any", "msgspec"}
+
 RULES: list[Callable[[Path], list[str]]] = [
     long_files,
     cycles,
@@ -169,6 +188,7 @@ RULES: list[Callable[[Path], list[str]]] = [
     rooms_without_page,
     broken_links,
     rooms_out_of_order,
+    unprepared,
 ]
 
 
@@ -192,6 +212,7 @@ BREAKS: dict[str, tuple[str, str, str]] = {
     "rooms_without_page": ("src/passerelle/attic/__init__.py", "", "attic"),
     "broken_links": ("docs/a.md", "[b](b.md) [`c`](../README.md) `[d](d.md)`", "docs/a.md: b.md"),
     "rooms_out_of_order": ("src/passerelle/attic/__init__.py", "", "attic is no room of the design"),
+    "unprepared": ("src/wrong/a.py", "msgspec.convert(b, list[C])", "src/wrong/a.py:1: msgspec.convert(b, list[C])"),
 }
 
 

@@ -227,10 +227,12 @@ def test_a_cancelled_batch_does_not_answer_the_next(make: Make) -> None:
 def test_crash_fails_its_batch_and_the_next_is_answered(make: Make) -> None:
     def crash(X: Any) -> None:  # noqa: N803
         if (X["hour"] > 99).any():
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGSEGV if (X["hour"] > 100).any() else signal.SIGKILL)
 
     async def live() -> None:
         async with running(make(trap(crash))) as scorer:
+            with pytest.raises(ScoringError, match=r"killed by SIGSEGV; its last words: File .* in crash File .* in "):
+                await scorer.score(one(101))
             with pytest.raises(ScoringError, match="the model's process was killed by SIGKILL"):
                 await scorer.score(one(100))
             assert (await scorer.score(one(5))).tolist() == [[0.5]]

@@ -14,10 +14,11 @@ or a Failure in place of any answer. The child gets an environment without secre
 
 from __future__ import annotations
 
+import re
 import signal
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerelle.bundle.manifest import Label
+from passerelle.decoding import prepared
 from passerelle.errors import BundleError, ScorerKilledError, ScoringError
 from passerelle.notebook.environment import allowed_environment
 from passerelle.schema import Columns, Schema, encode_columns
@@ -83,14 +85,14 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
 
 
 Reply = Hello | Scored | EventRows | Versions | Failure
-_decode = msgspec.msgpack.Decoder(Reply).decode
+_decode: Callable[[bytes], Reply] = msgspec.msgpack.Decoder(prepared(Reply)).decode
 _Wanted = TypeVar("_Wanted", Hello, Scored, EventRows, Versions)
 
 
 def command(python: str, bundle: Path, digest: str) -> list[str]:
     """The child's command line: isolated from the current folder, the user's site and PYTHON… variables."""
-    # -B: a model that brings modules of its own would write their bytecode into the bundle.
-    return [python, "-I", "-B", "-m", "passerelle.bundle.worker", str(bundle.resolve()), digest]
+    # -B: a model that brings modules of its own would write their bytecode into the bundle. A crash says its line.
+    return [python, "-I", "-B", "-X", "faulthandler", "-m", "passerelle.bundle.worker", str(bundle.resolve()), digest]
 
 
 def environment() -> dict[str, str]:
@@ -160,7 +162,9 @@ def death(python: str, code: int | None, stderr: str) -> str:
             how = f"was killed by signal {-code}"
     else:
         how = f"ended by itself with exit code {code}"
-    said = " ".join(stderr.split())[-400:]
+    # Of a crash in native code, the lines of the thread that crashed: below them are other threads and long lists.
+    crash = re.search(r"^Current thread .*\n((?:  File .*\n)+)", stderr, re.MULTILINE)
+    said = " ".join(crash[1].split())[:400] if crash else " ".join(stderr.split())[-400:]
     return f"the model's process {how}" + (f"; its last words: {said}" if said else "")
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from passerelle.bundle.child import environment
 from passerelle.bundle.form import Unsupported
+from passerelle.decoding import prepared
 from passerelle.errors import SubmissionError
 from passerelle.notebook.submission import MODEL, Submission
 
@@ -44,7 +45,7 @@ def main(submission: Path, into: Path, task: Any) -> None:
     """Load the model and describe it."""
     from passerelle.bundle.export import export  # noqa: PLC0415  (a broken library of the model's is then told, not fatal)
 
-    submitted = msgspec.json.decode((submission / "submission.json").read_bytes(), type=Submission)
+    submitted = msgspec.json.decode((submission / "submission.json").read_bytes(), type=prepared(Submission))
     if submitted.has_features:
         sys.stdout.write("the features are a function of the notebook's, which is code\n")
         return

@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from passerelle.decoding import prepared
 from passerelle.errors import BundleError, PasserelleError
 
 FORMAT = 1
@@ -242,7 +243,7 @@ def read_form(folder: Path) -> Form:
         if (found := msgspec.json.decode(number, type=int)) > FORMAT:
             raise BundleError(f"{folder} is of format {found} and this Passerelle reads {FORMAT}: upgrade Passerelle.")
         with np.load(io.BytesIO((folder / ARRAYS).read_bytes()), allow_pickle=False) as arrays:
-            form = msgspec.json.decode(data, type=Form, dec_hook=lambda _, name: arrays[name])
+            form = msgspec.json.decode(data, type=prepared(Form), dec_hook=lambda _, name: arrays[name])
     except (OSError, KeyError, ValueError, msgspec.DecodeError, zipfile.BadZipFile) as error:
         raise BundleError(f"the compiled form in {folder} is damaged ({error}): fetch the bundle again.") from error
     _refuse_forward_references(form, folder)

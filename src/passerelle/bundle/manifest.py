@@ -19,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import BundleError
 from passerelle.project.settings import TaskKind
 from passerelle.schema import Schema
@@ -98,7 +99,7 @@ def read_manifest(bundle: Path) -> tuple[Manifest, str]:
         head = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         if (number := msgspec.json.decode(head.get("format", msgspec.Raw(b"0")), type=int)) > FORMAT:
             raise BundleError(f"{bundle} is of format {number} and this Passerelle reads {FORMAT}: upgrade Passerelle.")
-        return msgspec.json.decode(data, type=Manifest), hashlib.sha256(data).hexdigest()
+        return msgspec.json.decode(data, type=prepared(Manifest)), hashlib.sha256(data).hexdigest()
     except FileNotFoundError as error:
         raise BundleError(f"{bundle} is not a bundle: it has no {MANIFEST}.") from error
     except msgspec.DecodeError as error:

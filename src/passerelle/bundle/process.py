@@ -54,7 +54,8 @@ PAUSE_S = 0.05
 #: How long a child that was told to end may take.
 END_S = 2.0
 
-_TAIL_BYTES = 4000
+#: What a crash prints about all threads and modules fits in.
+_TAIL_BYTES = 32_000
 _log = logging.getLogger("passerelle.model")
 _Reply = TypeVar("_Reply", Hello, Scored, Versions)
 

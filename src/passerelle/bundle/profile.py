@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from passerelle.decoding import prepared
 from passerelle.errors import BundleError
 from passerelle.project.settings import Privacy
 from passerelle.schema import Columns, Kind, Schema, count
@@ -118,7 +119,7 @@ def encode_profile(value: Profile) -> bytes:
 def read_profile(path: Path) -> Profile:
     """Read a profile's JSON file. Raises BundleError if it is damaged."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Profile)
+        return msgspec.json.decode(path.read_bytes(), type=prepared(Profile))
     except (FileNotFoundError, msgspec.DecodeError) as error:
         raise BundleError(f"{path} is not a profile that can be read ({error}): fetch the bundle again.") from error
 

@@ -38,6 +38,7 @@ from passerelle.bundle.manifest import (
 )
 from passerelle.bundle.profile import Profile, encode_profile
 from passerelle.bundle.verify import Signature, sha256, verify
+from passerelle.decoding import prepared
 from passerelle.errors import BundleError
 from passerelle.notebook.submission import Answers, Submission, read_answers
 from passerelle.project.settings import Privacy, Project
@@ -72,7 +73,7 @@ def seal(
     private values.
     """
     try:
-        submitted = msgspec.json.decode((submission / SUBMISSION).read_bytes(), type=Submission)
+        submitted = msgspec.json.decode((submission / SUBMISSION).read_bytes(), type=prepared(Submission))
         golden = read_answers(submission / GOLDEN)
     except (FileNotFoundError, msgspec.DecodeError, KeyError) as error:
         raise BundleError(f"{submission} is not a whole submission ({error}): train again.") from error

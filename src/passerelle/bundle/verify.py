@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from passerelle.bundle.manifest import MANIFEST, SIGNATURE, Manifest, read_manifest
+from passerelle.decoding import prepared
 from passerelle.errors import BundleError
 
 
@@ -86,7 +87,7 @@ def _files(bundle: Path) -> Iterator[str]:
 def _distrust(bundle: Path, trusted_keys: Collection[str]) -> str | None:
     path = bundle / SIGNATURE
     try:
-        signed = msgspec.json.decode(path.read_bytes(), type=Signature)
+        signed = msgspec.json.decode(path.read_bytes(), type=prepared(Signature))
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signed.key))
         key.verify(bytes.fromhex(signed.signature), (bundle / MANIFEST).read_bytes())
     except FileNotFoundError:

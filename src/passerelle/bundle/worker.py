@@ -31,6 +31,7 @@ from passerelle.bundle.child import (
     Versions,
 )
 from passerelle.bundle.loading import Loaded, load
+from passerelle.decoding import prepared
 from passerelle.errors import PasserelleError, ScoringError
 from passerelle.notebook.answers import score
 from passerelle.notebook.frame import from_frame, to_frame
@@ -96,7 +97,7 @@ def _answer(loaded: Loaded, letter: bytes, payload: bytes) -> Reply:
     if letter == SCORE:
         return _score(loaded, payload)
     if letter == EVENTS:
-        return _events(loaded, msgspec.msgpack.decode(payload, type=EventsRequest))
+        return _events(loaded, msgspec.msgpack.decode(payload, type=prepared(EventsRequest)))
     return Versions(differences=_differences(loaded.manifest.environment.packages))
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from passerelle.bundle.manifest import read_manifest
 from passerelle.data.deliveries import Delivery
 from passerelle.data.quarantine import Report, quarantine_path
+from passerelle.decoding import prepared
 from passerelle.deployment.spec import Deployment
 from passerelle.errors import BundleError
 from passerelle.loop.rollout import revisions
@@ -266,6 +267,6 @@ def _provenance(version: Version) -> dict[str, str]:
 def _decode(path: Path, kind: type[Any]) -> Any:
     """A file of JSON; None if it is not there or is another format's."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        return msgspec.json.decode(path.read_bytes(), type=prepared(kind))
     except (OSError, msgspec.DecodeError):
         return None

@@ -21,6 +21,7 @@ import msgspec
 
 from passerelle.clock import Clock, system_clock
 from passerelle.data.deliveries import sha256
+from passerelle.decoding import prepared
 from passerelle.errors import DataError, PasserelleError, StoreError
 from passerelle.names import load
 from passerelle.project.settings import Project
@@ -152,7 +153,7 @@ def _candidates(path: Path) -> Iterator[Path]:
 
 def _read(project: Project) -> dict[str, dict[str, _Known]]:
     try:
-        return msgspec.json.decode(_path(project).read_bytes(), type=dict[str, dict[str, _Known]])
+        return msgspec.json.decode(_path(project).read_bytes(), type=prepared(dict[str, dict[str, _Known]]))
     except (FileNotFoundError, msgspec.DecodeError):
         return {}  # all is fetched again, and nothing lands twice
 

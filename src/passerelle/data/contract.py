@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import SettingsError
 from passerelle.project.settings import Project
 from passerelle.schema import Column, Kind, Schema
@@ -189,7 +190,7 @@ def _section(kind: type[_Section], raw: Any, place: str, path: Path) -> _Section
                 hint = near(key, known) or f"; the keys here are {', '.join(known)}."
                 raise SettingsError(f"{path}: unknown key {f'{place}.{key}'!r}{hint}")
     try:
-        return msgspec.convert(raw, kind)
+        return msgspec.convert(raw, prepared(kind))
     except msgspec.ValidationError as error:
         text = str(error).replace(" - at `$.", f" (at {place}.").replace("`", "")
         raise SettingsError(f"{path}: {place}: {text[0].lower()}{text[1:]}. Correct it and try again.") from error

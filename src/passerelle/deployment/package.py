@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from passerelle.bundle.keys import public_hex
 from passerelle.bundle.verify import Signature, verify
+from passerelle.decoding import prepared
 from passerelle.deployment.spec import Deployment
 from passerelle.errors import DeploymentError
 from passerelle.project.served import served
@@ -127,7 +128,7 @@ def open_package(folder: Path, trusted_keys: Collection[str]) -> Deployment:
     encoded, settings = _read(folder, DEPLOYMENT), _read(folder, SETTINGS)
     _check_signature(folder, _signed(encoded, settings), trusted_keys)
     try:
-        deployment = msgspec.json.decode(encoded, type=Deployment)
+        deployment = msgspec.json.decode(encoded, type=prepared(Deployment))
     except msgspec.DecodeError as error:
         raise PackageError(
             f"{folder / DEPLOYMENT} is signed, and this Passerelle cannot read it ({error}): build the image with the "
@@ -256,7 +257,7 @@ def _check_signature(folder: Path, signed: bytes, trusted_keys: Collection[str])
     if not path.exists():
         raise PackageError(f"{folder} is not signed: deploy the revision with a key that the image trusts.")
     try:
-        signature = msgspec.json.decode(_read(folder, SIGNATURE), type=Signature)
+        signature = msgspec.json.decode(_read(folder, SIGNATURE), type=prepared(Signature))
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(signature.key))
         key.verify(bytes.fromhex(signature.signature), signed)
     except (msgspec.DecodeError, ValueError) as error:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import DeploymentError
 from passerelle.project.settings import LedgerMode, Name, Privacy
 
@@ -131,7 +132,7 @@ class Revisions:
         """One revision. Raises DeploymentError if there is none of this number or its file is damaged."""
         path = self._path(number)
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Deployment)
+            return msgspec.json.decode(path.read_bytes(), type=prepared(Deployment))
         except FileNotFoundError as error:
             raise DeploymentError(
                 f"there is no revision {number} in {self.folder}; there are {self.numbers()}."

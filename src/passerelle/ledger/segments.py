@@ -26,6 +26,7 @@ from typing import TypeVar
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import LedgerError
 from passerelle.ledger.records import Record
 from passerelle.ledger.storage import Slot, Storage
@@ -51,7 +52,7 @@ _CLAIM_S = 2.0
 T = TypeVar("T")
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[Record])
+_decoder = msgspec.msgpack.Decoder(prepared(list[Record]))
 
 
 def header() -> bytes:

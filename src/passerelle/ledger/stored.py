@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import LedgerError
 from passerelle.ledger.storage import Storage, open_storage, sync_folder
 
@@ -37,7 +38,7 @@ def places(folder: Path) -> dict[str, Place]:
     """Address → what is known of it, for the ledger in ``folder``. Raises LedgerError."""
     path = _path(folder)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Place])
+        return msgspec.json.decode(path.read_bytes(), type=prepared(dict[str, Place]))
     except FileNotFoundError:
         return {}
     except (OSError, msgspec.DecodeError) as error:

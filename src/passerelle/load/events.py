@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import DataError
 from passerelle.serving.events import Event
 
@@ -40,7 +41,7 @@ def read_events(path: Path) -> list[Event]:
 
     Raises DataError with the line that is none.
     """
-    decoder = msgspec.json.Decoder(Event)
+    decoder = msgspec.json.Decoder(prepared(Event))
     events = []
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

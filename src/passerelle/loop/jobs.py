@@ -27,6 +27,7 @@ from typing import Any, Protocol
 import msgspec
 
 from passerelle import errors
+from passerelle.decoding import prepared
 from passerelle.deployment.applying import open_target
 from passerelle.deployment.package import PackageError, unpack
 from passerelle.deployment.target import Job, Jobs, JobStatus, TargetError
@@ -226,7 +227,7 @@ def _fetch(job: Job, status: JobStatus, output: Path, *, run: str) -> tuple[Path
         left = next(output.rglob(ENDED), None)
         if left is None:
             raise failed or TargetError(f"job {job.name} left {job.output} without {ENDED}: {again}")
-        ended = msgspec.json.decode(left.read_bytes(), type=Ended)
+        ended = msgspec.json.decode(left.read_bytes(), type=prepared(Ended))
     except (PackageError, msgspec.DecodeError) as error:
         raise TargetError(f"what job {job.name} left at {job.output} is damaged ({error}): {again}") from error
     if ended.run != run and (ended.run or ended.kind is None):
@@ -248,11 +249,11 @@ def _take(made: Path, project: Project, folder: Path) -> Execution:
     """Put what a job made where the notebook's run here would have left it."""
     shutil.copytree(made / SUBMISSION, folder / SUBMISSION, dirs_exist_ok=True)
     path = folder / SUBMISSION / "submission.json"
-    submitted = msgspec.json.decode(path.read_bytes(), type=Submission)
+    submitted = msgspec.json.decode(path.read_bytes(), type=prepared(Submission))
     # Scored here, to prove that serving equals it: in this machine's environment of the notebook.
     here = msgspec.structs.replace(submitted, python=notebook_python(project))
     path.write_bytes(msgspec.json.encode(here))
-    execution = msgspec.json.decode((made / EXECUTION).read_bytes(), type=Execution, dec_hook=_path)
+    execution = msgspec.json.decode((made / EXECUTION).read_bytes(), type=prepared(Execution), dec_hook=_path)
     execution = msgspec.structs.replace(execution, executed=folder / EXECUTED, html=folder / HTML)
     (folder / EXECUTION).write_bytes(msgspec.json.encode(execution, enc_hook=str))
     return execution

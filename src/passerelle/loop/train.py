@@ -25,6 +25,7 @@ from passerelle.bundle.profile import profile
 from passerelle.bundle.seal import Bundle, seal
 from passerelle.data.handout import count_mature, write_handout
 from passerelle.data.table import snapshot
+from passerelle.decoding import prepared
 from passerelle.errors import (
     BundleError,
     DataError,
@@ -235,7 +236,7 @@ def _train(
     kept = holdout_path(project, run)
     execution = runner(project, folder, holdout=kept, on_cell=on_step)
     submission = folder / SUBMISSION
-    submitted = msgspec.json.decode((submission / "submission.json").read_bytes(), type=Submission)
+    submitted = msgspec.json.decode((submission / "submission.json").read_bytes(), type=prepared(Submission))
     answers = read_answers(submission / HOLDOUT)
     golden = read_answers(submission / GOLDEN)
     form, forms = write_form(submission, submitted, project, [golden, answers], into=folder / "inline")

@@ -54,7 +54,7 @@ class Child:
         #: What else it printed, errors too, until somebody takes it away.
         self.lines: deque[str] = deque(maxlen=1000)
         self._last = ""
-        self._command = [sys.executable, "-m", module, *arguments, "--until-stdin-closes"]
+        self._command = [sys.executable, "-X", "faulthandler", "-m", module, *arguments, "--until-stdin-closes"]
         self._port = port
         self._process: subprocess.Popen[str] | None = None
         self._listening: threading.Thread | None = None

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
 
 from passerelle.clock import Clock
+from passerelle.decoding import prepared
 from passerelle.errors import PasserelleError
 from passerelle.loop import tick as steps
 from passerelle.loop.attempt import PROBLEM, attempt, in_order, tell, tell_well
@@ -106,7 +107,7 @@ class Loop:
         if wait:
             _wait_for(self._under_way)
         found = _start(f"tick-{self._environment}-{now:%Y%m%dT%H%M%S.%f}", _tick, self._environment, now.isoformat())
-        ticked = self._bring(msgspec.convert(found.get_result(), Ticked), now, wait=wait)
+        ticked = self._bring(msgspec.convert(found.get_result(), prepared(Ticked)), now, wait=wait)
         if not ticked.decision.retrain:
             return ticked
         try:
@@ -284,7 +285,9 @@ def _begin(environment: str, made: dict[str, Any], at: datetime) -> dict[str, An
     project = load_project(_hands.root / FILE)
     moment = _hands.clock() if _hands.clock else at
     return _json(
-        steps.begin_trial(project, environment, msgspec.convert(made, steps.Trained), salt=_hands.salt, now=moment)
+        steps.begin_trial(
+            project, environment, msgspec.convert(made, prepared(steps.Trained)), salt=_hands.salt, now=moment
+        )
     )
 
 
@@ -294,7 +297,7 @@ def _json(value: Any) -> dict[str, Any]:
 
 
 def _trained(value: Any) -> steps.Trained:
-    return msgspec.convert(value, steps.Trained)
+    return msgspec.convert(value, prepared(steps.Trained))
 
 
 def _not(ticked: Ticked, reason: str) -> Ticked:

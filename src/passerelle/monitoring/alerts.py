@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
+from passerelle.decoding import prepared
 from passerelle.monitoring.rules import WatchRule
 from passerelle.project.settings import Watch
 from passerelle.state import tables
@@ -67,7 +68,7 @@ def find_alerts(engine: sa.Engine, environment: str, *, open_only: bool = False)
         query = query.where(tables.alerts.c.closed_at.is_(None))
     with engine.connect() as connection:
         values = connection.execute(query.order_by(tables.alerts.c.opened_at, tables.alerts.c.id)).scalars().all()
-    return [msgspec.convert(value, Alert) for value in values]
+    return [msgspec.convert(value, prepared(Alert)) for value in values]
 
 
 def find_open(connection: sa.Connection, environment: str, watch: Watch) -> Alert | None:
@@ -77,7 +78,7 @@ def find_open(connection: sa.Connection, environment: str, watch: Watch) -> Aler
         table.c.environment == environment, table.c.watch == watch, table.c.closed_at.is_(None)
     )
     value = connection.execute(query).scalars().first()
-    return None if value is None else msgspec.convert(value, Alert)
+    return None if value is None else msgspec.convert(value, prepared(Alert))
 
 
 def settle(

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
+from passerelle.decoding import prepared
 from passerelle.ledger.tables import DAMAGED
 from passerelle.monitoring.alerts import Finding
 from passerelle.state import tables
@@ -87,7 +88,7 @@ def damaged(ledger: Path, *, now: datetime) -> Finding:
     found = []
     for path in sorted((ledger / DAMAGED).glob("*.seg.json")):
         try:
-            note = msgspec.json.decode(path.read_bytes(), type=_Note)
+            note = msgspec.json.decode(path.read_bytes(), type=prepared(_Note))
         except (OSError, msgspec.DecodeError):
             note = _Note(segment=path.name.removesuffix(".json"), damage="its note cannot be read")
         at = note.compacted_at or datetime.fromtimestamp(path.stat().st_mtime, UTC)

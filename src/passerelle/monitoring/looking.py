@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from passerelle.clock import Clock
+from passerelle.decoding import prepared
 from passerelle.deployment.spec import environment_folder
 from passerelle.monitoring import service
 from passerelle.monitoring.alerts import Alert, find_open, settle
@@ -32,7 +33,7 @@ def look(project: Project, environment: str, engine: sa.Engine, *, now: datetime
         before = newest(connection, environment, LOOKED)
         if before is None and counts is None:
             return []  # no endpoint was ever seen here
-        looked = service.Looked() if before is None else msgspec.convert(before.value, service.Looked)
+        looked = service.Looked() if before is None else msgspec.convert(before.value, prepared(service.Looked))
         changed = []
         if counts is not None:
             looked, more = _judge(connection, project, environment, looked, counts, today=today, now=now)
@@ -59,7 +60,7 @@ def _judge(
     known = _today(connection, environment, "latency", today)
     latency = service.judge_latency(
         service.since(looked.latency, counts),
-        msgspec.convert(known, service.Latency) if known else None,
+        msgspec.convert(known, prepared(service.Latency)) if known else None,
         limit_ms=rule.threshold or 1.0,
     )
     if latency is not None:
@@ -70,7 +71,7 @@ def _judge(
     known = _today(connection, environment, "errors", today)
     errors = service.judge_errors(
         service.since(looked.errors, counts),
-        msgspec.convert(known, service.Errors) if known else None,
+        msgspec.convert(known, prepared(service.Errors)) if known else None,
         limit_percent=rule.threshold or 1.0,
     )
     if errors is not None:
@@ -91,7 +92,7 @@ def _silence(
 ) -> Alert | None:
     rule = rule_of(project, "silence")
     days = [
-        msgspec.convert(one.value, service.Silence)
+        msgspec.convert(one.value, prepared(service.Silence))
         for one in read_windows(connection, environment, "silence", since=today - _SILENCE_DAYS)
         if one.start < today
     ]

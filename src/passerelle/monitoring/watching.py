@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from passerelle.bundle.manifest import PROFILE, Manifest, read_manifest
 from passerelle.bundle.profile import Profile, read_profile
 from passerelle.clock import Clock, system_clock
+from passerelle.decoding import prepared
 from passerelle.deployment.spec import Revisions, Variant, environment_folder
 from passerelle.errors import PasserelleError
 from passerelle.ledger.storage import ledger_folder
@@ -222,7 +223,7 @@ def _watch_events(scene: Scene, start: datetime, counts: Counts) -> list[Alert |
 
 def _volume(connection: sa.Connection, scene: Scene, start: datetime, events: int) -> Alert | None:
     windows = read_windows(connection, scene.environment, "volume", since=start - _MEMORY)
-    earlier = [(one.start, msgspec.convert(one.value, volume.Counted)) for one in windows]
+    earlier = [(one.start, msgspec.convert(one.value, prepared(volume.Counted))) for one in windows]
     counted = volume.judge(earlier, start, events, factor=rule_of(scene.project, "volume").threshold or 1.0)
     _keep(connection, scene, "volume", start, counted)
     return _settle_day(connection, scene, "volume", volume.finding(counted, start))
@@ -241,7 +242,7 @@ def _drift(
     windows = read_windows(connection, scene.environment, watched, since=start - _DRIFT_MEMORY)
     shown = drift.stability_of(counts, scene.reference)
     judged = drift.judge(
-        [msgspec.convert(one.value, drift.Judged) for one in windows],
+        [msgspec.convert(one.value, prepared(drift.Judged)) for one in windows],
         streams,
         version=scene.champion.version,
         rows=counts.rows,
@@ -282,12 +283,14 @@ def _watch_performance(scene: Scene, start: datetime) -> Alert | None:
 
 
 def _held_out(window: Window) -> tuple[performance.Figures, performance.Judged]:
-    figures = msgspec.convert(window.value, performance.Figures)
+    figures = msgspec.convert(window.value, prepared(performance.Figures))
     return figures, performance.Judged(excess=performance.excess_of(figures))
 
 
 def _lived(window: Window) -> tuple[performance.Figures, performance.Judged]:
-    return msgspec.convert(window.value, performance.Figures), msgspec.convert(window.value, performance.Judged)
+    return msgspec.convert(window.value, prepared(performance.Figures)), msgspec.convert(
+        window.value, prepared(performance.Judged)
+    )
 
 
 def _keep(connection: sa.Connection, scene: Scene, series: str, start: datetime, value: Any) -> None:

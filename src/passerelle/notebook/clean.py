@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from passerelle.decoding import prepared
 from passerelle.errors import SubmissionError
 from passerelle.notebook.answers import score
 from passerelle.notebook.compare import TOLERANCE
@@ -67,7 +68,7 @@ def check_clean(folder: Path, question: Question) -> str:
         except subprocess.TimeoutExpired as error:
             raise SubmissionError(f"a clean process did not answer the golden rows in {TIMEOUT_S} s.") from error
     try:
-        finding = msgspec.json.decode(done.stdout.rpartition(b"\n")[2], type=Finding)
+        finding = msgspec.json.decode(done.stdout.rpartition(b"\n")[2], type=prepared(Finding))
     except msgspec.DecodeError as error:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
         raise SubmissionError(
@@ -140,7 +141,7 @@ def main() -> None:
     """Read the question, answer with one line of JSON, the last of what is printed."""
     out = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints does not mix with the finding
-    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    question = msgspec.json.decode(sys.stdin.buffer.read(), type=prepared(Question))
     finding = find(Path(sys.argv[1]), question)
     os.write(out, msgspec.json.encode(finding))
 

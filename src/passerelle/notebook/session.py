@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import DataError, PasserelleError
 from passerelle.notebook.captured import Cells
 from passerelle.notebook.submission import (
@@ -41,7 +42,7 @@ class Session:
         self._columns: dict[str, Columns] = {}
         path = folder / HANDOUT / HANDOUT_FILE
         try:
-            self.handout = msgspec.json.decode(path.read_bytes(), type=Handout)
+            self.handout = msgspec.json.decode(path.read_bytes(), type=prepared(Handout))
         except (OSError, msgspec.DecodeError) as error:
             raise DataError(f"{path} cannot be read ({error}): run passerelle train again.") from error
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import SettingsError
 from passerelle.project.place import refuse_unfit
 from passerelle.project.scope import Acceptance, Milestone
@@ -286,7 +287,7 @@ def load_project(path: Path) -> Project:
     refuse_unknown(raw, Project, "", path)
     refuse_targets(raw.get("targets"), path)
     try:
-        project = msgspec.convert(raw, Project)
+        project = msgspec.convert(raw, prepared(Project))
     except msgspec.ValidationError as error:
         said = in_words(error, Project)
         raise SettingsError(f"{path}: {said}. Correct it and run the command again.") from error

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import SettingsError
 from passerelle.project.slips import in_words, nearest, refuse_unknown
 
@@ -183,7 +184,7 @@ def refuse_targets(sections: Any, path: Path) -> None:
             raise SettingsError(f"{path}: {place} {said}. Correct it and run the command again.")
         refuse_unknown({key: value for key, value in section.items() if key != "kind"}, _KINDS[kind], place, path)
         try:
-            msgspec.convert(section, _KINDS[kind])
+            msgspec.convert(section, prepared(_KINDS[kind]))
         except msgspec.ValidationError as error:
             said = _given(error, section) + in_words(error, _KINDS[kind], place)
             raise SettingsError(f"{path}: {said}. Correct it and run the command again.") from error

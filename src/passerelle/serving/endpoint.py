@@ -14,7 +14,7 @@ from typing import IO, Self
 from passerelle.errors import ServingError
 from passerelle.project.settings import Project
 
-SUPERVISOR = (sys.executable, "-m", "passerelle.serving.supervisor")
+SUPERVISOR = (sys.executable, "-X", "faulthandler", "-m", "passerelle.serving.supervisor")
 #: A stopping endpoint has drained by then, or is ended.
 STOP_S = 5.0
 _READY = "ready "

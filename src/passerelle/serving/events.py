@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from passerelle.bundle.manifest import Label, Manifest
+from passerelle.decoding import prepared
 from passerelle.errors import ServingError
 from passerelle.ledger.records import Truth
 from passerelle.schema import Issue, RowsError
@@ -86,8 +87,8 @@ class _Truths(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 T = TypeVar("T")
 
-_EVENTS = msgspec.json.Decoder(_Events)
-_TRUTHS = msgspec.json.Decoder(_Truths)
+_EVENTS = msgspec.json.Decoder(prepared(_Events))
+_TRUTHS = msgspec.json.Decoder(prepared(_Truths))
 
 
 def read_events(body: bytes, *, max_rows: int) -> tuple[list[Event], bool]:

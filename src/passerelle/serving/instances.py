@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.schema import Column, Schema
 from passerelle.serving.events import Answer, BodyError, Event, fault, invalid
 
@@ -111,7 +112,7 @@ def event_of(row: Mapping[str, Any], number: int, fields: Fields) -> Event:
 def made(event: Mapping[str, Any], number: int) -> Event:
     """An event of its parts. Raises RowsError if one is not possible."""
     try:
-        return msgspec.convert(event, Event)
+        return msgspec.convert(event, prepared(Event))
     except msgspec.ValidationError as error:
         raise invalid(error, number) from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import DeploymentError
 
 FOLDER = "observed"
@@ -43,7 +44,7 @@ def observe(environment: Path, slot: str, observation: Observation) -> None:
 def observed(environment: Path) -> dict[str, Observation]:
     """Slot → its last observation, of dead workers too."""
     return {
-        path.stem: msgspec.json.decode(path.read_bytes(), type=Observation)
+        path.stem: msgspec.json.decode(path.read_bytes(), type=prepared(Observation))
         for path in sorted((environment / FOLDER).glob("w*.json"))
     }
 

@@ -41,7 +41,8 @@ from passerelle.serving.tokens import tokens_path
 
 __all__ = ["Endpoint", "ending_signals", "serve", "start_endpoint", "url_of"]
 
-WORKER = (sys.executable, "-m", "passerelle.serving.workers")
+# A worker that crashes in native code says where: in what thread, at which line.
+WORKER = (sys.executable, "-X", "faulthandler", "-m", "passerelle.serving.workers")
 #: How often the supervisor looks at its workers.
 _TICK_S = 0.1
 #: A worker that died is started again after this long, doubled each time, up to the most, if it had not lived long.

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from passerelle.bundle.manifest import Manifest
+from passerelle.decoding import prepared
 from passerelle.schema import Kind
 from passerelle.serving.events import Answer, Event, fault, invalid, label_text
 from passerelle.serving.instances import RESERVED, Fields, event_of
@@ -82,7 +83,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
 def read_request(sent: Mapping[str, Any]) -> InferRequest:
     """A body, already decoded, as a request. Raises RowsError."""
     try:
-        return msgspec.convert(sent, InferRequest)
+        return msgspec.convert(sent, prepared(InferRequest))
     except msgspec.ValidationError as error:
         raise invalid(error) from error
 

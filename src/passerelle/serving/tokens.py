@@ -15,6 +15,7 @@ from typing import Literal
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import ServingError
 
 FILE = "tokens.json"
@@ -45,7 +46,7 @@ def tokens_path(state: Path) -> Path:
 def read_tokens(path: Path) -> tuple[Token, ...]:
     """The tokens of a file; none if it is not there. Raises ServingError if it is damaged."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=tuple[Token, ...])
+        return msgspec.json.decode(path.read_bytes(), type=prepared(tuple[Token, ...]))
     except FileNotFoundError:
         return ()
     except msgspec.DecodeError as error:

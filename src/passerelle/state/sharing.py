@@ -29,6 +29,7 @@ from typing import Protocol
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import StateError
 from passerelle.names import load
 from passerelle.state import postgresql
@@ -253,7 +254,7 @@ class Share:
     def _read_mark(self) -> Mark | None:
         path = self._folder / _MARK
         try:
-            mark = msgspec.json.decode(path.read_bytes(), type=Mark)
+            mark = msgspec.json.decode(path.read_bytes(), type=prepared(Mark))
         except FileNotFoundError:
             return None
         except msgspec.DecodeError as error:
@@ -271,7 +272,7 @@ class Share:
             return None
         content = self._store.get(names[-1])
         try:
-            head = msgspec.json.decode(content or b"", type=Head)
+            head = msgspec.json.decode(content or b"", type=prepared(Head))
         except msgspec.DecodeError as error:
             raise ShareError(f"{names[-1]} of the store cannot be read ({error}): restore it from a copy.") from error
         if head.project != self._project:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.deployment.plan import mark, refuse_drift, refuse_trial, steps
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Observed, Plan, PlanError, Resource, Step, TargetError
@@ -60,8 +61,8 @@ class MemoryPlace:
     def read(self) -> There:
         """What is there, whoever made it."""
         if self._path is not None and self._path.exists():
-            return msgspec.json.decode(self._path.read_bytes(), type=There)
-        return msgspec.convert(msgspec.to_builtins(self._there), There)
+            return msgspec.json.decode(self._path.read_bytes(), type=prepared(There))
+        return msgspec.convert(msgspec.to_builtins(self._there), prepared(There))
 
     def write(self, there: There) -> None:
         """Replace all that is there."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from passerelle.decoding import prepared
 from passerelle.loop.replay import Replayed
 from passerelle.tour.figures import Service
 
@@ -32,7 +33,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 def read_progress(out: Path) -> Progress | None:
     """How far an earlier attempt came; None if none came to a tick."""
     path = out / PROGRESS
-    return msgspec.json.decode(path.read_bytes(), type=Progress) if path.exists() else None
+    return msgspec.json.decode(path.read_bytes(), type=prepared(Progress)) if path.exists() else None
 
 
 def keep_progress(out: Path, progress: Progress) -> None:
@@ -72,7 +73,7 @@ def summed(out: Path) -> Service:
     stretches = []
     if (out / FILE).exists():
         whole = [line for line in (out / FILE).read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-        stretches = [msgspec.json.decode(line, type=Measured) for line in whole]
+        stretches = [msgspec.json.decode(line, type=prepared(Measured)) for line in whole]
     latencies = np.array([value for one in stretches for value in one.latencies_ms] or [0.0])
     seconds = sum(one.seconds for one in stretches)
     return Service(

@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from passerelle.decoding import prepared
 from passerelle.errors import SettingsError
 
 FILE = "tour.toml"
@@ -72,6 +73,6 @@ def load_script(root: Path) -> Script:
     if not path.exists():
         return Script()
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Script)
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), prepared(Script))
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise SettingsError(f"{path}: {error}. Correct it and run the command again.") from error

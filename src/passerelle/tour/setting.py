@@ -13,6 +13,7 @@ import tomlkit
 
 from passerelle.data.contract import load_contract
 from passerelle.data.landing import table_of
+from passerelle.decoding import prepared
 from passerelle.deployment.spec import environment_folder
 from passerelle.errors import DataError, PasserelleError, SettingsError
 from passerelle.loop.rollout import PRODUCTION
@@ -54,7 +55,7 @@ def prepare(source: Path, out: Path, *, months: int | None) -> tuple[Project, Sc
     begun = Begun(source=str(source.resolve()), months=months)
     mark, folder = out / UNFINISHED, out / PROJECT
     if mark.exists() and folder.exists():
-        before = msgspec.json.decode(mark.read_bytes(), type=Begun)
+        before = msgspec.json.decode(mark.read_bytes(), type=prepared(Begun))
         if before != begun:
             again = f"passerelle tour {before.source}" + (f" --months {before.months}" if before.months else "")
             raise SettingsError(

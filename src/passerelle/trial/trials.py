@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from passerelle.decoding import prepared
 from passerelle.errors import StateError
 from passerelle.state import tables
 from passerelle.state.database import writing
@@ -54,7 +55,7 @@ def blocks(engine: sa.Engine, id: str) -> list[Block]:  # noqa: A002  (the plan'
     """The closed blocks of a trial, in their order."""
     query = sa.select(tables.blocks.c.value).where(tables.blocks.c.trial == id).order_by(tables.blocks.c.start)
     with engine.connect() as connection:
-        return [msgspec.convert(value, Block) for value in connection.execute(query).scalars()]
+        return [msgspec.convert(value, prepared(Block)) for value in connection.execute(query).scalars()]
 
 
 def start(target: sa.Engine | sa.Connection, plan: Plan) -> Record:
@@ -179,4 +180,4 @@ def _json(value: msgspec.Struct) -> Any:
 
 
 def _read(value: Any) -> Record:
-    return msgspec.convert(value, Record)
+    return msgspec.convert(value, prepared(Record))

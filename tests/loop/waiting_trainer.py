@@ -1,4 +1,7 @@
-"""Trains by a job, and kills itself before a call of Jobs: start, or the status of a job that runs."""
+"""Trains by a job, and kills itself at a call of Jobs: before start, at the status of a job that runs, or about stop.
+
+For the two of stop a job's time is over at once.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from passerelle.deployment.target import Job, JobStatus
+from passerelle.loop import jobs
 from passerelle.loop.jobs import run_as_job
 from passerelle.loop.train import train
 from passerelle.project.settings import FILE, Project, load_project
@@ -20,9 +24,9 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 class Trainer:
     """A project whose notebook runs by a job of this machine, beside it."""
 
-    def __init__(self, project: Project, jobs: type[ProcessJobs] = ProcessJobs) -> None:
+    def __init__(self, project: Project, kind: type[ProcessJobs] = ProcessJobs) -> None:
         self.store = project.root.parent / "store"
-        self.jobs = jobs(project.root.parent / "jobs")
+        self.jobs = kind(project.root.parent / "jobs")
         self.runner = run_as_job(self.jobs, str(self.store), poll_s=0.1)
 
 
@@ -39,7 +43,27 @@ class KillsWhileItRuns(ProcessJobs):
         return status
 
 
+class KillsBeforeStop(ProcessJobs):
+    def stop(self, _: str) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillsAfterStop(ProcessJobs):
+    def stop(self, name: str) -> None:
+        super().stop(name)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+POINTS: dict[str, type[ProcessJobs]] = {
+    "start": KillsAtStart,
+    "status": KillsWhileItRuns,
+    "before stop": KillsBeforeStop,
+    "after stop": KillsAfterStop,
+}
+
 if __name__ == "__main__":
-    kind = {"start": KillsAtStart, "status": KillsWhileItRuns}[sys.argv[2]]
+    kind = POINTS[sys.argv[2]]
+    if sys.argv[2].endswith("stop"):
+        jobs.MACHINE_S, jobs._timeout_s = 0, lambda _: 0
     owner = load_project(Path(sys.argv[1]) / FILE)
     train(owner, now=NOW, runner=Trainer(owner, kind).runner)

@@ -7,11 +7,12 @@
 | input/asked.msgpack | the held-out rows, without their target: what is to be answered |
 | input/name | the run's key |
 | output/ | the executed copy and the submission; job.json last: how it ended, of what run, with digests (loop.jobrun) |
+| output/timed_out | put from here before a job whose time is over is stopped: what is told of it |
 
 What was sent is deleted once the job has ended. Who waits may die: the job has the run's key for its name, is found by
-it, and is not started twice. What the notebook itself failed by stands. A job that the platform stopped, lost or
-damaged is followed by another at the next call, named ``<run>-2`` and so on, with an output of its own. Parity, gate,
-seal and signature stay here: a cloud sees neither the truth of the holdout nor a key.
+it, and is not started twice. What the notebook itself failed by stands, and so does that its time was over. A job that
+the platform stopped, lost or damaged is followed by another at the next call, named ``<run>-2`` and so on, with an
+output of its own. Parity, gate, seal and signature stay here: a cloud sees neither the truth of the holdout nor a key.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ from passerelle.schema import decode_columns, encode_columns
 PROJECT, RUN, ASKED, NAME = "project", "run", "asked.msgpack", "name"
 #: Of its output: how it ended; put last.
 ENDED = "job.json"
+#: Beside it, from here: its time was over.
+TIMED_OUT = "timed_out"
 #: Where SageMaker packs a job's output, and how deep below the job's folder.
 ARCHIVE = "model.tar.gz"
 
@@ -113,12 +116,12 @@ def run_as_job(jobs: Jobs, store: str, *, poll_s: float | None = None) -> Runner
     def run(project: Project, folder: Path, *, holdout: Path | None = None, on_cell: OnCell | None = None) -> Execution:
         say = on_cell or (lambda _number, _of, _line: None)
         at = f"{store.rstrip('/')}/runs/{project.name}/{folder.name}"
-        job, state = _newest(jobs, at, folder.name, _timeout_s(project))
-        if state == "absent":
+        job, state, late = _newest(jobs, at, folder.name, _timeout_s(project))
+        if state == "absent" and late is None:
             say(1, _STEPS, f"what the notebook needs is sent to {job.input}")
             _send(project, folder, holdout, job.input)
             jobs.start(job)
-        status = _await(jobs, job, say, POLL_S if poll_s is None else poll_s)
+        status = _await(jobs, job, say, POLL_S if poll_s is None else poll_s, late)
         say(3, _STEPS, f"what the job made is fetched from {job.output}")
         with tempfile.TemporaryDirectory(prefix="passerelle-job-") as scratch:
             made, ended = _fetch(job, status, Path(scratch) / "output", run=folder.name)
@@ -133,14 +136,19 @@ def run_as_job(jobs: Jobs, store: str, *, poll_s: float | None = None) -> Runner
     return run
 
 
-def _newest(jobs: Jobs, at: str, run: str, timeout_s: int) -> tuple[Job, str]:
-    """The job of a run that is to be awaited, and how far it is: the newest, or one more if that came to nothing."""
+def _newest(jobs: Jobs, at: str, run: str, timeout_s: int) -> tuple[Job, str, str | None]:
+    """The job of a run that is to be awaited, and how far it is: the newest, or one more if that came to nothing.
+
+    And what is told of it if its time was over, and it has not ended by itself.
+    """
     for number in count(1):
         more = "" if number == 1 else f"-{number}"
         job = Job(name=run + more, input=f"{at}/input", output=f"{at}/output{more}", timeout_s=timeout_s)
         status = jobs.status(job.name)
-        if status.state in ("absent", "running") or not _is_lost(job, status, run):
-            return job, status.state
+        # What ended by itself after all counts as it ended: it is proved like any other, and its machine was paid for.
+        late = None if status.state in ("succeeded", "failed") else _noted(job)
+        if late is not None or status.state in ("absent", "running") or not _is_lost(job, status, run):
+            return job, status.state, late
     raise AssertionError("there is always another number")
 
 
@@ -190,24 +198,55 @@ def _clear(at: str, say: OnCell) -> None:
         say(_STEPS, _STEPS, f"what was sent stays at {at}, delete it: {error}")
 
 
-def _await(jobs: Jobs, job: Job, say: OnCell, poll_s: float) -> JobStatus:
+def _await(jobs: Jobs, job: Job, say: OnCell, poll_s: float, late: str | None = None) -> JobStatus:
+    """How a job ended. ``late``: its time was over before, by whoever waited then.
+
+    Raises NotebookError for one whose time is over, and stops it; TargetError for one that was stopped by others.
+    """
     started = time.monotonic()
     try:
         while (status := jobs.status(job.name)).state == "running":
             waited = time.monotonic() - started
-            if waited > job.timeout_s + MACHINE_S:
-                raise NotebookError(
-                    f"job {job.name} did not end in {waited:.0f} s, and was stopped: raise notebook.timeout_s in "
-                    f"{FILE} if its cells need longer, else find the one that hangs; then passerelle train --again."
-                )
+            if late is None and waited > job.timeout_s + MACHINE_S:
+                late = _note(job, waited, say)
+            if late is not None:
+                jobs.stop(job.name)
+                status = jobs.status(job.name)  # it may have ended by itself meanwhile: see _newest
+                break
             say(2, _STEPS, f"job {job.name} runs: {waited:.0f} s")
             time.sleep(poll_s)
-    except (KeyboardInterrupt, NotebookError):
+    except KeyboardInterrupt:
         jobs.stop(job.name)
         raise
-    if status.state in ("absent", "stopped"):
+    if status.state in ("succeeded", "failed"):
+        return status
+    if late is None:
         raise TargetError(f"job {job.name} was stopped before its end: passerelle train starts another.")
-    return status
+    _clear(job.input, say)
+    raise NotebookError(late)
+
+
+def _note(job: Job, waited: float, say: OnCell) -> str:
+    """What is told of a job whose time is over, kept where the next to wait finds it if we die before it is told."""
+    late = (
+        f"job {job.name} did not end in {waited:.0f} s, and was stopped: raise notebook.timeout_s in "
+        f"{FILE} if its cells need longer, else find the one that hangs; then passerelle train --again."
+    )
+    try:
+        _output(job).put(TIMED_OUT, late.encode())
+    except StoreError as error:  # it is paid for by the minute: stopped all the same
+        say(2, _STEPS, f"that the time of job {job.name} is over cannot be noted: {error}")
+    return late
+
+
+def _noted(job: Job) -> str | None:
+    """What is told of a job whose time was over; None if it was not."""
+    told = _output(job).get(TIMED_OUT)
+    return None if told is None else told.decode(errors="replace")
+
+
+def _output(job: Job) -> Any:
+    return load("passerelle.adapters.objectstore:open_store")(job.output)
 
 
 def _fetch(job: Job, status: JobStatus, output: Path, *, run: str) -> tuple[Path, Ended]:
@@ -218,7 +257,7 @@ def _fetch(job: Job, status: JobStatus, output: Path, *, run: str) -> tuple[Path
     """
     again = "passerelle train starts another."
     failed = _error(*_parted(status.problem or "it did not say why"), job) if status.state == "failed" else None
-    if not any(True for _ in load("passerelle.adapters.objectstore:open_store")(job.output).list()):
+    if not any(True for _ in _output(job).list()):
         raise failed or TargetError(f"job {job.name} ended and left nothing at {job.output}: {again}")
     load("passerelle.adapters.objectstore:get_folder")(job.output, output)
     try:

@@ -1,0 +1,1 @@
+"""What this repository claims, measured: each command prints its figures and fails if one is missed."""

@@ -23,12 +23,13 @@ from trainers import TRAINERS, training
 
 from passerelle.bundle.keys import own_key
 from passerelle.deployment.applying import open_target
+from passerelle.errors import NotebookError
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import totals
 from passerelle.loop import jobs
 from passerelle.loop.outcomes import record_outcomes
 from passerelle.loop.rollout import PRODUCTION
-from passerelle.loop.train import registry_of
+from passerelle.loop.train import registry_of, train
 from passerelle.loop.workflows import open_loop
 from passerelle.monitoring.maturity import floor_day
 from passerelle.notebook.submission import read_answers
@@ -180,6 +181,7 @@ def test_the_journey(name: str, at_home: dict[str, Any], tmp_path: Path) -> None
         if name in TRAINERS:
             patch.setattr(jobs, "POLL_S", 0.3)
             (root / FILE).write_text((root / FILE).read_text().replace("[loop]", '[loop]\ntrains_at = "cloud"'))
+            a_job_that_hangs(project, now - 2 * A_DAY)
             if name == "sagemaker" or SOAK:  # its way of telling why is unlike the others'
                 with jobs_of(name, cloud, tmp_path) as begun:
                     a_job_that_fails(project, now - A_DAY)
@@ -234,11 +236,27 @@ def jobs_of(name: str, cloud: Cloud, folder: Path) -> AbstractContextManager[lis
     return training(name, cloud.variables, folder / "jobs") if name in TRAINERS else nullcontext([])
 
 
+def a_job_that_hangs(project: Project, now: datetime) -> None:
+    """Nobody begins it until its time is over: it is stopped and told, once more if asked, and no other is started."""
+    write(project.root, [*CELLS, "# never begun"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "MACHINE_S", 0)
+        patch.setattr(jobs, "_timeout_s", lambda _: 1)
+        look(project, now)
+        (late,) = runs.all(open_state(project.state))
+        assert f"job {late.key} did not end in" in late.details["reason"], late.details["reason"]
+        assert late.details["lasting"]
+        with pytest.raises(NotebookError) as caught:
+            train(project, now=now, runner=jobs.runner_of(project, "cloud"))
+    assert str(caught.value) == late.details["reason"]
+    write(project.root, CELLS)
+
+
 def a_job_that_fails(project: Project, now: datetime) -> None:
     """The loop trains by a notebook that raises: no version, and the notebook's own words."""
     write(project.root, [*CELLS[:2], "1 / 0"])
     look(project, now)
-    (failed,) = runs.all(open_state(project.state))
+    failed = runs.all(open_state(project.state))[-1]
     said = "cell 3 of 3 (1 / 0) raised ZeroDivisionError: division by zero"
     assert said in failed.details["reason"], failed.details["reason"]
     assert failed.details["lasting"]

@@ -20,6 +20,7 @@ from passerelle.deployment.package import (
     PackageError,
     open_package,
     pack,
+    surplus,
     tarball,
     unpack,
 )
@@ -149,14 +150,19 @@ def test_a_package_that_was_cut_short_is_made_anew(project: Project, revision: D
     assert open_package(package.folder, TRUSTED).revision == 7
 
 
-def test_the_newest_packages_stay_and_older_ones_go(project: Project, revision: Deployment, tmp_path: Path) -> None:
+def test_packing_drops_nothing_and_the_newest_are_no_surplus(
+    project: Project, revision: Deployment, tmp_path: Path
+) -> None:
+    into = tmp_path / "packages"
+    assert surplus(into) == []
     made = [
-        pack(project, msgspec.structs.replace(revision, revision=number), key=KEY, into=tmp_path / "packages").name
+        pack(project, msgspec.structs.replace(revision, revision=number), key=KEY, into=into).folder
         for number in range(1, 7)
     ]
-    assert sorted(one.name for one in (tmp_path / "packages").iterdir()) == made[-3:]
-    again = pack(project, msgspec.structs.replace(revision, revision=1), key=KEY, into=tmp_path / "packages")
-    assert open_package(again.folder, TRUSTED).revision == 1
+    (into / ".draft-1").mkdir()
+    assert all(open_package(folder, TRUSTED).revision == number for number, folder in enumerate(made, 1))
+    assert surplus(into) == made[:3]
+    assert surplus(into, {2, 6}) == [made[0], made[2]]
 
 
 def test_a_tarball_unpacks_to_the_package(package: Package, tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ taken up by the next. Retries of a single request are the adapters'.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from passerelle.bundle.keys import own_key
+from passerelle.bundle.keys import own_key, throwaway_key
 from passerelle.deployment.package import Package, pack
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import DriftError, Logs, Observed, Plan, Step, Target, TargetError
@@ -39,16 +42,35 @@ def open_target(project: Project, name: str, key: Ed25519PrivateKey | None = Non
 
     Raises SettingsError for a name that [targets] has not, MissingExtraError if its cloud's library is not installed.
     """
+
+    def packed(deployment: Deployment) -> Package:
+        return pack(project, deployment, key=key or own_key(), into=packages_of(project, deployment.environment))
+
+    return _open(project, name, packed)
+
+
+@contextmanager
+def target_to_look_at(project: Project, name: str) -> Iterator[Target]:
+    """As open_target, to ask what is there and what would be done: nothing is kept here, nor signed by the user's key.
+
+    What would travel is packed in a folder that goes with the block, by a key that nobody trusts: the digest is of what
+    would be signed, and a signature is as long as any other.
+    """
+    with tempfile.TemporaryDirectory(prefix="passerelle-") as folder:
+        key = throwaway_key()
+        yield _open(project, name, lambda deployment: pack(project, deployment, key=key, into=Path(folder)))
+
+
+def packages_of(project: Project, environment: str) -> Path:
+    """Where what travels to the targets of an environment is packed."""
+    return project.state / "packages" / environment
+
+
+def _open(project: Project, name: str, pack_: Callable[[Deployment], Package]) -> Target:
     settings = project.targets.get(name)
     if settings is None:
         raise SettingsError(no_target(project, name))
-    kind = str(settings.__struct_config__.tag)
-
-    def packed(deployment: Deployment) -> Package:
-        into = project.state / "packages" / deployment.environment
-        return pack(project, deployment, key=key or own_key(), into=into)
-
-    target: Target = load(ADAPTERS[kind])(name, settings, project, pack=packed)
+    target: Target = load(ADAPTERS[str(settings.__struct_config__.tag)])(name, settings, project, pack=pack_)
     return target
 
 

@@ -38,7 +38,7 @@ from passerelle.project.settings import Project
 DEPLOYMENT = "deployment.json"
 SIGNATURE = "deployment.sig"
 BUNDLES = "bundles"
-#: So many are kept on the machine that packs: they are made anew when they are needed.
+#: So many are kept, at the least, on the machine that packs: they are made anew when they are needed.
 KEPT = 3
 #: The most that an archive may unpack to.
 MOST_BYTES = 32 * 2**30
@@ -72,7 +72,6 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
 def pack(project: Project, deployment: Deployment, *, key: Ed25519PrivateKey, into: Path) -> Package:
     """Pack a revision as a folder of its own below ``into``; one that is there already, and whole, is taken.
 
-    Of those made before, the newest ``KEPT`` stay, with this one.
     Raises DeploymentError if the revision is another project's, BundleError if a bundle is damaged or not the one that
     the revision names: nothing is left then.
     """
@@ -111,11 +110,13 @@ def pack(project: Project, deployment: Deployment, *, key: Ed25519PrivateKey, in
         draft.rename(package.folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    before = [one for one in into.iterdir() if one != package.folder and not one.name.startswith(".")]
-    before.sort(key=lambda one: one.stat().st_mtime_ns)
-    for old in before[: -(KEPT - 1)]:
-        shutil.rmtree(old, ignore_errors=True)
     return package
+
+
+def surplus(into: Path, keep: Collection[int] = ()) -> list[Path]:
+    """The packages below a folder that may go: all but the newest ``KEPT`` and those of the revisions in ``keep``."""
+    there = sorted(into.glob("[0-9]*-*"), key=lambda one: one.stat().st_mtime_ns)
+    return [one for one in there[:-KEPT] if int(one.name.partition("-")[0]) not in keep]
 
 
 def open_package(folder: Path, trusted_keys: Collection[str]) -> Deployment:

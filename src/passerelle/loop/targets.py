@@ -6,7 +6,9 @@ stands on the timeline, once, and is tried again at the next tick, or by ``passe
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +16,15 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from passerelle.bundle.keys import trusted
-from passerelle.deployment.applying import Applied, apply_deployment, no_target, open_target
+from passerelle.deployment.applying import (
+    Applied,
+    apply_deployment,
+    no_target,
+    open_target,
+    packages_of,
+    target_to_look_at,
+)
+from passerelle.deployment.package import surplus
 from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Observed, Plan, Step
 from passerelle.errors import DeploymentError, PasserelleError, SettingsError
@@ -24,7 +34,7 @@ from passerelle.names import load
 from passerelle.project.settings import FILE, Project
 from passerelle.project.targets import Cloud
 from passerelle.state.database import open_state
-from passerelle.state.lease import lease
+from passerelle.state.lease import LeaseError, lease
 from passerelle.state.timeline import Event, events, record
 
 KIND = "target"
@@ -68,19 +78,19 @@ def names_of(project: Project, environment: str, target: str | None = None) -> t
     raise SettingsError(no_target(project, target))
 
 
-def plan_for(project: Project, deployment: Deployment | None, name: str, key: Ed25519PrivateKey | None = None) -> Plan:
+def plan_for(project: Project, deployment: Deployment | None, name: str) -> Plan:
     """What an apply would do; nothing is changed. Raises what bring would tell before it changes anything.
 
     PlanError for what the target or its image cannot do, before the target is asked; SettingsError as refuse_moved.
     """
     refuse_moved(project, name)
-    target = open_target(project, name, key)
     asked: tuple[str, ...] = ()
-    if deployment is not None:
-        refuse_unfit(project, deployment)
-        target.refuse(deployment)
-        asked = _asked(project, name)
-    plan = target.plan(deployment, target.observe(project.targets[name].environment))
+    with target_to_look_at(project, name) as target:
+        if deployment is not None:
+            refuse_unfit(project, deployment)
+            target.refuse(deployment)
+            asked = _asked(project, name)
+        plan = target.plan(deployment, target.observe(project.targets[name].environment))
     return msgspec.structs.replace(plan, notes=(*plan.notes, *asked))
 
 
@@ -96,17 +106,21 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def status(project: Project, name: str) -> Status:
-    """Look at a target; nothing is changed there. Raises TargetError if it cannot be reached, as refuse_moved does."""
+    """Look at a target; nothing is changed there, nor here.
+
+    Raises TargetError if it cannot be reached, and as refuse_moved does.
+    """
     refuse_moved(project, name)
-    target, environment = open_target(project, name), project.targets[name].environment
-    current, observed = revisions(project, environment).current(), target.observe(environment)
     due: tuple[str, ...] = ()
-    if current is not None and not _removed(project, name).exists():
-        try:
-            steps = target.plan(current, observed).steps
-            due = tuple(f"{step.act} {step.resource.kind} {step.resource.name}" for step in steps)
-        except PasserelleError as error:
-            due = (str(error),)
+    with target_to_look_at(project, name) as target:
+        environment = project.targets[name].environment
+        current, observed = revisions(project, environment).current(), target.observe(environment)
+        if current is not None and not _removed(project, name).exists():
+            try:
+                steps = target.plan(current, observed).steps
+                due = tuple(f"{step.act} {step.resource.kind} {step.resource.name}" for step in steps)
+            except PasserelleError as error:
+                due = (str(error),)
     return Status(
         environment=environment, wanted=None if current is None else current.revision, observed=observed, due=due
     )
@@ -137,7 +151,9 @@ def bring(
     lost = [
         Brought(target=name, problem=problem, exit_code=SettingsError.exit_code) for name, problem in behind.items()
     ]
-    return (*(_bring(project, current, name, key, on_step, now, asks=True) for name in names), *lost)
+    brought = [_bring(project, current, name, key, on_step, now, asks=True) for name in names]
+    _drop_packages(project, environment)
+    return (*brought, *lost)
 
 
 def keep_brought(project: Project, environment: str, *, key: Ed25519PrivateKey | None, now: datetime) -> None:
@@ -147,6 +163,7 @@ def keep_brought(project: Project, environment: str, *, key: Ed25519PrivateKey |
     if current is None:
         return
     brought = [_bring(project, current, name, key, None, now) for name in names]
+    _drop_packages(project, environment)
     problems = [one.sentence for one in brought if one.problem is not None]
     if problems:
         raise DeploymentError(" ".join(problems))
@@ -234,6 +251,26 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
         project, name, f"target {brought.sentence}", now, problem=False, done=bool(applied.plan.steps), revision=number
     )
     return brought
+
+
+def _drop_packages(project: Project, environment: str) -> None:
+    """Drop what was packed for an environment, but not what is wanted or answers; only while nobody brings anything."""
+    into, names = packages_of(project, environment), names_of(project, environment)
+    if not surplus(into):
+        return
+    with ExitStack() as held:
+        try:
+            for name in names:
+                held.enter_context(lease(project.state, f"target-{name}"))
+        except LeaseError:
+            return  # what is being brought there may be any of these; there is a next time
+        current = revisions(project, environment).current()
+        keep = set() if current is None else {current.revision}
+        for name in names:
+            told = (one.details.get("revision") for one in events(open_state(project.state), kind=KIND, subject=name))
+            keep |= set([number for number in told if number is not None][-1:])
+        for old in surplus(into, keep):
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def refuse_unfit(project: Project, deployment: Deployment | None) -> None:

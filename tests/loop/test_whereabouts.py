@@ -144,7 +144,7 @@ def test_plan_shows_nothing_that_deploy_would_refuse(project: Project) -> None:
 
 def status(project: Project, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str, dict[str, object]]:
     """`passerelle target status`: exit code, lines, and what --json prints."""
-    monkeypatch.setattr("passerelle.cli.targets.project_of", lambda _: project)
+    monkeypatch.setattr("passerelle.cli.group.project_of", lambda _: project)
     plain, found = (CliRunner().invoke(main, ["target", "status", *more]) for more in ([], ["--json"]))
     assert plain.exit_code == found.exit_code
     return plain.exit_code, plain.stdout, json.loads(found.stdout)

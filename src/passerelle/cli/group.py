@@ -122,7 +122,7 @@ def project_of(context: click.Context) -> Project:
 
 
 def working(context: click.Context, way: Way = "works") -> Project:
-    """The project that the command is run in, for a verb that writes.
+    """The project that the command is run in, for a verb that writes in its state, or that "looks" at it.
 
     Where machines share its state the verb works on what they share, as the delivery chain's jobs do, until it ends.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from passerelle.cli.group import AS_JSON, main, project_of, show
+from passerelle.cli.group import AS_JSON, main, project_of, show, working
 
 if TYPE_CHECKING:
     from passerelle.load.injectors import Progress as Now
@@ -81,7 +81,7 @@ def inject(
     else:
         from passerelle.loop.injecting import events_to_send
 
-        events = events_to_send(project_of(context), file, environment="production")
+        events = events_to_send(working(context, "looks"), file, environment="production")
     if rate is not None:
         plan = at_rate(events, rate, size=batch, seconds=seconds, seed=seed if poisson else None)
     else:

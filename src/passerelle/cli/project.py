@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from passerelle.cli.group import AS_JSON, main, project_of, show
+from passerelle.cli.group import AS_JSON, main, show, working
 from passerelle.clock import system_clock
 
 
@@ -43,7 +43,7 @@ def check(context: click.Context, *, as_json: bool) -> None:
     """Say what does not fit, without running the notebook."""
     from passerelle.loop.checking import check_project
 
-    project = project_of(context)
+    project = working(context, "looks")
     found = check_project(project, now=system_clock())
     show(found, as_json=as_json, text=[f"{what}: {sentence}" for what, sentence in found.items()])
 
@@ -62,7 +62,7 @@ def note(context: click.Context, out: Path) -> None:
     """Render the scoping note, with the present state of its plan."""
     from passerelle.loop.facts import render_note
 
-    out.write_text(render_note(project_of(context), now=system_clock()), encoding="utf-8")
+    out.write_text(render_note(working(context, "looks"), now=system_clock()), encoding="utf-8")
     click.echo(f"Wrote {out}.")
 
 
@@ -73,5 +73,5 @@ def report(context: click.Context, out: Path) -> None:
     """Gather in OUT the newest run's notebook and report, and the note."""
     from passerelle.loop.facts import gather_report
 
-    for path in gather_report(project_of(context), out, now=system_clock()):
+    for path in gather_report(working(context, "looks"), out, now=system_clock()):
         click.echo(f"Wrote {path}.")

@@ -40,7 +40,7 @@ def status(context: click.Context, name: str | None, *, as_json: bool) -> None:
     from passerelle.loop.targets import status as look
     from passerelle.loop.whereabouts import left_behind
 
-    project = project_of(context)
+    project = working(context, "looks")
     if name is not None:
         names_of(project, project.targets[name].environment if name in project.targets else "", name)
     found: dict[str, dict[str, Any]] = {}

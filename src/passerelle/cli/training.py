@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from passerelle.cli.group import AS_JSON, FILES, main, on_cell, project_of, show, working
+from passerelle.cli.group import AS_JSON, FILES, main, on_cell, show, working
 from passerelle.clock import system_clock
 
 
@@ -69,7 +69,7 @@ def versions(context: click.Context, *, as_json: bool) -> None:
     """Show the versions and their figures."""
     from passerelle.loop.train import registry_of
 
-    found = registry_of(project_of(context)).versions()
+    found = registry_of(working(context, "looks")).versions()
     lines = [
         f"{one.number:4}  {','.join(one.aliases) or '-':20} {one.created_at:%Y-%m-%d %H:%M}  "
         + "  ".join(f"{name}={value:.4g}" for name, value in sorted(one.metrics.items()))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show, working
+from passerelle.cli.group import AS_JSON, TO, main, refuse_unknown, show, working
 from passerelle.clock import system_clock
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def status(context: click.Context, id_: str | None, environment: str, *, as_json
     from passerelle.trial import trials
     from passerelle.trial.judging import judge
 
-    project = project_of(context)
+    project = working(context, "looks")
     engine = open_state(project.state)
     if id_ is None:
         found = trials.history(engine, environment)[::-1]
@@ -141,7 +141,7 @@ def replay(context: click.Context, id_: str | None, environment: str, *, as_json
     from passerelle.trial import trials
     from passerelle.trial.replaying import replay as recompute
 
-    project = project_of(context)
+    project = working(context, "looks")
     if id_ is None:
         found = trials.history(open_state(project.state), environment)
         if not found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show
+from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show, working
 from passerelle.clock import system_clock
 from passerelle.errors import SettingsError
 
@@ -25,7 +25,7 @@ def alerts(context: click.Context, environment: str, *, open_only: bool, test: b
     from passerelle.monitoring.channels import try_channels
     from passerelle.state.database import open_state
 
-    project = project_of(context)
+    project = project_of(context) if test else working(context, "looks")
     if test:
         if not project.alerts.channels:
             raise SettingsError(

@@ -66,6 +66,11 @@ def at_work(project: Project, way: Way = "works") -> Iterator[str | None]:
         project.state, project.name, at, wait_s=wait_s, keep=way != "looks", erase=way == "erases"
     ) as share:
         told = f"Shared: {project.name}, begun at head {share.number} of the store."
+        if share.busy is not None:
+            told = (
+                f"Shared: {project.name}, as of head {share.number} of the store, and not newer: this folder is being "
+                f"worked in ({share.busy})"
+            )
         if share.aside:
             told += (
                 f" {len(share.aside)} files that the store does not have, such as {share.aside[0]}, were moved to "

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from passerelle.errors import StateError
@@ -79,6 +79,11 @@ def lease(folder: Path, purpose: str, *, wait_s: float = 0) -> Iterator[None]:
             if other is not None:
                 raise LeaseError(_taken(other, purpose, folder))
             yield
+
+
+def lease_here(folder: Path, purpose: str, *, wait_s: float = 0) -> AbstractContextManager[None]:
+    """As lease, against the processes of this machine alone: for what concerns its files, and nobody else's."""
+    return _on_this_machine(folder, purpose, time.monotonic() + wait_s)
 
 
 @contextmanager

@@ -21,20 +21,19 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 import msgspec
 
 from passerelle.decoding import prepared
 from passerelle.errors import StateError
-from passerelle.names import load
 from passerelle.state import postgresql
 from passerelle.state.heads import Entry, Head, Mark, head_name, merge
-from passerelle.state.lease import lease
+from passerelle.state.lease import LeaseError, lease, lease_here
+from passerelle.state.store import open_store
 
 #: The variable that names the store: s3://BUCKET/PREFIX, gs://, az://, or a folder.
 VARIABLE = "PASSERELLE_STORE"
@@ -50,6 +49,9 @@ ASIDE = "unshared"
 _MARK = "shared.json"
 #: How long a hurried one waits for another, or for who erases.
 _HURRY_S = 600.0
+#: How long one that only looks waits for another process of this machine, and how often it begins anew.
+_LOOK_S = 5.0
+_TRIES = 5
 #: How many contents are fetched at once.
 _AT_ONCE = 16
 _DRAFTS = ("landing/draft", "runs/draft", "holdouts/draft.msgpack")
@@ -57,43 +59,6 @@ _DRAFTS = ("landing/draft", "runs/draft", "holdouts/draft.msgpack")
 
 class ShareError(StateError):
     """The store and this folder do not go together: look at both before anything is done again."""
-
-
-class Listed(Protocol):
-    """An object that lies in a store."""
-
-    @property
-    def key(self) -> str:
-        """Its key."""
-
-    @property
-    def size_bytes(self) -> int:
-        """How large it is."""
-
-
-class Store(Protocol):
-    """What sharing asks of a store; adapters.objectstore.Store has it, for object stores and folders.
-
-    Any method may raise: nothing is told to the database then, and the job ends.
-    """
-
-    def get(self, key: str) -> bytes | None:
-        """What an object holds; None if there is none. Called for every file that a job lacks."""
-
-    def put(self, key: str, data: bytes, *, only_new: bool) -> bool:
-        """Put an object that lasts, whole; False if there is one of this key, which stays as it is."""
-
-    def list(self, prefix: str) -> Iterable[Listed]:
-        """The objects below a prefix. Called when a job begins."""
-
-    def delete(self, key: str) -> None:
-        """Remove an object; nothing happens if there is none. Called when something is erased."""
-
-
-def open_store(at: str) -> Store:
-    """The store of an address. Raises MissingExtraError where its client is not installed."""
-    found: Store = load("passerelle.adapters.objectstore:open_store")(at)
-    return found
 
 
 class Share:
@@ -107,6 +72,8 @@ class Share:
         self._head = Head(number=0, project=project, files={})
         #: What was moved aside to come into step with the store.
         self.aside: tuple[str, ...] = ()
+        #: Who works in this folder, so that it was not brought into step; None: nobody.
+        self.busy: str | None = None
         #: Path → size and time of change at which its content was last known, and the content.
         self._known: dict[str, tuple[tuple[int, int], Entry]] = {}
 
@@ -118,35 +85,61 @@ class Share:
     def bring_down(self) -> tuple[str, ...]:
         """Make the folder what the newest head says; the files that were moved aside for it.
 
+        Begins anew, a few times, where another head was put meanwhile and what this one names was erased.
         Raises ShareError if the store is another project's, or not the one that the folder follows, if a content is
         missing or damaged, or if the folder holds files and was never shared: nothing of them is lost.
         """
-        mark, newest = self._read_mark(), self._newest()
+        mark, aside = self._read_mark(), list[str]()
+        seen = [] if mark is None else [mark.files]
+        for left in reversed(range(_TRIES)):
+            newest = self._newest_after(mark)
+            if newest is None:
+                break  # what is here will be the first head
+            try:
+                self._come_to(newest, seen, aside, marked=mark is not None)
+                break
+            except ShareError:
+                later = self._newest()
+                if not left or later is None or later.number == newest.number:
+                    raise
+            seen.append({name: entry.sha256 for name, entry in newest.files.items()})  # fetched: nobody's work
+        return tuple(aside)
+
+    def stay(self, busy: str) -> None:
+        """Leave the folder at the head that it is at, for that somebody works in it."""
+        mark = self._read_mark()
+        self.busy = busy
+        self._head = msgspec.structs.replace(self._head, number=0 if mark is None else mark.head)
+
+    def _newest_after(self, mark: Mark | None) -> Head | None:
+        newest = self._newest()
         if mark is not None and (newest is None or newest.number < mark.head):
             raise ShareError(
                 f"{self._folder} has seen head {mark.head} of {self._at}, which has none of that number any more: "
                 f"restore the store, or, if it was begun anew on purpose, remove {_MARK} there."
             )
-        if newest is None:
-            return ()  # what is here will be the first head
+        return newest
+
+    def _come_to(self, newest: Head, seen: list[dict[str, str]], aside: list[str], *, marked: bool) -> None:
+        """Make the folder what a head says; ``seen``: what its files held before, ``aside``: what was moved away."""
         here = self._paths()
         digests = {name: _sha256(path) for name, path in here.items()}
         wanted = {name: entry.sha256 for name, entry in newest.files.items()}
-        before = {} if mark is None else mark.files
         own = sorted(
             name
             for name, digest in digests.items()
-            if digest not in (wanted.get(name), before.get(name)) and name != f"../{CONTRACT}"
+            if digest not in (wanted.get(name), *(before.get(name) for before in seen)) and name != f"../{CONTRACT}"
         )
-        if own and mark is None:
+        if own and not marked:
             raise ShareError(
                 f"{self._folder} holds {len(own)} files that the store does not have, such as {own[0]}: it was "
                 "never shared. Work in a fresh clone, or move the folder away."
             )
-        aside = self._folder / ASIDE / f"{newest.number:08d}-{secrets.token_hex(4)}"
+        away = self._folder / ASIDE / f"{newest.number:08d}-{secrets.token_hex(4)}"
         for name in own:  # of a job that was killed before it told of them, or made by hand without the store
-            (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            here[name].replace(aside / name)
+            (away / name).parent.mkdir(parents=True, exist_ok=True)
+            here[name].replace(away / name)
+            aside.append(name)
         for name in digests.keys() - wanted.keys() - {f"../{CONTRACT}"}:
             here[name].unlink(missing_ok=True)
         lacking = [name for name, entry in newest.files.items() if name in own or digests.get(name) != entry.sha256]
@@ -157,7 +150,6 @@ class Share:
         self._known |= {name: (_stamp(places[name]), entry) for name, entry in newest.files.items()}
         self._head = newest
         self._mark()
-        return tuple(own)
 
     def stage(self) -> dict[str, Entry]:
         """Put up the contents that are new, under no head yet; all files as they are now.
@@ -267,19 +259,23 @@ class Share:
         return mark
 
     def _newest(self) -> Head | None:
-        names = sorted(found.key for found in self._store.list("heads"))
-        if not names:
-            return None
-        content = self._store.get(names[-1])
-        try:
-            head = msgspec.json.decode(content or b"", type=prepared(Head))
-        except msgspec.DecodeError as error:
-            raise ShareError(f"{names[-1]} of the store cannot be read ({error}): restore it from a copy.") from error
-        if head.project != self._project:
-            raise ShareError(
-                f"the store is of project {head.project!r}, and this is {self._project!r}: give each a store."
-            )
-        return head
+        before = None
+        while names := sorted(found.key for found in self._store.list("heads")):
+            content = self._store.get(names[-1])
+            try:
+                head = msgspec.json.decode(content or b"", type=prepared(Head))
+            except msgspec.DecodeError as error:
+                raise ShareError(
+                    f"{names[-1]} of the store cannot be read ({error}): restore it from a copy."
+                ) from error
+            if head.project != self._project:
+                raise ShareError(
+                    f"the store is of project {head.project!r}, and this is {self._project!r}: give each a store."
+                )
+            if head.files or names[-1] == before:
+                return head
+            before = names[-1]  # it may have been emptied while it was read: then there is a later one
+        return None
 
     def _paths(self) -> dict[str, Path]:
         """The files that are shared and stand here."""
@@ -335,8 +331,9 @@ def shared(
     """Share a state folder through the store at an address while the block runs: one process at a time, anywhere.
 
     Without ``wait_s`` it waits for nobody but who erases: what two change is merged, and refused where it is the same.
-    Without ``keep`` the block only looks: nothing that it makes is put up. With ``erase`` it ends by deleting from the
-    store all that its files do not have any more.
+    Without ``keep`` the block only looks: nothing that it makes is put up, and where another process of this machine
+    works in the folder, that one's files are left as they are: see Share.busy. With ``erase`` it ends by deleting from
+    the store all that its files do not have any more.
     Raises LeaseError if another works for longer than ``wait_s``, and what Share's methods raise. If the block raises,
     what the database was told of has been put up, and the rest is not.
     """
@@ -346,10 +343,15 @@ def shared(
         if keep and (wait_s is None or erase):
             held.enter_context(lease(folder, "share-hurried", wait_s=_HURRY_S))
         share = Share(folder, project, at)
-        share.aside = share.bring_down()
         if not keep:
+            try:
+                with lease_here(folder, "share", wait_s=_LOOK_S), lease_here(folder, "share-hurried", wait_s=_LOOK_S):
+                    share.aside = share.bring_down()
+            except LeaseError as error:
+                share.stay(str(error))
             yield share
             return
+        share.aside = share.bring_down()
         _shares[folder.resolve()] = share
         try:
             yield share

@@ -116,10 +116,39 @@ def test_the_last_bound_is_the_smallest_null_that_was_refuted() -> None:
         assert earlier - 1e-9 <= course.upper[at - 1] <= earlier + 0.1 * (earlier - values[:at].mean())
 
 
-def test_a_difference_outside_of_the_bounds_is_refused() -> None:
-    for wrong in (1.5, math.nan):
-        with pytest.raises(ValueError, match=r"outside of \[-1, 1\]"):
-            paired([0.0, wrong], margin=0.1, alpha=0.05, bounds=(-1, 1), planned_n=10)
+def test_the_bounds_of_the_first_events_are_what_a_look_at_that_moment_said() -> None:
+    rng = np.random.default_rng(6)
+    for values, bounds, planned_n in (
+        (zero_one(rng, 3000, disagree=0.04, delta=0.0), (-1, 1), 500),
+        (zero_one(rng, 3000, disagree=0.4, delta=0.3), (-1, 1), 500),
+        (np.clip(rng.normal(-0.3, 0.01, 3000), -1, 1), (-1, 1), 3000),
+        (np.clip(rng.normal(0, 0.3, 3000) + 10 * (rng.random(3000) < 0.002), -12, 12), (-12, 12), 1),
+    ):
+        asked = {"margin": 0.01, "alpha": 0.05, "bounds": bounds, "planned_n": planned_n}
+        whole = paired(values, **asked)
+        for count in (1, 2, 10, 50, 300, 1200, 3000):
+            then = paired(values[:count], **asked)
+            assert then.upper[-1] == pytest.approx(whole.upper[count - 1], abs=1e-9)
+            assert then.lower[-1] == pytest.approx(whole.lower[count - 1], abs=1e-9)
+
+
+def test_what_cannot_be_is_refused_with_what_it_was() -> None:
+    asked = {"margin": 0.1, "alpha": 0.05, "bounds": (-1, 1), "planned_n": 10}
+    for wrong, said in (
+        ({"differences": [0.0, 1.5]}, r"outside of \[-1, 1\]"),
+        ({"differences": [0.0, math.nan]}, r"differences\[1\] is nan"),
+        ({"differences": [[0.0, 0.1]]}, r"shape \(1, 2\)"),
+        ({"alpha": 1.0}, "alpha is 1.0"),
+        ({"alpha": math.nan}, "alpha is nan"),
+        ({"margin": math.nan}, "margin is nan"),
+        ({"margin": 1.0}, "margin is 1.0: between the bounds"),
+        ({"rollback_above": -1.0}, "rollback_above is -1.0"),
+        ({"bounds": (1, -1)}, "the smaller first"),
+        ({"bounds": (-math.inf, 1)}, "bounds are -inf"),
+        ({"planned_n": 0}, "planned_n is 0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            paired(**{"differences": [0.0], **asked, **wrong})
 
 
 def test_no_difference_decides_nothing() -> None:

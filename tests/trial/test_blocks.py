@@ -127,5 +127,12 @@ def test_one_block_and_none_decide_nothing() -> None:
 
 
 def test_a_difference_that_is_no_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match=r"block_means\[1\] is nan"):
         blocks([0.1, math.nan], margin=0.1, alpha=0.05, min_blocks=1)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="alpha is 0"):
+        blocks([0.0], margin=0.1, alpha=0, min_blocks=2)
+    with pytest.raises(ValueError, match="min_blocks is 0"):
+        blocks([0.0], margin=0.1, alpha=0.05, min_blocks=0)

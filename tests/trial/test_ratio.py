@@ -40,3 +40,13 @@ def test_it_finds_a_mismatch() -> None:
 
 def test_no_unit_is_no_alarm() -> None:
     assert ratio([], share=0.5, alpha=0.001) is None
+
+
+def test_what_cannot_be_is_refused() -> None:
+    for arms, share, alpha, said in (
+        ([0, 2], 0.5, 0.001, "neither 0"),
+        ([0, 1], 1.0, 0.001, "share is 1.0"),
+        ([0, 1], 0.5, 0.0, "alpha is 0.0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ratio(arms, share=share, alpha=alpha)

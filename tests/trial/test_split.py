@@ -84,9 +84,47 @@ def test_it_is_right_when_the_share_grows_while_events_get_easier() -> None:
     assert pooled / RUNS > 0.9, "the check could not tell a wrong test"
 
 
-def test_a_loss_outside_of_the_bounds_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"outside of \[0, 1\]"):
-        split([2.0], [1], share=0.5, margin=0.1, alpha=0.05, bounds=(0, 1), planned_n=10)
+def test_a_ramp_is_one_test_whose_bets_keep_to_the_bounds_of_their_own_event() -> None:
+    rng = np.random.default_rng(24)
+    share = np.repeat([0.05, 0.25, 0.5], 3000)
+    arms = (rng.random(9000) < share).astype(int)
+    losses = (rng.random(9000) < 0.1).astype(float)
+    asked = {"margin": 0.05, "alpha": 0.05, "bounds": (0, 1), "planned_n": 1000}
+    ramp = split(losses, arms, share=share, **asked)
+    first = split(losses[:3000], arms[:3000], share=0.05, **asked)
+    assert first.upper.tolist() == pytest.approx(ramp.upper[:3000].tolist(), abs=1e-9)
+    assert first.lower.tolist() == pytest.approx(ramp.lower[:3000].tolist(), abs=1e-9)
+    assert ramp.promoted_at is not None
+    # As if every event had been as poorly shared as the first: valid too, and later.
+    values = pseudo_outcomes(losses, arms, share=share, start=0.5)
+    slow = paired(values, margin=0.05, alpha=0.05, bounds=(-20, 20), planned_n=1000)
+    assert slow.promoted_at is None or slow.promoted_at >= ramp.promoted_at
+
+
+def test_a_share_of_each_event_that_never_changes_is_that_share() -> None:
+    rng = np.random.default_rng(25)
+    arms = (rng.random(500) < 0.5).astype(int)
+    losses = rng.random(500)
+    asked = {"margin": 0.1, "alpha": 0.05, "bounds": (0, 1), "planned_n": 100}
+    one, each = split(losses, arms, share=0.5, **asked), split(losses, arms, share=np.full(500, 0.5), **asked)
+    assert one.upper.tolist() == each.upper.tolist()
+    assert (one.promoted_at, one.promote_evidence) == (each.promoted_at, each.promote_evidence)
+
+
+def test_what_cannot_be_is_refused_with_what_it_was() -> None:
+    asked = {"share": 0.5, "margin": 0.1, "alpha": 0.05, "bounds": (0, 1), "planned_n": 10}
+    for wrong, said in (
+        ({"losses": [2.0, 0.0]}, r"outside of \[0, 1\]"),
+        ({"losses": [math.nan, 0.0]}, r"losses\[0\] is nan"),
+        ({"arms": [1]}, "differ in shape"),
+        ({"arms": [1, 2]}, "neither 0"),
+        ({"share": [0.5]}, "differ in shape"),
+        ({"share": [0.5, 1.0]}, "between 0 and 1"),
+        ({"share": math.nan}, "between 0 and 1"),
+        ({"margin": 1.0}, "margin is 1.0"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            split(**{"losses": [0.0, 1.0], "arms": [0, 1], **asked, **wrong})
 
 
 def test_no_event_decides_nothing() -> None:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, logsumexp
 
-from passerelle.trial.course import Course, evidence
+from passerelle.trial.course import Course, check, evidence, numbers
 
 #: The alternatives, in standard deviations of a block's mean difference; they weigh the same.
 _EFFECTS = np.array([0.05, 0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.3])
@@ -88,16 +88,29 @@ def blocks(
 ) -> Course:
     """Test the blocks' mean differences (challenger - champion), in their order; no verdict before ``min_blocks``.
 
+    Args:
+        block_means: Of shape (blocks,), in units of the loss: a day's mean difference, or a week's. Of a split the mean
+            of its pseudo-outcomes.
+        margin: The worsening that is accepted, in units of the loss.
+        alpha: The probability of each wrong verdict, at most, however often one looks; as far as block means are nearly
+            normal and nearly independent.
+        min_blocks: No verdict before so many. Ten at least are wise: the fewer, the more it rests on normality.
+        rollback_above: What the challenger must be proven worse than to be rolled back.
+
     The bounds run from the block of the first possible verdict; before it they are infinite. Blocks that are all equal
-    say nothing of their spread, and decide nothing. Raises ValueError for a difference that is not finite.
+    say nothing of their spread, and decide nothing. Raises ValueError for a difference that is not finite, and for
+    arguments that cannot be.
+
+    Source: Lai 1976; Wang and Ramdas 2025 (see the module).
 
     >>> course = blocks([-0.004, -0.002, -0.003, -0.001] * 4, margin=0.005, alpha=0.05, min_blocks=14)
     >>> course.promoted_at, course.rolled_back_at, bool(course.upper[-1] < 0.005)
     (14, None, True)
     """
-    values = np.asarray(block_means, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("a block's mean difference is not finite: leave out blocks without evidence")
+    values = numbers("block_means", block_means)
+    check(margin=margin, alpha=alpha, rollback_above=rollback_above)
+    if min_blocks < 1:
+        raise ValueError(f"min_blocks is {min_blocks}: one block at least is wanted")
     count = np.arange(1, len(values) + 1)
     means = np.cumsum(values) / count
     errors = _standard_errors(values)

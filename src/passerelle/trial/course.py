@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 import msgspec
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 _LARGEST = 1e250
 
@@ -52,3 +53,49 @@ def evidence(logarithm: float) -> float:
     (1.0, 1e+250)
     """
     return min(math.exp(min(logarithm, 700.0)), _LARGEST)
+
+
+def numbers(name: str, given: ArrayLike) -> NDArray[np.float64]:
+    """An array of shape (n,) of finite numbers. Raises ValueError, with the place of the first that is none.
+
+    >>> numbers("losses", [0.5, float("nan")])
+    Traceback (most recent call last):
+    ValueError: losses[1] is nan: leave out events without an outcome
+    """
+    values = np.asarray(given, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"{name} has the shape {values.shape}: one number for each observation is wanted")
+    if not np.isfinite(values).all():
+        place = int(np.isfinite(values).argmin())
+        raise ValueError(f"{name}[{place}] is {values[place]}: leave out events without an outcome")
+    return values
+
+
+def check(
+    *,
+    margin: float,
+    alpha: float,
+    rollback_above: float,
+    bounds: tuple[float, float] | None = None,
+    planned_n: int | None = None,
+) -> None:
+    """Raise ValueError for arguments of a test that cannot be, with what they were.
+
+    >>> check(margin=0.02, alpha=5, rollback_above=0.0)
+    Traceback (most recent call last):
+    ValueError: alpha is 5: a probability between 0 and 1 is wanted, such as 0.05
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}: a probability between 0 and 1 is wanted, such as 0.05")
+    if not (math.isfinite(margin) and math.isfinite(rollback_above)):
+        raise ValueError(f"margin is {margin} and rollback_above {rollback_above}: numbers are wanted")
+    if planned_n is not None and planned_n < 1:
+        raise ValueError(f"planned_n is {planned_n}: one event at least is wanted")
+    if bounds is None:
+        return
+    low, high = bounds
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"the bounds are {low} and {high}: two numbers are wanted, the smaller first")
+    for name, null in (("margin", margin), ("rollback_above", rollback_above)):
+        if not low < null < high:
+            raise ValueError(f"{name} is {null}: between the bounds, {low} and {high}, there is something to prove")

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import gammaln
 
+from passerelle.trial.course import numbers
+
 #: How sharply the alternatives gather around the planned shares.
 _KAPPA = 1000.0
 
@@ -39,12 +41,24 @@ def log_evidence(
 def ratio(arms: ArrayLike, *, share: float, alpha: float) -> int | None:
     """The first unit (from 1) at which the arms do not fit ``share``; None if they always do.
 
-    ``arms`` says of each unit, in the order in which they came, whether it went to the challenger (1) or not (0).
+    Args:
+        arms: Of shape (units,): of each unit, in the order in which they came, whether it went to the challenger (1) or
+            not (0). A unit counts once, however many events it brings.
+        share: The probability that a unit goes to the challenger. Where it was changed, each stage is its own test.
+        alpha: The probability of ever alarming while units go where they should, at most.
+
+    Raises ValueError for an arm other than 0 and 1, and for a share or an alpha outside of (0, 1).
 
     >>> ratio([0, 1] * 5000, share=0.5, alpha=0.001), ratio([1] * 500, share=0.5, alpha=0.001)
     (None, 126)
     """
-    challenger = np.cumsum(np.asarray(arms, dtype=np.float64))
+    arm = numbers("arms", arms)
+    if not ((arm == 0) | (arm == 1)).all():
+        raise ValueError("an arm is neither 0 (the champion) nor 1 (the challenger)")
+    for name, value in (("share", share), ("alpha", alpha)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name} is {value}: a probability between 0 and 1 is wanted")
+    challenger = np.cumsum(arm)
     champion = np.arange(1, len(challenger) + 1) - challenger
     alarms = log_evidence([champion, challenger], [1 - share, share]) >= -math.log(alpha)
     return int(alarms.argmax()) + 1 if alarms.any() else None

@@ -13,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from passerelle.trial.betting import paired
-from passerelle.trial.course import Course
+from passerelle.trial.betting import course
+from passerelle.trial.course import Course, check, numbers
 
 
 def pseudo_outcomes(losses: ArrayLike, arms: ArrayLike, *, share: ArrayLike, start: float) -> NDArray[np.float64]:
@@ -39,33 +39,63 @@ def split(
     losses: ArrayLike,
     arms: ArrayLike,
     *,
-    share: float,
+    share: ArrayLike,
     margin: float,
     alpha: float,
     bounds: tuple[float, float],
     planned_n: int,
     rollback_above: float = 0.0,
 ) -> Course:
-    """Test a split, in the order of its events. ``bounds`` are those of one loss; ``arms`` is 1 for the challenger.
+    """Test a split, in the order of its events: the losses of both arms, each event having seen one of the two.
 
-    Raises ValueError for a loss outside of the bounds.
+    Args:
+        losses: Of shape (events,), in units of the loss.
+        arms: Of shape (events,): 1 where the challenger answered, 0 where the champion did.
+        share: The probability, when it was assigned, that the challenger would answer: a number, or one for each event
+            where traffic is ramped up (or down). It must not depend on what the event itself turned out to be.
+        margin: The worsening that is accepted, in units of the loss.
+        alpha: As in ``paired``: the probability of each wrong verdict, at most, however often one looks.
+        bounds: The smallest and the largest that one loss can be: known beforehand.
+        planned_n: The events, of both arms, that the trial is planned for.
+        rollback_above: What the challenger must be proven worse than to be rolled back.
+
+    A pseudo-outcome is bounded by (high - low) / min(share, 1 - share), with the share of its own event, which is known
+    before its loss: each bet keeps to the bounds of its own event, and a ramp costs no more than its early steps.
+    Raises ValueError for a loss outside of the bounds or not finite, an arm other than 0 and 1, lengths that differ, a
+    share outside of (0, 1), and arguments that cannot be.
+
+    Source: inverse-probability weights (Horvitz and Thompson 1952) with a predictable centre; the test is ``paired``'s.
 
     >>> course = split([0.0, 1.0] * 2000, [1, 0] * 2000, share=0.5, margin=0.1, alpha=0.05, bounds=(0, 1),
     ...                planned_n=500)
     >>> course.promoted_at is not None, course.rolled_back_at
     (True, None)
+    >>> ramp = [0.1] * 1000 + [0.5] * 3000
+    >>> split([0.0, 1.0] * 2000, [1, 0] * 2000, share=ramp, margin=0.1, alpha=0.05, bounds=(0, 1),
+    ...       planned_n=500).promoted_at is not None
+    True
     """
+    loss, arm = numbers("losses", losses), numbers("arms", arms)
+    chance = np.asarray(share, dtype=np.float64)
     low, high = bounds
-    loss = np.asarray(losses, dtype=np.float64)
-    if not ((loss >= low) & (loss <= high)).all():  # NaN is not
+    reach = high - low
+    if len(loss) != len(arm) or chance.shape not in {(), loss.shape}:
+        raise ValueError(f"losses, arms and share differ in shape: {loss.shape}, {arm.shape}, {chance.shape}")
+    if not ((arm == 0) | (arm == 1)).all():
+        raise ValueError("an arm is neither 0 (the champion) nor 1 (the challenger)")
+    if not ((chance > 0) & (chance < 1)).all():
+        raise ValueError("a share is not between 0 and 1: events that could have gone one way only compare nothing")
+    check(margin=margin, alpha=alpha, bounds=(-reach, reach), planned_n=planned_n, rollback_above=rollback_above)
+    if not ((loss >= low) & (loss <= high)).all():
         raise ValueError(f"a loss lies outside of [{low}, {high}]: the bounds must hold every one")
-    values = pseudo_outcomes(loss, arms, share=share, start=(low + high) / 2)
-    reach = (high - low) / min(share, 1 - share)
-    return paired(
+    values = pseudo_outcomes(loss, arm, share=chance, start=(low + high) / 2)
+    widest = reach / np.minimum(chance, 1 - chance)
+    return course(
         values,
+        bounds=(-widest, widest),
+        nulls=(-reach, reach),
         margin=margin,
         alpha=alpha,
-        bounds=(-reach, reach),
         planned_n=planned_n,
         rollback_above=rollback_above,
     )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest, ttest_ind
 
-from passerelle.monitoring.control import MOST, e_value, gather, prediction_p
+from passerelle.monitoring.control import MOST, e_value, expected_false_alarms, gather, prediction_p
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=30)
 
@@ -85,3 +85,17 @@ def test_the_sum_reaches_n_by_chance_no_oftener_than_once_in_n_days() -> None:
 def test_evidence_stays_a_number() -> None:
     assert float(gather(1e249, e_value(0.0))) == MOST
     assert np.isfinite(e_value([0.0, 1.0])).all()
+
+
+def test_false_alarms_of_families_add_and_bound_what_is_raised() -> None:
+    assert expected_false_alarms([]) == 0
+    assert expected_false_alarms([(1000, 1000.0), (73, 365.0)]) == pytest.approx(1.2)
+    random = np.random.default_rng(3)
+    raised, days, every = 0, 50, 40.0
+    for _ in range(400):  # also over a time that is hardly longer than N
+        evidence = 0.0
+        for e in e_value(random.uniform(size=days)):
+            evidence = float(gather(evidence, e))
+            if evidence >= every:
+                raised, evidence = raised + 1, 0.0
+    assert 0 < raised <= 400 * expected_false_alarms([(days, every)])

@@ -125,7 +125,7 @@ def test_a_server_that_drips_holds_nobody_up(tmp_path: Path, monkeypatch: pytest
     """Each byte comes in time, and the answer never does: the other channel is served, the next message waits."""
     project = make_project(tmp_path, ALERTS.replace('["HOOK"]', '["SLOW", "HOOK"]'))
     _open(project)
-    _open(project, "errors")
+    _open(project, "silence")
     monkeypatch.setattr(channels, "DEADLINE_S", 0.3)
     with listening() as slow, listening() as heard:
         slow.drip_s = 0.05

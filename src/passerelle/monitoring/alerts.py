@@ -1,7 +1,12 @@
-"""Alerts: a rule that fired opens one, which stays until the rule is quiet, and closes; each names its next action."""
+"""Alerts: a rule that fired opens one, which stays until the rule is quiet, and closes; each names its next action.
+
+One cause is one message: a page that joins an open one (see grouping) calls nobody again. It is told once nothing that
+was told covers it any more, so that a page is never left unsaid. A silenced watch (see silences) is told afterwards.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -9,7 +14,9 @@ import msgspec
 import sqlalchemy as sa
 
 from passerelle.decoding import prepared
+from passerelle.monitoring.grouping import Began, joins, place_of
 from passerelle.monitoring.rules import WatchRule
+from passerelle.monitoring.silences import is_silenced
 from passerelle.project.settings import Watch
 from passerelle.state import tables
 from passerelle.state.timeline import Event, record
@@ -39,6 +46,26 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     #: Values of JSON, for programs and charts.
     details: dict[str, Any] = {}
+    #: The id of the first alert of its cause; empty for one that stands for itself, or is that first one.
+    group: str = ""
+    #: Nothing else explains it: it joins no other, and no other joins it.
+    alone: bool = False
+    #: False for a page that calls nobody as yet: it joined one that was told, or is silenced.
+    told: bool = True
+    #: Somebody sees to it: since when, who, and what they say.
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str = ""
+    note: str = ""
+
+    @property
+    def cause(self) -> str:
+        """The same for all alerts of one cause: the id of the first of them."""
+        return self.group or self.id
+
+    @property
+    def began(self) -> Began:
+        """When what it is about began."""
+        return Began(watch=self.watch, at=self.first_day or self.opened_at, by_day=self.first_day is not None)
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,13 +79,26 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     #: The day on which it began, if that is an earlier one.
     began: datetime | None = None
     details: dict[str, Any] = {}
+    #: Nothing else explains it; see Alert.
+    alone: bool = False
 
 
 def lines_of(alert: Alert) -> list[str]:
     """An alert, for a person."""
     until = f"closed {alert.closed_at:%Y-%m-%d %H:%M}" if alert.closed_at else "OPEN"
     lines = [f"{alert.opened_at:%Y-%m-%d %H:%M}  {alert.level:6}  {until:23}  {alert.sentence}"]
+    if alert.acknowledged_at is not None:
+        note = f": {alert.note}" if alert.note else "."
+        lines.append(f"    {alert.acknowledged_by} sees to it since {alert.acknowledged_at:%Y-%m-%d %H:%M}{note}")
     return lines if alert.closed_at else [*lines, f"    Next: {alert.action}"]
+
+
+def grouped(alerts: Iterable[Alert]) -> list[tuple[Alert, ...]]:
+    """Alerts by their cause, in the order in which the causes showed: the first one, then the others of that cause."""
+    found: dict[str, list[Alert]] = {}
+    for alert in sorted(alerts, key=lambda one: (one.opened_at, bool(one.group), one.id)):
+        found.setdefault(alert.cause, []).append(alert)
+    return [tuple(alerts) for alerts in found.values()]
 
 
 def find_alerts(engine: sa.Engine, environment: str, *, open_only: bool = False) -> list[Alert]:
@@ -73,12 +113,15 @@ def find_alerts(engine: sa.Engine, environment: str, *, open_only: bool = False)
 
 def find_open(connection: sa.Connection, environment: str, watch: Watch) -> Alert | None:
     """The open alert of a watch; None if there is none."""
+    return next((alert for alert in all_open(connection, environment) if alert.watch == watch), None)
+
+
+def all_open(connection: sa.Connection, environment: str) -> list[Alert]:
+    """An environment's open alerts, oldest first."""
     table = tables.alerts
-    query = sa.select(table.c.value).where(
-        table.c.environment == environment, table.c.watch == watch, table.c.closed_at.is_(None)
-    )
-    value = connection.execute(query).scalars().first()
-    return None if value is None else msgspec.convert(value, prepared(Alert))
+    query = sa.select(table.c.value).where(table.c.environment == environment, table.c.closed_at.is_(None))
+    values = connection.execute(query.order_by(table.c.opened_at, table.c.id)).scalars()
+    return [msgspec.convert(value, prepared(Alert)) for value in values]
 
 
 def settle(
@@ -104,7 +147,7 @@ def settle(
         more = msgspec.structs.replace(
             alert, last_day=finding.day or alert.last_day, sentence=finding.sentence, details=finding.details
         )
-        _write(connection, more)
+        write(connection, more)
         return None
     if alert is None or (finding.state != "quiet" and rule.level != "off"):
         return None
@@ -133,28 +176,68 @@ def _open(
         sentence=finding.sentence,
         action=rule.action,
         details=finding.details,
+        alone=finding.alone,
     )
     found = connection.execute(sa.select(tables.alerts.c.id).where(tables.alerts.c.id == alert.id)).one_or_none()
     if found is not None:
         return None  # it was opened by this very day or moment, and is over
+    others = all_open(connection, environment)
+    near = [one for one in others if not (alert.alone or one.alone) and joins(alert.began, one.began)]
+    group = near[0].cause if near else ""
+    with_it = [one for one in others if one.cause == group]
+    silenced = is_silenced(connection, environment, alert.watch, now=now)
+    covered = any(one.level == "page" and one.told for one in with_it)
+    alert = msgspec.structs.replace(alert, group=group, told=alert.level == "page" and not (silenced or covered))
     connection.execute(
         tables.alerts.insert().values(
             id=alert.id, environment=environment, watch=rule.watch, level=alert.level, opened_at=now, value={}
         )
     )
-    _write(connection, alert)
-    tell(connection, alert, "opened", f"{alert.level}: {alert.sentence}", now=now, channels=channels)
+    write(connection, alert)
+    told = f"{alert.level}: {alert.sentence}"
+    if group:
+        told += f" It began together with {group}" + (", and calls nobody again." if covered else ".")
+    if silenced:
+        told += f" {alert.watch} is silenced: nothing is sent."
+    tell(connection, alert, "opened", told, now=now)
+    if alert.told:
+        send(connection, alert, "opened", opened_body(alert, with_it), now=now, channels=channels)
+    elif covered:
+        _name_in_waiting(connection, [*with_it, alert])
     return alert
 
 
 def _close(connection: sa.Connection, alert: Alert, reason: str, *, now: datetime, channels: tuple[str, ...]) -> Alert:
     closed = msgspec.structs.replace(alert, closed_at=now)
-    _write(connection, closed)
-    tell(connection, closed, "closed", f"over: {reason}", now=now, channels=channels)
+    write(connection, closed)
+    tell(connection, closed, "closed", f"over: {reason}", now=now)
+    if alert.level != "page" or not alert.told or is_silenced(connection, alert.environment, alert.watch, now=now):
+        return closed
+    body = f"over: {reason}"
+    for one in untold(connection, alert.environment, now=now):
+        if one.cause == alert.cause:  # whoever hears that it is over must hear what is not
+            body += f"\nNot over: {one.watch} ({one.id}): {one.sentence}\nNext: {one.action}"
+            write(connection, msgspec.structs.replace(one, told=True))
+    send(connection, closed, "closed", body, now=now, channels=channels)
     return closed
 
 
-def _write(connection: sa.Connection, alert: Alert) -> None:
+def untold(connection: sa.Connection, environment: str, *, now: datetime) -> list[Alert]:
+    """The open pages that nobody was told of: of their cause none that was told is open, and they are not silenced."""
+    still = all_open(connection, environment)
+    told = {one.cause for one in still if one.level == "page" and one.told}
+    return [
+        one
+        for one in still
+        if one.level == "page"
+        and not one.told
+        and one.cause not in told
+        and not is_silenced(connection, environment, one.watch, now=now)
+    ]
+
+
+def write(connection: sa.Connection, alert: Alert) -> None:
+    """Keep an alert as it is now."""
     connection.execute(
         tables.alerts.update()
         .where(tables.alerts.c.id == alert.id)
@@ -162,25 +245,50 @@ def _write(connection: sa.Connection, alert: Alert) -> None:
     )
 
 
-def tell(
-    connection: sa.Connection,
-    alert: Alert,
-    what: Literal["opened", "closed"],
-    sentence: str,
-    *,
-    now: datetime,
-    channels: tuple[str, ...],
-) -> None:
-    """Say on the timeline that an alert opened or closed and, if it is a page, put a message out for each channel."""
+def tell(connection: sa.Connection, alert: Alert, what: str, sentence: str, *, now: datetime) -> None:
+    """Say on the timeline what became of an alert: opened, closed, told, acknowledged."""
     details = {"alert": alert.id, "watch": alert.watch, "level": alert.level, "state": what}
+    details |= {"group": alert.group} if alert.group else {}
     record(connection, Event(at=now, kind="alert", subject=alert.id, sentence=sentence, details=details))
-    if alert.level != "page":
-        return
-    title = f"{alert.environment}: {alert.watch}" + (" is over" if what == "closed" else "")
-    body = sentence if what == "closed" else f"{alert.sentence}\nNext: {alert.action}"
+
+
+def send(
+    connection: sa.Connection, alert: Alert, what: str, body: str, *, now: datetime, channels: tuple[str, ...]
+) -> None:
+    """Put a message out for each channel."""
+    title = _title([alert]) + (" is over" if what == "closed" else "")
     for channel in dict.fromkeys(channels):
         connection.execute(
             tables.outbox.insert().values(
                 id=f"{alert.id}-{what}-{channel}", at=now, channel=channel, title=title, body=body, tries=0
             )
         )
+
+
+def opened_body(alert: Alert, others: Iterable[Alert]) -> str:
+    """The message of an alert, with the others of its cause; the action of the one that causes the others comes first.
+
+    What others there are began together: that one causes the other is likely, and not proven.
+    """
+    cause = min([alert, *others], key=lambda one: (place_of(one.watch), one.opened_at))
+    lines = [alert.sentence]
+    lines += [f"Began together: {one.watch} ({one.id}): {one.sentence}" for one in others]
+    lines.append(f"Next: {cause.action}")
+    return "\n".join(lines if cause is alert else [*lines, f"Then: {alert.action}"])
+
+
+def _name_in_waiting(connection: sa.Connection, group: Sequence[Alert]) -> None:
+    """Name an alert that joins in the message of its cause, as long as no channel was offered it."""
+    table = tables.outbox
+    for first in group:
+        if first.level == "page" and first.told:
+            body = opened_body(first, [one for one in group if one.id != first.id])
+            waiting = table.c.id.startswith(f"{first.id}-opened-", autoescape=True)
+            unsent = sa.and_(waiting, table.c.sent_at.is_(None), table.c.tries == 0)
+            connection.execute(table.update().where(unsent).values(title=_title(group), body=body))
+
+
+def _title(group: Iterable[Alert]) -> str:
+    """What a message is headed by, as in ``production: errors, latency``: what causes comes first."""
+    ordered = sorted(group, key=lambda one: place_of(one.watch))
+    return f"{ordered[0].environment}: {', '.join(one.watch for one in ordered)}"

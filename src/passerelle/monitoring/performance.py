@@ -227,7 +227,7 @@ def finding(judged: Judged, day: Figures, start: datetime, *, before: Judged, si
             f"outcomes stopped coming: {day.rows:,} of the {total:,} predictions of {name} had one when their horizon "
             "had passed, so nothing can be said of the model."
         )
-        return Finding(state="firing", sentence=sentence, day=start, details={**details, "blind": True})
+        return Finding(state="firing", sentence=sentence, day=start, details={**details, "blind": True}, alone=True)
     if _is_alarming(judged):
         text = _sentence(judged, day, name)
         if since is not None and since < start:

@@ -60,4 +60,10 @@ def finding(counted: Counted, start: datetime) -> Finding:
         return Finding(state="quiet", sentence=f"{name} had {events}, and {usual}.", day=start)
     few = "only " if counted.events < counted.usual else ""
     sentence = f"{name} had {few}{events}, and {usual}."
-    return Finding(state="firing", sentence=sentence, day=start, details=details)
+    return Finding(
+        state="firing",
+        sentence=sentence,
+        day=start,
+        details=details,
+        alone=counted.events > counted.usual,  # no silence makes more of them
+    )

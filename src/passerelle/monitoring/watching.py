@@ -27,6 +27,7 @@ from passerelle.ledger.views import ask
 from passerelle.ledger.watermarks import open_until
 from passerelle.monitoring import drift, incidents, performance, volume
 from passerelle.monitoring.alerts import Alert, Finding, settle
+from passerelle.monitoring.handling import speak
 from passerelle.monitoring.inputs import Counts, read_counts
 from passerelle.monitoring.looking import look
 from passerelle.monitoring.maturity import floor_day, read_day
@@ -98,19 +99,20 @@ def watch(project: Project, environment: str, *, now: datetime, machine: Clock =
         scene = _scene(project, environment, engine=engine, ledger=ledger, now=now)
         return [] if scene is None else rules(scene)
 
-    rules: list[Callable[[], list[Alert | None]]] = [
+    rules: list[Callable[[], list[Alert | None] | None]] = [
         lambda: incident("quarantine", incidents.put_aside),
         lambda: incident("ledger", lambda _: incidents.damaged(ledger, now=now)),
         lambda: incident("loop", lambda connection: incidents.failing(connection, now=now)),
         lambda: look(project, environment, engine, now=now, machine=machine),
         lambda: days(watch_events),
         lambda: days(watch_losses),
+        lambda: speak(project, environment, now=now),
     ]
     changed: list[Alert | None] = []
     failed: list[Exception] = []
     for rule in rules:
         try:
-            changed += rule()
+            changed += rule() or []
         except Exception as error:  # noqa: BLE001  (it must not stop the other rules; it is raised below)
             failed.append(error)
     _raise(failed)

@@ -87,7 +87,7 @@ def test_what_is_not_this_jobs_whole_work_is_not_taken_and_another_job_is_starte
     real.start(
         Job(name="real", input=str(run_folder / "input"), output=str(project.root.parent / "whole"), timeout_s=9)
     )
-    jobs._await(real, Job(name="real", input="", output="", timeout_s=600), lambda *_: None, 0.1)
+    jobs._await(real, Job(name="real", input="", output="", timeout_s=6000), lambda *_: None, 0.1)
     assert real.status("real").state == "succeeded"
 
     for number, (name, change, expected) in enumerate(FAULTS.values(), 2):

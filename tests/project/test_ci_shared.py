@@ -29,7 +29,7 @@ from test_ci_jobs import commit
 from passerelle.bundle.keys import public_hex, trust
 from passerelle.project.scaffold import create
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(2400 if os.environ.get("PASSERELLE_SOAK") else 600)
 
 
 @pytest.fixture

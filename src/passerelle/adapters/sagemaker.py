@@ -226,13 +226,16 @@ class SageMakerTarget:
         found = self._describe_job(rules.job_name(self._project.name, name))
         if found is None:
             return JobStatus(state="absent")
+        if found.get("SecondaryStatus") == "MaxRuntimeExceeded":  # stopped by SageMaker itself, while nobody waited
+            return JobStatus(state="failed", problem=rules.TIME_OVER)
         state: Any = _STATES.get(found["TrainingJobStatus"], "failed")
         return JobStatus(state=state, problem=rules.own_reason(found.get("FailureReason")))
 
     def stop(self, name: str) -> None:
         """See Jobs."""
         job = rules.job_name(self._project.name, name)
-        if self.status(name).state == "running":
+        found = self._describe_job(job)
+        if found is not None and found["TrainingJobStatus"] == "InProgress":  # AWS refuses it for one that is stopping
             self._calls.ask("sagemaker", "StopTrainingJob", self._job_arn(job), TrainingJobName=job)
 
     def logs(self, environment: str, lines: int = 20) -> tuple[str, ...]:

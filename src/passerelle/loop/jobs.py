@@ -54,6 +54,8 @@ ARCHIVE = "model.tar.gz"
 POLL_S = 10.0
 #: For a machine to be found and an image to be fetched, besides the cells' own time.
 MACHINE_S = 1800
+#: The platform's own limit is so much beyond ours: who waits stops a job and notes why, and a platform does not.
+GRACE_S = 600
 _STEPS = 3
 #: Of what a job that succeeded left.
 _NEEDED = (EXECUTED, HTML, EXECUTION, f"{SUBMISSION}/submission.json")
@@ -207,7 +209,7 @@ def _await(jobs: Jobs, job: Job, say: OnCell, poll_s: float, late: str | None = 
     try:
         while (status := jobs.status(job.name)).state == "running":
             waited = time.monotonic() - started
-            if late is None and waited > job.timeout_s + MACHINE_S:
+            if late is None and waited > job.timeout_s - GRACE_S:
                 late = _note(job, waited, say)
             if late is not None:
                 jobs.stop(job.name)
@@ -320,4 +322,4 @@ def _error(kind: str, message: str, job: Job) -> PasserelleError:
 
 def _timeout_s(project: Project) -> int:
     cells = [one for one in read_source(project.root / project.notebook.path).node.cells if one.cell_type == "code"]
-    return int(project.notebook.timeout_s) * max(1, len(cells)) + MACHINE_S
+    return int(project.notebook.timeout_s) * max(1, len(cells)) + 2 * MACHINE_S + GRACE_S

@@ -262,14 +262,18 @@ class Door:
         return answer
 
     def _do_DescribeTrainingJob(self, asked: dict[str, Any], go: Callable[[], Any]) -> Any:  # noqa: N802  (the same)
-        """As the platform of a test says by the order "ended": job → its status and, if it failed, the reason."""
+        """As the platform of a test says by the order "ended": job → its status, what failed, and the finer status."""
         if ended := self._orders.get("ended", {}).pop(asked["TrainingJobName"], None):
             one = self._there.training_jobs[asked["TrainingJobName"]]
-            one.training_job_status, one.failure_reason = ended
+            one.training_job_status, one.failure_reason, *finer = ended
+            one.secondary_status = finer[0] if finer else one.training_job_status
         return go()
 
     def _do_StopTrainingJob(self, asked: dict[str, Any], go: Callable[[], Any]) -> Any:  # noqa: ARG002, N802  (the same)
-        self._there.training_jobs[asked["TrainingJobName"]].training_job_status = "Stopped"
+        one = self._there.training_jobs[asked["TrainingJobName"]]
+        if one.training_job_status != "InProgress":
+            raise Refusal(f"The request was rejected because the training job is in status {one.training_job_status}.")
+        one.training_job_status = "Stopped"
         return {}
 
     def _do_AddTags(self, asked: dict[str, Any], go: Callable[[], Any]) -> Any:  # noqa: ARG002, N802  (the same)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from passerelle.adapters import sagemaker_rules as rules
 from passerelle.cli import main
 from passerelle.deployment.applying import apply_deployment
 from passerelle.deployment.spec import Variant
@@ -215,6 +216,19 @@ def test_a_job_that_failed_says_why(aws: str, tmp_path: Path) -> None:
     assert target.status("a") == JobStatus(state="failed", problem=own)
     target.stop("a")
     assert target.status("a").state == "failed"
+
+
+def test_a_job_that_sagemaker_stopped_at_its_limit_says_so_and_one_that_is_stopping_is_left(
+    aws: str, tmp_path: Path
+) -> None:
+    target = aws_place.target(tmp_path)
+    target.start(aws_place.job("a"))
+    name = rules.job_name(aws_place.PROJECT, "a")
+    aws_place.control(aws, "_order", {"ended": {name: ["Stopping", None]}})
+    assert target.status("a").state == "running"
+    target.stop("a")
+    aws_place.control(aws, "_order", {"ended": {name: ["Stopped", None, "MaxRuntimeExceeded"]}})
+    assert target.status("a") == JobStatus(state="failed", problem=rules.TIME_OVER)
 
 
 def test_a_job_of_another_project_is_not_taken_for_ours(aws: str, tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ PROJECT, ENVIRONMENT, REVISION, ASKED, WANTED = (
 )
 #: What is told of a training job that SageMaker itself stopped at its limit.
 TIME_OVER = (
-    "NotebookError: its time was over, and SageMaker stopped it: raise notebook.timeout_s in passerelle.toml if its cells "
-    "need longer, else find the one that hangs; then passerelle train --again."
+    "NotebookError: its time was over, and SageMaker stopped it: raise notebook.timeout_s in passerelle.toml if its "
+    "cells need longer, else find the one that hangs; then passerelle train --again."
 )
 _REVISION = re.compile(r"(\d{6})-[0-9a-f]{8,12}(\.tar\.gz)?$")
 _ECR = re.compile(r"\d{12}\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/.+")

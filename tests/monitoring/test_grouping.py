@@ -24,6 +24,7 @@ from passerelle.state.database import open_state, writing
 
 NOW = datetime(2013, 7, 3, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
+ONE = '[alerts]\nchannels = ["ONE"]\n'
 _PLACES = itertools.count()
 WATCHES: tuple[Watch, ...] = get_args(Watch)
 
@@ -79,7 +80,7 @@ def test_causes_come_before_what_follows() -> None:
 
 
 def test_errors_and_slowness_of_one_revision_are_one_message_that_names_both(tmp_path: Path) -> None:
-    project = make_project(tmp_path)
+    project = make_project(tmp_path, ONE)
     slow = _opened(_fire(project, "latency"))
     failing = _opened(_fire(project, "errors", now=NOW + timedelta(minutes=3)))
     assert (slow.group, slow.told, failing.group, failing.told) == ("", True, slow.id, False)
@@ -96,7 +97,7 @@ def test_errors_and_slowness_of_one_revision_are_one_message_that_names_both(tmp
 
 def test_what_is_not_over_is_said_with_what_is(tmp_path: Path) -> None:
     """The page that joined is told then, and its own end later, too."""
-    project = make_project(tmp_path)
+    project = make_project(tmp_path, ONE)
     _fire(project, "silence")
     less = _opened(_fire(project, "volume", now=NOW + DAY / 2, day=NOW - DAY / 2))
     assert not less.told
@@ -115,7 +116,7 @@ def test_what_is_not_over_is_said_with_what_is(tmp_path: Path) -> None:
 
 
 def test_a_page_that_joined_and_ended_first_sends_nothing(tmp_path: Path) -> None:
-    project = make_project(tmp_path)
+    project = make_project(tmp_path, ONE)
     _fire(project, "errors")
     _fire(project, "latency")
     _fire(project, "latency", now=NOW + DAY, state="quiet")
@@ -124,7 +125,7 @@ def test_a_page_that_joined_and_ended_first_sends_nothing(tmp_path: Path) -> Non
 
 
 def test_a_page_after_a_ticket_calls_and_names_what_began_with_it(tmp_path: Path) -> None:
-    project = make_project(tmp_path)
+    project = make_project(tmp_path, ONE)
     changed = _opened(_fire(project, "input_drift", day=NOW))
     assert messages(project) == []
     worse = _opened(_fire(project, "performance", now=NOW + 2 * DAY, day=NOW + DAY))
@@ -138,14 +139,14 @@ def test_a_page_after_a_ticket_calls_and_names_what_began_with_it(tmp_path: Path
 
 def test_a_storm_long_after_a_drift_is_another_matter(tmp_path: Path) -> None:
     """The drift stays open for two weeks: what begins meanwhile is not explained by it."""
-    project = make_project(tmp_path)
+    project = make_project(tmp_path, ONE)
     _fire(project, "input_drift", day=NOW)
     storm = _opened(_fire(project, "performance", now=NOW + 7 * DAY, day=NOW + 5 * DAY))
     assert (storm.group, storm.told, len(messages(project))) == ("", True, 1)
 
 
 def test_what_nothing_else_explains_joins_nothing(tmp_path: Path) -> None:
-    project = make_project(tmp_path)
+    project = make_project(tmp_path, ONE)
     _fire(project, "silence")
     twice = _opened(_fire(project, "volume", day=NOW, alone=True))
     assert (twice.group, twice.told, len(messages(project))) == ("", True, 2)
@@ -164,7 +165,7 @@ _STEPS = st.lists(
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return make_project(tmp_path_factory.mktemp("lived"), '[alerts]\nchannels = ["ONE"]\n')
+    return make_project(tmp_path_factory.mktemp("lived"), ONE)
 
 
 @settings(max_examples=12, deadline=None)

@@ -13,7 +13,7 @@ from passerelle.dashboard.lists import alerts_page, losses
 from passerelle.dashboard.pages import path_page
 from passerelle.dashboard.reading import Reader, Seen
 from passerelle.dashboard.unjudged import INPUT_ROWS, LOSS_DAYS, LOSS_ROWS
-from passerelle.monitoring import drift, performance
+from passerelle.monitoring import drifting, performance
 from passerelle.monitoring.windows import Window
 from passerelle.project.settings import Project
 
@@ -42,7 +42,7 @@ def day(rows: int, *, judged: bool = False) -> dict[str, Any]:
 
 def test_the_limits_are_those_of_monitoring() -> None:
     assert vars(performance)["_FEWEST_ROWS"] == LOSS_ROWS
-    assert drift.FEWEST_ROWS == INPUT_ROWS
+    assert drifting.FEWEST_ROWS == INPUT_ROWS
     assert performance.FEWEST == LOSS_DAYS
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from passerelle.bundle.profile import Categorical, Hidden, Numeric, Profile, profile
-from passerelle.monitoring.drift import LEARNING, Judged, Stream, finding, input_streams, judge, stability_index
+from passerelle.monitoring.drift import LEARNING
+from passerelle.monitoring.drifting import Judged, finding, input_streams, judge, stability_index
+from passerelle.monitoring.streams import Stream
 from passerelle.schema import Column, Schema
 
 START = datetime(2013, 4, 1, tzinfo=UTC)

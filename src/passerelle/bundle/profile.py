@@ -7,6 +7,7 @@ fixed values (the most frequent first seen). Profiles made ``like`` the same one
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -157,18 +158,34 @@ def _categorical(values: NDArray[Any], like: Field | None) -> Categorical:
 
 
 def _numeric(values: NDArray[np.float64], like: Field | None) -> Numeric:
-    missing = np.isnan(values)
-    present = values[~missing]
-    if isinstance(like, Numeric):
-        edges = np.array(like.edges)
-    elif present.size:
-        # An observed value each, so that no rounding of an interpolation decides on which side a value falls.
-        edges = np.unique(np.quantile(present, np.linspace(0, 1, BINS + 1), method="inverted_cdf"))
-        edges = edges[np.isfinite(edges)]  # JSON has no infinity
-    else:
-        edges = np.array([])
-    counts = np.bincount(np.searchsorted(edges, present, side="right"), minlength=len(edges) + 1)
-    return Numeric(edges=tuple(edges.tolist()), counts=tuple(counts.tolist()), missing=int(missing.sum()))
+    edges = np.array(like.edges) if isinstance(like, Numeric) else bin_edges(values)
+    counts, missing = bin_counts(values, edges)
+    return Numeric(edges=tuple(edges.tolist()), counts=tuple(counts.tolist()), missing=int(missing))
+
+
+def bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The edges of BINS bins that hold about equally many of the values, whatever their shape; NaN is left out."""
+    present = values[~np.isnan(values)]
+    if not present.size:
+        return np.array([])
+    # An observed value each, so that no rounding of an interpolation decides on which side a value falls.
+    edges = np.unique(np.quantile(present, np.linspace(0, 1, BINS + 1), method="inverted_cdf"))
+    return np.asarray(edges[np.isfinite(edges)], dtype=np.float64)  # JSON has no infinity
+
+
+def bin_counts(values: NDArray[np.float64], edges: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Counts between the edges, of shape (..., edges + 1), and of NaN, of shape (...): of ``values`` (..., rows).
+
+    >>> bin_counts(np.array([[1.0, 5.0, np.nan], [2.0, 2.0, 2.0]]), np.array([2.0]))
+    (array([[1, 1],
+           [0, 3]]), array([1, 0]))
+    """
+    windows = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
+    bins = len(edges) + 1
+    missing = np.isnan(windows)
+    places = np.searchsorted(edges, windows, side="right") + bins * np.arange(len(windows))[:, None]
+    counts = np.bincount(places[~missing], minlength=bins * len(windows))
+    return counts.reshape(*values.shape[:-1], bins), missing.sum(axis=-1).reshape(values.shape[:-1])
 
 
 def _add(name: str, first: Field, second: Field) -> Field:

@@ -8,7 +8,7 @@ e-value; e-values gather in the Shiryaev-Roberts sum, which is expected to reach
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,23 +22,24 @@ _LEAST_P = 1e-300
 _FEWEST = 2
 
 
-def prediction_p(earlier: Floats, value: Any, *, both: Any = False) -> Floats:
+def prediction_p(earlier: Floats, value: Any, *, both: Any = False, least: Any = 0.0) -> Floats:
     """Probability of a value this large, or larger, after the earlier ones (with ``both``: this far off, either way).
 
     ``earlier`` has shape (days,) or (days, series), ``value`` and ``both`` one number per series. The t-test of a
     prediction: (x - mean) / (sd sqrt(1 + 1/k)) with k - 1 degrees of freedom (Brown, Durbin and Evans 1975: such p of
     successive normal values are independent and uniform). NaN earlier values are left out, series by series. Where
-    there are fewer than two, or they never differed from each other and the value does not either, p is 1.
+    there are fewer than two, or they never differed from each other and the value does not either, p is 1. ``least`` is
+    the least that the sd is taken for: what is never known better, however alike the earlier days were.
 
     >>> round(float(prediction_p(np.array([1.0, 2.0, 3.0]), 6.0)), 4)
     0.0371
     """
     known = np.isfinite(earlier)
     count = known.sum(axis=0)
-    filled = np.where(known, earlier, 0.0)
-    mean = filled.sum(axis=0) / np.maximum(count, 1)
+    mean = mean_of(earlier)
     squares = (np.where(known, earlier - mean, 0.0) ** 2).sum(axis=0)
-    spread = np.sqrt(squares / np.maximum(count - 1, 1) * (1 + 1 / np.maximum(count, 1)))
+    spread = np.sqrt(squares / np.maximum(count - 1, 1))
+    spread = np.maximum(spread, least) * np.sqrt(1 + 1 / np.maximum(count, 1))
     off = np.asarray(value, dtype=np.float64) - mean
     # Rounding alone makes equal days differ by 1e-16 or so: that is no spread.
     tiny = 1e-12 * np.maximum(1.0, np.abs(mean))
@@ -47,6 +48,12 @@ def prediction_p(earlier: Floats, value: Any, *, both: Any = False) -> Floats:
     p = np.where(both, 2 * stdtr(degrees, -np.abs(score)), stdtr(degrees, -score))
     usable = (count >= _FEWEST) & np.isfinite(score)
     return np.asarray(np.where(usable, np.minimum(p, 1.0), 1.0), dtype=np.float64)
+
+
+def mean_of(earlier: Floats) -> Floats:
+    """The mean of the earlier values, series by series; 0 where none is known."""
+    known = np.isfinite(earlier)
+    return np.asarray(np.where(known, earlier, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), dtype=np.float64)
 
 
 def e_value(p: Any) -> Floats:
@@ -70,6 +77,31 @@ def gather(before: Any, e: Any) -> Floats:
     """
     with np.errstate(over="ignore"):
         return np.asarray(np.minimum((1 + np.asarray(before, dtype=np.float64)) * e, MOST), dtype=np.float64)
+
+
+class Gathered(NamedTuple):
+    """The evidence of several series after one more day."""
+
+    #: Of each series.
+    sums: Floats
+    #: Of all: what is compared with N.
+    mean: float
+    alarm: bool
+    #: On an alarm the series that it names: those whose own sum is a tenth of N at least, the strongest first.
+    named: list[int]
+
+
+def gather_all(before: Any, e: Floats, *, false_alarm_every: float) -> Gathered:
+    """One more day of several series, which are held together to N = ``false_alarm_every``: by the mean of their sums.
+
+    However many they are, and whatever they have in common, an alarm is expected by chance once in at least N days.
+    """
+    sums = gather(before, e)
+    # A mean of the largest would be no number any more.
+    mean = float(np.minimum(sums, MOST / max(1, len(sums))).mean())
+    alarm = mean >= false_alarm_every
+    order: list[int] = np.argsort(-sums, kind="stable").tolist() if alarm else []
+    return Gathered(sums, mean, alarm, [place for place in order if sums[place] >= false_alarm_every / 10])
 
 
 def expected_false_alarms(families: Iterable[tuple[float, float]]) -> float:

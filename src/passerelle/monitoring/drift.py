@@ -1,285 +1,114 @@
-"""Drift: are a day's inputs and scores like those of the days before? Pure; from counts, as bundle.profile makes them.
+"""Drift: have the features changed? The test on plain arrays; ``drifting`` holds each day to the same arithmetic.
 
-Each field gives a few figures a day, its streams: for numbers the mean and the spread of the normal scores that the
-reference gives each bin, and the distance of the counts from the reference's; for names the distance and the share of
-the most frequent one; for both the share that is missing. Each stream is compared with its own earlier days (control),
-and what is unlikely gathers as evidence, stream by stream; the mean over all streams raises the alarm. So the ordinary
-differences between days, and the number of fields, raise none.
+A module and its function share this name: ``from passerelle.monitoring import drift`` gives the function.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtri
 
-from passerelle.bundle.profile import Categorical, Field, Numeric, Profile
-from passerelle.monitoring.alerts import Finding
-from passerelle.monitoring.control import e_value, gather, prediction_p
+from passerelle.bundle.profile import bin_counts, bin_edges
+from passerelle.monitoring.control import Floats, e_value, gather_all, mean_of, prediction_p
+from passerelle.monitoring.streams import BOTH, OF_NUMBERS, angle, bin_streams, one_row
 
-#: The days that a baseline needs before a day is judged: two weeks, so that it holds every weekday twice.
+#: The windows that a baseline needs before one is judged: of days two weeks, so that it holds every weekday twice.
 LEARNING = 14
-#: A day with fewer rows is shown and not judged.
-FEWEST_ROWS = 50
-#: The most streams that an alert names.
-NAMED = 5
-
-#: Kind of stream → the smallest change of its effect that matters; what is smaller gathers no evidence.
-MATTERS = {"level": 0.1, "spread": math.log(1.1), "shape": 0.1, "top": 0.05, "missing": 0.05}
-#: The kinds that are unusual in both directions.
-_BOTH = ("level", "spread", "top", "missing")
 
 
-class Stream(msgspec.Struct, frozen=True):
-    """One figure of a field on one day."""
+class Alarm(NamedTuple):
+    """An alarm of ``drift``."""
 
-    #: What is compared, on a scale on which days are near normal.
-    value: float
-    #: The same as people read it: standard deviations, a share, a distance between 0 and 1.
-    effect: float
-
-
-class Named(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream that has changed."""
-
-    field: str
-    #: level, spread, shape, top or missing.
-    kind: str
-    #: Its effect on the days before, and on this day.
-    before: float
-    now: float
-    evidence: float
+    #: The window that raised it: an index, from 0.
+    window: int
+    #: The features that have changed, the strongest evidence first: indices, from 0.
+    features: tuple[int, ...]
 
 
-class Judged(msgspec.Struct, frozen=True, kw_only=True):
-    """A day against its baseline."""
+def drift(reference_windows: Any, windows: Any, *, false_alarm_every: float) -> list[Alarm]:
+    """The windows at which the features are no longer as they were; by chance one in ``false_alarm_every`` at most.
 
-    #: The version whose reference profile the counts were made like.
-    version: int
-    rows: int
-    #: "field.kind" → its figure.
-    streams: dict[str, Stream]
-    #: "field.kind" → evidence gathered since the baseline began; empty while it is being learned.
-    evidence: dict[str, float] = {}
-    #: Mean evidence over the streams: what is compared with the threshold.
-    mean: float = 0.0
-    #: Days of the baseline that this day was compared with.
-    baseline_days: int = 0
-    #: The baseline begins anew with this day: an alarm, or another version's reference.
-    restarts: bool = False
-    alarm: bool = False
-    #: The streams that an alarm names, the strongest first.
-    named: tuple[Named, ...] = ()
-    #: Field → population stability index against the reference: shown, never judged.
-    stability: dict[str, float] = {}
+    Both arrays have shape (windows, features, events): numbers, with NaN for what is missing. The reference's values
+    together make each feature's bins (BINS of them, at their quantiles), and its windows, 14 at least, show how much
+    ordinary windows differ: the streams level, spread, shape and missing of every feature. A window's stream becomes a
+    p-value by the t-test of a prediction from all windows since the baseline began (Brown, Durbin and Evans 1975), that
+    an e-value (Vovk and Wang 2021), and these gather in a Shiryaev-Roberts sum (e-detectors: Shin, Ramdas and Rinaldo
+    2023). The alarm is raised when the mean of the sums reaches ``false_alarm_every``, so that one number holds for all
+    features together, whatever they have in common. It holds if the streams of ordinary windows are near normal and
+    independent of the windows before; weekly or slowly wandering ones alarm oftener: make the windows longer.
 
+    After an alarm everything restarts: the window that raised it is the first of a new baseline, and the 14th after it
+    is the next that is judged. Unlike passerelle's alerts, which leave out what is too small to matter (MATTERS),
+    any change counts. Each result depends on no later window.
 
-def input_streams(day: Profile, reference: Profile) -> dict[str, Stream]:
-    """The streams of a day's inputs; counts made like the reference's."""
-    found: dict[str, Stream] = {}
-    for name, field in day.inputs.items():
-        for kind, stream in _streams(field, reference.inputs[name]).items():
-            found[f"{name}.{kind}"] = stream
-    return found
+    Raises ValueError for arrays of another shape, for what is no number (count the categories by name with
+    bundle.profile, or give each as a feature of 0 and 1), a feature without a value in the reference, fewer reference
+    windows than 14, or a ``false_alarm_every`` of 1 or less.
 
-
-def score_streams(day: Profile, reference: Profile) -> dict[str, Stream]:
-    """The streams of a day's scores."""
-    found: dict[str, Stream] = {}
-    for number, (field, before) in enumerate(zip(day.scores, reference.scores, strict=True)):
-        for kind, stream in _streams(field, before).items():
-            found[f"score {number}.{kind}"] = stream
-    return found
-
-
-def judge(
-    earlier: Sequence[Judged],
-    streams: Mapping[str, Stream],
-    *,
-    version: int,
-    rows: int,
-    stability: Mapping[str, float],
-    false_alarm_every: float,
-) -> Judged:
-    """A day after the earlier ones, oldest first. Pure.
-
-    The baseline is every day since it last began anew; it begins with LEARNING days that are not judged.
+    >>> random = np.random.default_rng(1)
+    >>> before, after = random.normal(size=(30, 4, 500)), random.normal(size=(60, 4, 500))
+    >>> drift(before, after, false_alarm_every=1000)
+    []
+    >>> after[40:, 2] += 0.3
+    >>> drift(before, after, false_alarm_every=1000)
+    [Alarm(window=40, features=(2,))]
     """
-    last = earlier[-1] if earlier else None
-    plain = Judged(version=version, rows=rows, streams=dict(streams), stability=dict(stability))
-    if last is None or last.version != version:
-        return msgspec.structs.replace(plain, restarts=True)
-    starts = [place for place, one in enumerate(earlier) if one.restarts]
-    base = [one for one in earlier[starts[-1] if starts else 0 :] if one.rows >= FEWEST_ROWS]
-    kept = msgspec.structs.replace(plain, evidence=last.evidence, mean=last.mean, baseline_days=len(base))
-    if rows < FEWEST_ROWS or len(base) < LEARNING or not streams:
-        return kept
-    names = sorted(streams)
-    values = np.array([[_of(one, name).value for name in names] for one in base])
-    effects = np.array([[_of(one, name).effect for name in names] for one in base])
-    kinds = [name.rpartition(".")[2] for name in names]
-    p = prediction_p(
-        values, np.array([streams[name].value for name in names]), both=np.array([kind in _BOTH for kind in kinds])
-    )
-    before = _mean(effects)
-    now = np.array([streams[name].effect for name in names])
-    matters = np.abs(now - before) >= np.array([MATTERS[kind] for kind in kinds])
-    # Evidence below 1 is kept: where a change does not matter, only what speaks for it is cut.
-    e = np.where(matters, e_value(p), np.minimum(e_value(p), 1.0))
-    sums = gather([last.evidence.get(name, 0.0) for name in names], e)
-    mean = float(np.minimum(sums, 1e200).mean())
-    alarm = mean >= false_alarm_every
-    order: list[int] = np.argsort(-sums, kind="stable")[:NAMED].tolist() if alarm else []
-    named = [
-        Named(
-            field=names[place].rpartition(".")[0],
-            kind=kinds[place],
-            before=float(before[place]),
-            now=float(now[place]),
-            evidence=float(sums[place]),
+    before, now = _windows("reference_windows", reference_windows), _windows("windows", windows)
+    _check(before, now, false_alarm_every)
+    values = np.concatenate([_values(before[:, place], now[:, place]) for place in range(now.shape[1])], axis=1)
+    kinds = [*OF_NUMBERS, "missing"] * now.shape[1]
+    both = np.array([kind in BOTH for kind in kinds])
+    alarms: list[Alarm] = []
+    sums, start = np.zeros(len(kinds)), 0
+    for place in range(len(before), len(values)):
+        base = values[start:place]
+        if len(base) < LEARNING:
+            continue
+        least = one_row(kinds, mean_of(base), now.shape[2])
+        p = prediction_p(base, values[place], both=both, least=least)
+        gathered = gather_all(sums, e_value(p), false_alarm_every=false_alarm_every)
+        sums = gathered.sums
+        if gathered.alarm:
+            features = dict.fromkeys(stream // len(set(kinds)) for stream in gathered.named)
+            alarms.append(Alarm(place - len(before), tuple(features)))
+            sums, start = np.zeros(len(kinds)), place
+    return alarms
+
+
+def _values(before: Floats, now: Floats) -> Floats:
+    """The streams of a feature, of shape (all windows, 4), against the bins of the reference."""
+    edges = bin_edges(before.ravel())
+    counts, missing = bin_counts(np.concatenate([before, now]), edges)
+    found, _ = bin_streams(counts, counts[: len(before)].sum(axis=0))
+    rows = now.shape[1]
+    return np.column_stack([found, angle(missing / rows, rows)])
+
+
+def _windows(name: str, given: Any) -> Floats:
+    array = np.asarray(given)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name} holds {array.dtype}: numbers are wanted. Give each category as a feature of 0 and 1, or count "
+            "them by name with passerelle.bundle.profile."
         )
-        for place in order
-        if sums[place] >= false_alarm_every / 10
-    ]
-    return msgspec.structs.replace(
-        plain,
-        evidence={} if alarm else dict(zip(names, sums.tolist(), strict=True)),
-        mean=mean,
-        baseline_days=len(base),
-        restarts=alarm,
-        alarm=alarm,
-        named=tuple(named),
-    )
+    if array.ndim != 3 or 0 in array.shape[1:]:  # noqa: PLR2004  (windows, features, events)
+        raise ValueError(f"{name} has the shape {array.shape}: (windows, features, events) is wanted")
+    return np.asarray(array, dtype=np.float64)
 
 
-def stability_index(day: Field, reference: Field) -> float | None:
-    """Population stability index: sum of (share - reference share) ln(share / reference share); None without rows.
-
-    It grows with the number of bins and shrinks with the rows, and has no scale of its own: it is shown, and never
-    calls anybody. Shares are kept above 0.0001.
-
-    >>> one = Numeric(edges=(0.0,), counts=(50, 50), missing=0)
-    >>> round(stability_index(Numeric(edges=(0.0,), counts=(80, 20), missing=0), one), 3)
-    0.416
-    """
-    shares, before = _shares(day), _shares(reference)
-    if shares is None or before is None:
-        return None
-    now, then = np.maximum(shares, 1e-4), np.maximum(before, 1e-4)
-    return float(((now - then) * np.log(now / then)).sum())
-
-
-def stability_of(day: Profile, reference: Profile) -> dict[str, float]:
-    """Each field's population stability index, and each score's."""
-    pairs = [(name, field, reference.inputs[name]) for name, field in day.inputs.items()]
-    scores = zip(day.scores, reference.scores, strict=True)
-    pairs += [(f"score {number}", one, two) for number, (one, two) in enumerate(scores)]
-    found = {name: stability_index(one, two) for name, one, two in pairs}
-    return {name: round(value, 4) for name, value in found.items() if value is not None}
-
-
-def _of(day: Judged, name: str) -> Stream:
-    return day.streams.get(name, Stream(math.nan, math.nan))
-
-
-def _mean(effects: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = np.isfinite(effects)
-    return np.asarray(np.where(known, effects, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1), dtype=np.float64)
-
-
-def _counts(field: Field) -> NDArray[np.float64] | None:
-    """Counts of what is not missing, in the order of bins or names; None for a field of which none are kept."""
-    if isinstance(field, Numeric):
-        return np.array(field.counts, dtype=np.float64)
-    if isinstance(field, Categorical):
-        return np.array([*(field.values[name] for name in sorted(field.values)), field.other], dtype=np.float64)
-    return None
-
-
-def _shares(field: Field) -> NDArray[np.float64] | None:
-    counts = _counts(field)
-    return None if counts is None or counts.sum() == 0 else counts / counts.sum()
-
-
-def _streams(day: Field, reference: Field) -> dict[str, Stream]:
-    found: dict[str, Stream] = {}
-    counts, before = _counts(day), _shares(reference)
-    present = int(counts.sum()) if counts is not None else getattr(day, "present", 0)
-    if day.missing + present:
-        found["missing"] = _share(day.missing, day.missing + present)
-    if counts is None or before is None or present == 0:
-        return found
-    shares = counts / present
-    if isinstance(day, Numeric):
-        scores = _normal_scores(before)
-        level = float((shares * scores).sum())
-        spread = math.sqrt(float((shares * (scores - level) ** 2).sum()))
-        distance = float(np.abs(np.cumsum(shares - before)).max())
-        found["level"] = Stream(level, level)
-        # A day of one value (the date itself, say) has no spread: a tenth more keeps its logarithm from running away.
-        found["spread"] = Stream(math.log(math.hypot(spread, 0.1)), math.log(math.hypot(spread, 0.1)))
-    else:
-        distance = float(np.abs(shares - before).sum() / 2)
-        top = int(np.argmax(before))
-        found["top"] = _share(int(counts[top]), present)
-    found["shape"] = Stream(math.log(max(distance, 1e-3)), distance)
-    return found
-
-
-def _share(part: int, whole: int) -> Stream:
-    """A share, compared as its log odds, with half a row more on either side."""
-    return Stream(math.log((part + 0.5) / (whole - part + 0.5)), part / whole)
-
-
-def _normal_scores(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The normal score of each bin's middle: what a normal variable would have there."""
-    middle = np.cumsum(shares) - shares / 2
-    # Beyond the reference's ends: as far as half a row in a thousand.
-    return np.asarray(ndtri(np.clip(middle, 5e-4, 1 - 5e-4)), dtype=np.float64)
-
-
-_WORDS = {
-    "level": "its level moved by {change:+.2g} standard deviations of the reference",
-    "spread": "its spread became {ratio:.2f} times what it was",
-    "shape": "its distance from the reference went from {before:.2f} to {now:.2f}",
-    "top": "the share of its most frequent value went from {before:.1%} to {now:.1%}",
-    "missing": "the share that is missing went from {before:.1%} to {now:.1%}",
-}
-
-
-def finding(judged: Judged, start: datetime, *, what: str) -> Finding:
-    """What a judged day means for the alert, in words; ``what`` is "inputs" or "scores"."""
-    name = f"{start:%Y-%m-%d}"
-    if judged.alarm:
-        details = {
-            "named": [msgspec.to_builtins(one) for one in judged.named],
-            "evidence": judged.mean,
-            "version": judged.version,
-            "baseline_days": judged.baseline_days,
-        }
-        return Finding(state="firing", sentence=_sentence(judged, what, name), day=start, details=details)
-    if judged.restarts:
-        sentence = f"version {judged.version} answers, and its {what} are compared with its own reference from now on."
-        return Finding(state="quiet", sentence=sentence, day=start)
-    if judged.baseline_days >= LEARNING and judged.evidence:
-        sentence = f"the {judged.baseline_days} days up to {name} agree with each other: this is how {what} are now."
-        return Finding(state="quiet", sentence=sentence, day=start)
-    return Finding(state="unsure", day=start)
-
-
-def _sentence(judged: Judged, what: str, name: str) -> str:
-    parts = [
-        f"{one.field}: "
-        + _WORDS[one.kind].format(
-            change=one.now - one.before, ratio=math.exp(min(one.now - one.before, 50)), before=one.before, now=one.now
+def _check(before: Floats, now: Floats, false_alarm_every: float) -> None:
+    if before.shape[1] != now.shape[1]:
+        raise ValueError(f"the reference has {before.shape[1]} features and the windows have {now.shape[1]}")
+    if before.shape[2] != now.shape[2]:
+        raise ValueError(
+            f"the reference's windows have {before.shape[2]} events and the others {now.shape[2]}: how much windows "
+            "differ depends on how many events they have"
         )
-        for one in judged.named
-    ]
-    return (
-        f"the {what} of {name} differed from those of the {judged.baseline_days} days before. " + "; ".join(parts) + "."
-    )
+    if len(before) < LEARNING:
+        raise ValueError(f"the reference has {len(before)} windows: {LEARNING} at least show how much they differ")
+    if not false_alarm_every > 1:
+        raise ValueError(f"false_alarm_every is {false_alarm_every}: a number of windows above 1 is wanted")
+    empty = np.flatnonzero(np.isnan(before).all(axis=(0, 2)))
+    if empty.size:
+        raise ValueError(f"feature {empty[0]} has no value in the reference")

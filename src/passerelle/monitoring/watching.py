@@ -25,13 +25,14 @@ from passerelle.errors import PasserelleError
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask
 from passerelle.ledger.watermarks import open_until
-from passerelle.monitoring import drift, incidents, performance, volume
+from passerelle.monitoring import drifting, incidents, performance, volume
 from passerelle.monitoring.alerts import Alert, Finding, settle
 from passerelle.monitoring.handling import speak
 from passerelle.monitoring.inputs import Counts, read_counts
 from passerelle.monitoring.looking import look
 from passerelle.monitoring.maturity import floor_day, read_day
 from passerelle.monitoring.rules import rule_of
+from passerelle.monitoring.streams import Stream
 from passerelle.monitoring.windows import Window, has_window, keep_window, newest, oldest, read_windows
 from passerelle.project.settings import Project, Watch
 from passerelle.state.database import open_state, writing
@@ -215,9 +216,9 @@ def _watch_events(scene: Scene, start: datetime, counts: Counts) -> list[Alert |
         if has_window(connection, scene.environment, "volume", start):
             return []
         changed = [_volume(connection, scene, start, counts.events)]
-        streams = drift.input_streams(counts.inputs, scene.reference)
+        streams = drifting.input_streams(counts.inputs, scene.reference)
         changed.append(_drift(connection, scene, "input_drift", start, streams=streams, counts=whole))
-        streams = drift.score_streams(counts.scores, scene.reference)
+        streams = drifting.score_streams(counts.scores, scene.reference)
         changed.append(_drift(connection, scene, "score_drift", start, streams=streams, counts=counts.scores))
         _keep(connection, scene, COUNTS, start, {"version": scene.champion.version, "profile": whole})
     return changed
@@ -237,14 +238,14 @@ def _drift(
     watched: Literal["input_drift", "score_drift"],
     start: datetime,
     *,
-    streams: dict[str, drift.Stream],
+    streams: dict[str, Stream],
     counts: Profile,
 ) -> Alert | None:
     words = "inputs" if watched == "input_drift" else "scores"
     windows = read_windows(connection, scene.environment, watched, since=start - _DRIFT_MEMORY)
-    shown = drift.stability_of(counts, scene.reference)
-    judged = drift.judge(
-        [msgspec.convert(one.value, prepared(drift.Judged)) for one in windows],
+    shown = drifting.stability_of(counts, scene.reference)
+    judged = drifting.judge(
+        [msgspec.convert(one.value, prepared(drifting.Judged)) for one in windows],
         streams,
         version=scene.champion.version,
         rows=counts.rows,
@@ -252,7 +253,7 @@ def _drift(
         false_alarm_every=rule_of(scene.project, watched).threshold or 1.0,
     )
     _keep(connection, scene, watched, start, judged)
-    return _settle_day(connection, scene, watched, drift.finding(judged, start, what=words))
+    return _settle_day(connection, scene, watched, drifting.finding(judged, start, what=words))
 
 
 def _keep_reference(scene: Scene) -> None:

@@ -6,7 +6,7 @@ import importlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, SupportsFloat
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER.parent / "results" / "statistics.jsonl"
@@ -54,18 +54,18 @@ class Bar(Protocol):
         ...
 
 
-def at_most(name: str, value: float, bound: float) -> Figure:
+def at_most(name: str, value: SupportsFloat, bound: float) -> Figure:
     """A figure that must not be larger than its bound; NaN fails.
 
     >>> at_most("false promotions", 0.04, 0.05).passed, at_most("of nothing", math.nan, 1).passed
     (True, False)
     """
-    return Figure(name, float(value), float(bound), bool(value <= bound))
+    return Figure(name, float(value), float(bound), float(value) <= bound)
 
 
-def at_least(name: str, value: float, bound: float) -> Figure:
+def at_least(name: str, value: SupportsFloat, bound: float) -> Figure:
     """A figure that must not be smaller than its bound; NaN fails."""
-    return Figure(name, float(value), float(bound), bool(value >= bound))
+    return Figure(name, float(value), float(bound), float(value) >= bound)
 
 
 def rate_limit(replications: int, *, rate: float = ALPHA, errors: float = 2.0) -> float:

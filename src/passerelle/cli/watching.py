@@ -1,15 +1,43 @@
-"""The verbs that show what is wrong and what happened: alerts, which also tries the channels, and timeline."""
+"""The verbs that show what is wrong and what happened: alerts, which also handles them, and timeline."""
 
 from __future__ import annotations
+
+import getpass
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show, working
 from passerelle.clock import system_clock
 from passerelle.errors import SettingsError
+from passerelle.project.settings import Project, Watch
+
+if TYPE_CHECKING:
+    from passerelle.monitoring.alerts import Alert
+    from passerelle.monitoring.silences import Silence
+
+WATCH = click.argument("watch", type=click.Choice(get_args(Watch)))
+ALERT = click.argument("alert")
 
 
-@main.command()
+class _Duration(click.ParamType[timedelta]):
+    """90m, 4h, 2d."""
+
+    name = "duration"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Called by click."""
+        found = re.fullmatch(r"([0-9]{1,6})([mhd])", str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is no duration: say 90m, 4h or 2d.", param, ctx)
+        unit = {"m": "minutes", "h": "hours", "d": "days"}[found[2]]
+        return timedelta(**{unit: int(found[1])})
+
+
+@main.group(invoke_without_command=True)
 @click.option("--open", "open_only", is_flag=True, help="Only those that are not over.")
 @click.option("--test", is_flag=True, help="Send a test message to each channel instead, and say what came of it.")
 @TO
@@ -18,36 +46,133 @@ from passerelle.errors import SettingsError
 def alerts(context: click.Context, environment: str, *, open_only: bool, test: bool, as_json: bool) -> None:
     """Show what is wrong, and what was.
 
-    Each alert with its name, when it opened, what to do, and when it was over. With --test, exit code 1 if a channel
+    Each alert with its name, when it opened, what to do, and when it was over; those of one cause together. Then what
+    is silenced, and how many false alarms are expected beside how many came. With --test, exit code 1 if a channel
     failed, 2 if there is none.
     """
-    from passerelle.monitoring.alerts import find_alerts, lines_of
-    from passerelle.monitoring.channels import try_channels
+    if context.invoked_subcommand is not None:
+        return
+    from passerelle.monitoring.alerts import find_alerts
+    from passerelle.monitoring.budget import budget_of, lines_of
+    from passerelle.monitoring.silences import read_silences
     from passerelle.state.database import open_state
 
-    project = project_of(context) if test else working(context, "looks")
     if test:
-        if not project.alerts.channels:
-            raise SettingsError(
-                "no channel is configured, so pages reach nobody: put a channel's address (mailto://..., slack://..., "
-                "https://...) into an environment variable, OPERATIONS_CHANNEL say, and name that in passerelle.toml: "
-                'channels = ["OPERATIONS_CHANNEL"] below [alerts].'
-            )
-        tried = try_channels(project, now=system_clock())
-        lines = [f"{name}: {problem or 'the test message was accepted.'}" for name, problem in tried.items()]
-        show(tried, as_json=as_json, text=lines)
-        if any(tried.values()):
-            context.exit(1)
+        _test(context, as_json=as_json)
         return
+    project = working(context, "looks")
     engine = open_state(project.state)
     found = find_alerts(engine, environment, open_only=open_only)
     if not found and not (open_only and find_alerts(engine, environment)):
         refuse_unknown(project, environment)
+    with engine.connect() as connection:
+        silent = read_silences(connection, environment)
+    budget = budget_of(engine, project, environment)
     nothing = f"Nothing is wrong in {environment}." if open_only else f"There was no alert in {environment}."
-    lines = [
-        line for alert in found for line in (f"{alert.watch}  ({alert.id})", *(f"  {line}" for line in lines_of(alert)))
-    ]
-    show(found, as_json=as_json, text=lines or [nothing])
+    lines = _listed(found) or [nothing]
+    lines += [f"Silenced: {_until(one)}" for one in silent]
+    if not open_only and any(one.days or one.raised for one in budget.families):
+        lines += lines_of(budget)
+    show({"alerts": found, "silences": silent, "budget": budget}, as_json=as_json, text=lines)
+
+
+def _test(context: click.Context, *, as_json: bool) -> None:
+    from passerelle.monitoring.channels import try_channels
+
+    project = project_of(context)
+    if not project.alerts.channels:
+        raise SettingsError(
+            "no channel is configured, so pages reach nobody: put a channel's address (mailto://..., slack://..., "
+            "https://...) into an environment variable, OPERATIONS_CHANNEL say, and name that in passerelle.toml: "
+            'channels = ["OPERATIONS_CHANNEL"] below [alerts].'
+        )
+    tried = try_channels(project, now=system_clock())
+    lines = [f"{name}: {problem or 'the test message was accepted.'}" for name, problem in tried.items()]
+    show(tried, as_json=as_json, text=lines)
+    if any(tried.values()):
+        context.exit(1)
+
+
+def _listed(found: Sequence[Alert]) -> list[str]:
+    """Alerts by their cause: the first one, and those that joined it below it."""
+    from passerelle.monitoring.alerts import grouped, lines_of
+
+    lines = []
+    for group in grouped(found):
+        for number, alert in enumerate(group):
+            before, name = ("", f"{alert.watch}  ({alert.id})") if number == 0 else ("    ", "")
+            name = name or f"began together: {alert.watch}  ({alert.id})"
+            lines += [f"{before}{name}", *(f"{before}  {line}" for line in lines_of(alert))]
+    return lines
+
+
+def _until(one: Silence) -> str:
+    return f"{one.watch} until {one.until:%Y-%m-%d %H:%M} by {one.by}: {one.reason}"
+
+
+@alerts.command()
+@ALERT
+@click.option("--note", default="", help="What you know or do, for others.")
+@AS_JSON
+@click.pass_context
+def ack(context: click.Context, alert: str, *, note: str, as_json: bool) -> None:
+    """Say that you see to ALERT (its name, as passerelle alerts shows it).
+
+    It stays open until its rule is quiet; others read who sees to it, and since when.
+    """
+    from passerelle.monitoring.handling import acknowledge
+
+    seen = acknowledge(working(context), alert, by=_me(), note=note, now=system_clock())
+    show(seen, as_json=as_json, text=f"{seen.acknowledged_by} sees to {seen.id}.")
+
+
+@alerts.command()
+@WATCH
+@click.option("--for", "lasts", type=_Duration(), required=True, help="How long: 90m, 4h, 2d; 30 days at most.")
+@click.option("--reason", required=True, help="Why, for whoever finds it silent.")
+@TO
+@AS_JSON
+@click.pass_context
+def silence(
+    context: click.Context, watch: Watch, environment: str, *, lasts: timedelta, reason: str, as_json: bool
+) -> None:
+    """Send nothing of WATCH for a while: before work that is planned.
+
+    Its alerts open and close as ever. What still fires when the time is over is told then.
+    """
+    from passerelle.monitoring.handling import silence as begin
+
+    project = _known(context, environment)
+    made = begin(project, environment, watch, lasts=lasts, reason=reason, by=_me(), now=system_clock())
+    text = f"Nothing is sent of {_until(made)}. passerelle alerts unsilence {watch} ends it."
+    show(made, as_json=as_json, text=text)
+
+
+@alerts.command()
+@WATCH
+@TO
+@AS_JSON
+@click.pass_context
+def unsilence(context: click.Context, watch: Watch, environment: str, *, as_json: bool) -> None:
+    """End the silence of WATCH; what still fires is told at once."""
+    from passerelle.monitoring.handling import unsilence as end
+
+    ended = end(_known(context, environment), environment, watch, by=_me(), now=system_clock())
+    show(ended, as_json=as_json, text=f"{watch} is not silenced any more.")
+
+
+def _known(context: click.Context, environment: str) -> Project:
+    project = working(context)
+    refuse_unknown(project, environment)
+    return project
+
+
+def _me() -> str:
+    """Who runs this, by the system's name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have none
+        return "somebody"
 
 
 @main.command()

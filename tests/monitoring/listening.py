@@ -24,7 +24,8 @@ class Listener:
 
 
 @contextmanager
-def listening() -> Iterator[Listener]:
+def listening(port: int = 0) -> Iterator[Listener]:
+    """A server while the block runs; port 0 takes any that is free."""
     heard = Listener()
 
     class Handler(BaseHTTPRequestHandler):
@@ -49,7 +50,7 @@ def listening() -> Iterator[Listener]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     heard.port = server.server_address[1]
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -1,66 +1,23 @@
 """Planner: before a trial starts, how many labels and days it will need, in shadow and in split; or that it cannot end.
 
-Pure: from the margin, the traffic, and how much losses vary. For an equal challenger, with s the standard deviation of
-one unit's value, a test of fixed size needs n80 = (z_{1-alpha} + z_.80)^2 s^2 / margin^2 units for 80 % power. The
-anytime-valid test (see betting) needs about
-
-    median  0.9 n80 + c        90 %  2.4 n80 + c        c = 1.1 f (f / (f + n80))^1.5,   f = ln(1 / alpha) R / (0.9 m)
-
-where m is the margin. f is what the largest bet takes to win even where no two losses differ (R: the width of the
-bounds): it counts where the margin is small beside R and losses hardly vary. The constants are from simulation: 0.9 and
-2.4 from the design's reference (B2), c from ours; benchmarks/statistics/bar16_planner.py holds all of them against the
-tests themselves.
-
-Where a day is the unit, the course of the anytime-valid t test (see blocks) is simulated with a fixed seed, on normal
-days of that standard deviation.
+Pure: from the margin, the traffic, and how much losses vary; for a challenger that is as good as the champion. How it
+is computed stands in needs.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from statistics import NormalDist
-from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from passerelle.trial.blocks import critical_t
 from passerelle.trial.course import check, numbers
+from passerelle.trial.needs import BLOCK_DAYS, Asked, Mode, Need, Unit, Variation, need_of
 
-Mode = Literal["shadow", "split"]
-Unit = Literal["row", "key", "day"]
-
-_MEDIAN, _LATE, _CORNER = 0.9, 2.4, 1.1
-_RISK = 0.9
-_POWER = 0.8
 #: The correlation of two versions' losses on one event, where nothing better is known: a retrained model is much like
 #: the one before.
 CORRELATION = 0.8
-#: Longer is never.
-_LONGEST_DAYS = 3650
-#: Of the simulated courses of days.
-_COURSES, _SEED = 1000, 2026
-
-
-class Need(msgspec.Struct, frozen=True, kw_only=True):
-    """What a trial of one mode needs to promote an equal challenger."""
-
-    mode: Mode
-    #: The standard deviation of one unit's value that this rests on.
-    deviation: float
-    #: Units (rows, keys; days) of a test of fixed size and 80 % power: what ``planned_n`` should be.
-    planned_n: int
-    #: Mature labels until the verdict: in half of all trials, and in 90 % of them. None: more than ten years bring.
-    labels: int | None
-    labels_90: int | None
-    #: Days of evidence for these; the verdict comes a label horizon later.
-    days: int | None
-    days_90: int | None
-    #: Does half of all trials end within ``max_days``? And do 90 %?
-    resolves: bool
-    resolves_90: bool
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,15 +47,6 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
         return self.shadow if self.mode == "shadow" else self.split
 
 
-class _Variation(msgspec.Struct, frozen=True, kw_only=True):
-    """How much one unit's value varies, in both modes, and what that takes for granted."""
-
-    shadow: float
-    #: Of one loss: the split's value follows from it, and from the share.
-    loss: float
-    assumed: tuple[str, ...]
-
-
 def plan(
     *,
     margin: float,
@@ -122,13 +70,13 @@ def plan(
         margin: The worsening that is accepted, in units of the loss.
         per_day: Labels that become mature each day: of rows, or of keys where a key is the unit.
         horizon_days: Days after an event until its outcome is taken as the truth.
-        unit: Of evidence: "row" (events are independent), "key" (one value for each), "day" (a day's mean).
+        unit: Of evidence: "row" (events are independent), "key" (one value for each), "day" or "week" (its mean).
         mode: Which of the two is to be tried: ``refused`` and ``instead`` are about it.
-        deviation: The standard deviation of one unit's paired difference, from an earlier trial. Of days: of their
-            means. Without it ``losses`` are needed.
+        deviation: The standard deviation of one unit's paired difference, from an earlier trial; of a day its mean's.
+            Without it ``losses`` are needed.
         losses: The champion's losses in the past, of shape (units,): one for each row or key, or one for each event
-            where a day is the unit.
-        days: Of the same shape: on which day each was (any labels). For days as the unit.
+            where a day or a week is the unit.
+        days: Of the same shape: on which day (in which week) each was, any labels. For days (weeks) as the unit.
         correlation: Of the two versions' losses on one unit, where ``deviation`` is not known: the spread of a
             difference is then that of a loss times sqrt(2 (1 - correlation)).
         share: The challenger's, in a split.
@@ -164,7 +112,7 @@ def plan(
         per_day=per_day,
         reach=bounds[1] - bounds[0],
     )
-    asked = _Asked(
+    asked = Asked(
         unit=unit,
         per_day=per_day,
         share=share,
@@ -173,19 +121,8 @@ def plan(
         min_days=min_days,
         max_days=max_days,
     )
-    shadow, split = (_need(asked, found, margin, each) for each in ("shadow", "split"))
+    shadow, split = (need_of(asked, found, margin, each) for each in ("shadow", "split"))
     return _forecast(asked, found, margin=margin, mode=mode, horizon_days=horizon_days, needs=(shadow, split))
-
-
-class _Asked(msgspec.Struct, frozen=True, kw_only=True):
-    unit: Unit
-    per_day: float
-    share: float
-    alpha: float
-    #: From the smallest loss to the largest.
-    reach: float
-    min_days: int
-    max_days: int
 
 
 def _check(
@@ -218,7 +155,7 @@ def _variation(
     correlation: float,
     per_day: float,
     reach: float,
-) -> _Variation:
+) -> Variation:
     """From what is known; what is not is said in ``assumed``."""
     assumed = []
     if deviation is None and losses is None:
@@ -231,118 +168,40 @@ def _variation(
         raise ValueError(f"losses holds {len(log)}: a spread needs two at least")
     if log is not None:
         of_loss = float(log.std(ddof=1))
-    elif deviation is not None and unit != "day":
+    elif deviation is not None and unit not in BLOCK_DAYS:
         of_loss = min(deviation / of_difference, reach / 2)
         assumed.append(f"the two versions' losses of one {unit} correlate at {correlation:g} (for the split)")
     else:
         of_loss = reach / 2
         assumed.append("losses vary as much as they can (for the split)")
     if deviation is None:
-        spread = of_loss if unit != "day" or log is None else _day_spread(log, days, per_day, assumed)
+        length = BLOCK_DAYS.get(unit)
+        spread = of_loss if length is None or log is None else _block_spread(log, days, per_day * length, assumed)
         deviation = spread * of_difference
-        of_what = "day's means" if unit == "day" else unit
-        assumed.append(f"the two versions' losses of one {of_what} correlate at {correlation:g}")
+        assumed.append(f"the two versions' losses of one {unit} correlate at {correlation:g}")
     if max(deviation, of_loss) == 0:
         raise ValueError("the losses are all equal: they do not say how much a difference varies; say deviation")
-    return _Variation(shadow=deviation, loss=of_loss, assumed=tuple(assumed))
+    return Variation(shadow=deviation, loss=of_loss, assumed=tuple(assumed))
 
 
-def _day_spread(log: NDArray[np.float64], days: ArrayLike | None, per_day: float, assumed: list[str]) -> float:
-    """The standard deviation of a day's mean loss."""
+def _block_spread(log: NDArray[np.float64], days: ArrayLike | None, per_block: float, assumed: list[str]) -> float:
+    """The standard deviation of a block's mean loss."""
     if days is None:
-        assumed.append("the events of a day are independent of each other; say days to know better")
-        return float(log.std(ddof=1)) / math.sqrt(per_day)
+        assumed.append("the events of a block are independent of each other; say days to know better")
+        return float(log.std(ddof=1)) / math.sqrt(per_block)
     labels = np.asarray(days)
     if labels.shape != log.shape:
         raise ValueError(f"days has the shape {labels.shape} and losses {log.shape}: each loss has its day")
     _, which = np.unique(labels, return_inverse=True)
     means = np.bincount(which, weights=log) / np.bincount(which)
     if len(means) < 2:  # noqa: PLR2004  (a spread needs two)
-        raise ValueError("all losses are of one day: how days vary is not to be known from it")
+        raise ValueError("all losses are of one block: how blocks vary is not to be known from it")
     return float(means.std(ddof=1))
 
 
-def _need(asked: _Asked, variation: _Variation, margin: float, mode: Mode, *, longest: int = _LONGEST_DAYS) -> Need:
-    deviation = _deviation(asked, variation, mode)
-    if asked.unit == "day":
-        median, late = _days_needed(margin / deviation, asked.alpha, asked.min_days, longest)
-        found = [None if days is None else (days, math.ceil(days * asked.per_day)) for days in (median, late)]
-        planned = max(1, math.ceil(_fixed_size(deviation, margin, asked.alpha)))
-    else:
-        width = 2 * asked.reach / (1 if mode == "shadow" else min(asked.share, 1 - asked.share))
-        size = _fixed_size(deviation, margin, asked.alpha)
-        slowest = -math.log(asked.alpha) * width / (_RISK * margin)
-        corner = _CORNER * slowest * (slowest / (slowest + size)) ** 1.5
-        found = [_rows(asked, factor * size + corner) for factor in (_MEDIAN, _LATE)]
-        planned = max(1, math.ceil(size))
-    (days, labels), (days_90, labels_90) = (one or (None, None) for one in found)
-    return Need(
-        mode=mode,
-        deviation=deviation,
-        planned_n=planned,
-        labels=labels,
-        labels_90=labels_90,
-        days=days,
-        days_90=days_90,
-        resolves=days is not None and days <= asked.max_days,
-        resolves_90=days_90 is not None and days_90 <= asked.max_days,
-    )
-
-
-def _deviation(asked: _Asked, variation: _Variation, mode: Mode) -> float:
-    """Of one unit's value. A split's (loss - b) / chance of its arm varies by sd(loss) / sqrt(share (1 - share))."""
-    if mode == "shadow":
-        return variation.shadow
-    tossed = variation.loss / math.sqrt(asked.share * (1 - asked.share))
-    if asked.unit == "day":  # the day's own difference, and which of its events fell to whom
-        return math.hypot(variation.shadow, tossed / math.sqrt(asked.per_day))
-    return tossed
-
-
-def _fixed_size(deviation: float, margin: float, alpha: float) -> float:
-    z = NormalDist().inv_cdf
-    return ((z(1 - alpha) + z(_POWER)) * deviation / margin) ** 2
-
-
-def _rows(asked: _Asked, units: float) -> tuple[int, int] | None:
-    """Days and labels; no verdict before the first days are over."""
-    days = max(asked.min_days, math.ceil(units / asked.per_day))
-    return None if days > _LONGEST_DAYS else (days, math.ceil(units))
-
-
-@lru_cache(maxsize=256)
-def _days_needed(effect: float, alpha: float, min_days: int, longest: int) -> tuple[int | None, int | None]:
-    """Days until the t test of days decides, in half and in 90 % of trials; the margin is ``effect`` deviations away.
-
-    None: more than ``longest``.
-
-    >>> _days_needed(1.0, 0.05, 14, 60), _days_needed(0.1, 0.05, 14, 60)
-    ((14, 20), (None, None))
-    """
-    longest = min(longest, max(4 * min_days, math.ceil(80 / effect**2)))
-    rng = np.random.default_rng(_SEED)
-    count = np.arange(1, longest + 1)
-    places = np.unique(np.geomspace(2, max(2, longest), 80).astype(int))
-    critical = np.array([critical_t(int(place), alpha) for place in places])
-    known = np.isfinite(critical)
-    needed = np.where(count < places[known][0], math.inf, np.interp(count, places[known], critical[known]))
-    needed[: min_days - 1] = math.inf
-    decided = np.full(_COURSES, math.inf)
-    for course in range(_COURSES):
-        values = rng.standard_normal(longest)
-        means = np.cumsum(values) / count
-        spread = np.sqrt(np.maximum(np.cumsum(values**2) - count * means**2, 1e-300) / np.maximum(count - 1, 1))
-        reached = np.sqrt(count) * (effect + means) >= needed * spread
-        if reached.any():
-            decided[course] = int(reached.argmax()) + 1
-    ordered = np.sort(decided)
-    median, late = ordered[_COURSES // 2], ordered[_COURSES * 9 // 10]
-    return (int(median) if median <= longest else None), (int(late) if late <= longest else None)
-
-
 def _forecast(
-    asked: _Asked,
-    variation: _Variation,
+    asked: Asked,
+    variation: Variation,
     *,
     margin: float,
     mode: Mode,
@@ -375,7 +234,7 @@ def _forecast(
     )
 
 
-def _instead(asked: _Asked, variation: _Variation, margin: float, mode: Mode, needs: tuple[Need, Need]) -> list[str]:
+def _instead(asked: Asked, variation: Variation, margin: float, mode: Mode, needs: tuple[Need, Need]) -> list[str]:
     """What would let the trial end in time, the cheapest to say first."""
     shadow, split = needs
     found = []
@@ -387,22 +246,22 @@ def _instead(asked: _Asked, variation: _Variation, margin: float, mode: Mode, ne
         found.append(f"a shadow, if labels come whoever answers: half of all trials end within {shadow.days} days")
     need = shadow if mode == "shadow" else split
     if mode == "split" and asked.share != 0.5:  # noqa: PLR2004  (halves)
-        halves = _need(msgspec.structs.replace(asked, share=0.5), variation, margin, "split")
+        halves = need_of(msgspec.structs.replace(asked, share=0.5), variation, margin, "split")
         if halves.days is not None and (need.days is None or halves.days < need.days):
             found.append(f"a share of 0.5: half of all trials end within {halves.days:,} days")
     if need.days is not None:
         also = "" if need.days_90 is None else f" ({need.days_90:,}: 90 %)"
         found.append(f"max_days = {need.days:,}: half of all trials then end in time{also}")
-    if asked.unit != "day" and need.labels is not None:
+    if asked.unit not in BLOCK_DAYS and need.labels is not None:
         found.append(f"traffic of {math.ceil(need.labels / asked.max_days):,} labels a day")
     return found
 
 
-def _resolved(asked: _Asked, variation: _Variation, mode: Mode, *, likely: bool) -> float | None:
+def _resolved(asked: Asked, variation: Variation, mode: Mode, *, likely: bool) -> float | None:
     """The smallest margin that is resolved in time, rounded up to 3 digits; None: none within the bounds is."""
 
     def resolves(margin: float) -> bool:
-        need = _need(asked, variation, margin, mode, longest=asked.max_days)
+        need = need_of(asked, variation, margin, mode, longest=asked.max_days)
         return need.resolves_90 if likely else need.resolves
 
     low, high = 0.0, asked.reach

@@ -13,7 +13,7 @@ from passerelle.ledger.records import Outcome, Prediction, Record
 from passerelle.ledger.segments import Writer, record
 from passerelle.ledger.storage import LocalStorage
 from passerelle.ledger.watermarks import delta_versions, open_until, read_position
-from passerelle.monitoring.maturity import closed, read_day, read_units
+from passerelle.monitoring.maturity import closed, read_arrivals, read_day
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -174,6 +174,11 @@ def test_what_is_looked_at_is_near(tmp_path: Path) -> None:
     assert (row["id"], row["truth"]) == ("far", "true")
 
 
+def arrivals(folder: Path, trial: str, since: datetime, day: datetime) -> dict[str, int]:
+    found = read_arrivals(folder, trial, since, day).to_pylist()
+    return {row["unit"]: row["version"] for row in found}
+
+
 def test_units_are_counted_once_for_the_version_that_answered_first(tmp_path: Path) -> None:
     def answered(id: str, hours: float, unit: str, version: int, trial: str | None = "t") -> Prediction:  # noqa: A002
         return asked(id, hours, unit=unit, version=version, trial=trial)
@@ -188,6 +193,6 @@ def test_units_are_counted_once_for_the_version_that_answered_first(tmp_path: Pa
         answered("7", -1, "bob", 1),
     ]
     asyncio.run(record(LocalStorage(tmp_path), records, slot="worker-0"))
-    assert read_units(tmp_path, "t", MADE, MADE) == {"ann": 1, "bob": 2}
-    assert read_units(tmp_path, "t", MADE, MADE + DAY) == {"cid": 1}
-    assert read_units(tmp_path, "t", MADE, MADE + DAY, upto=Position()) == {}
+    assert arrivals(tmp_path, "t", MADE, MADE) == {"ann": 1, "bob": 2}
+    assert arrivals(tmp_path, "t", MADE, MADE + DAY) == {"cid": 1}
+    assert read_arrivals(tmp_path, "t", MADE, MADE + DAY, upto=Position()).num_rows == 0

@@ -61,6 +61,22 @@ def load(folder: Path, text: str) -> object:
             GOOD + "[trial]\nmin_days = 80\n",
             "trial.min_days is 80 and trial.max_days 60: every trial would end before its first verdict",
         ),
+        (
+            GOOD + "[trial]\nindependent_rows = true\n",
+            "'trial.independent_rows' is no key any more: say trial.evidence = \"rows\" for true",
+        ),
+        (GOOD + '[trial]\nevidence = "row"\n', "(at trial.evidence): did you mean 'rows'?"),
+        (GOOD + '[trial]\nevidence = "units"\n', "trial.evidence is 'units', and task.unit does not say who they are"),
+        (GOOD + '[trial]\nloss = "log_loss"\nevidence = "rows"\n', "trial.evidence = 'rows' needs a bounded loss"),
+        (GOOD + '[trial]\nevidence = "weeks"\nmax_days = 41\n', "no verdict on weeks comes before 6 of them: say 42"),
+        (
+            GOOD.replace("[task]\n", '[task]\nunit = "who"\n') + '[trial]\nevidence = "units"\nunit_days = 60\n',
+            "trial.unit_days is 60 and trial.max_days 60: no unit would be complete",
+        ),
+        (
+            GOOD + '[[trial.guardrails]]\nwatch = "errors"\n[[trial.guardrails]]\nwatch = "errors"\n',
+            "[[trial.guardrails]] says 'errors' twice",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:

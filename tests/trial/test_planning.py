@@ -75,7 +75,7 @@ def test_a_split_rolls_back_what_is_proven_worse_at_all(tmp_path: Path) -> None:
 def test_bets_are_aimed_at_the_rows_of_a_fixed_test(
     tmp_path: Path, settings: dict[str, object], variance: float
 ) -> None:
-    plan = planned(project_in(tmp_path, independent_rows=True, **settings), champion_in(tmp_path / "1"))
+    plan = planned(project_in(tmp_path, evidence="rows", **settings), champion_in(tmp_path / "1"))
     assert plan.unit == "row"
     assert plan.planned_n == pytest.approx((1.6449 + 0.8416) ** 2 * variance / 0.006**2, rel=1e-3)
 

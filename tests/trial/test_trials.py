@@ -4,17 +4,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
 import pytest
-from trial_days import DAY, START, plan_of
+from trial_days import DAY, START, plan_of, project_in, write
 
 from passerelle.errors import StateError
-from passerelle.ledger.position import Position
-from passerelle.monitoring.maturity import Day
 from passerelle.state.database import open_state, writing
 from passerelle.state.timeline import events
 from passerelle.trial import trials
-from passerelle.trial.evidence import block_of
+from passerelle.trial.evidence import read_block
 from passerelle.trial.judging import set_aside
 from passerelle.trial.verdict import Record
 
@@ -84,7 +81,7 @@ def test_a_trial_begins_in_its_callers_transaction(tmp_path: Path) -> None:
 def test_a_block_is_kept_once(tmp_path: Path) -> None:
     engine = open_state(tmp_path)
     trials.start(engine, plan_of())
-    block = block_of(plan_of(), Day(start=START, rows=pa.table({}), position=Position(), late=0), fresh={})
+    block = read_block(write(project_in(tmp_path / "of"), []), plan_of(), START)
     trials.keep(engine, "production-2-2", block)
     trials.keep(engine, "production-2-2", msgspec.structs.replace(block, unlabelled=3))
     assert trials.blocks(engine, "production-2-2") == [block]

@@ -67,9 +67,10 @@ SELECT (SELECT count(*) FROM after_predictions)
 """  # noqa: S608  (constants of this file)
 
 _UNITS = f"""
-SELECT unit, arg_min(version, (event_at, {_FIRST})) FROM read_predictions
+SELECT unit, arg_min(version, (event_at, {_FIRST})) AS version,
+    arg_min(probability, (event_at, {_FIRST})) AS probability FROM read_predictions
 WHERE role = 'live' AND trial = $trial AND event_at >= $since AND event_at < $end
-GROUP BY unit HAVING min(event_at) >= $start
+GROUP BY unit HAVING min(event_at) >= $start ORDER BY unit
 """  # noqa: S608  (constants of this file)
 
 
@@ -133,21 +134,21 @@ def read_days(
             raise LedgerError(f"the ledger in {folder} cannot be read: {error}. Restore what is named.") from error
 
 
-def read_units(
+def read_arrivals(
     folder: Path, trial: str, since: datetime, day: datetime, *, upto: Position | None = None
-) -> dict[str, int]:
-    """The units that a trial saw, live, for the first time on ``day`` → the version that answered each first.
+) -> pa.Table:
+    """The units that a trial saw, live, for the first time on ``day``: unit, version that answered first, probability.
 
-    ``since`` is when it started. Raises LedgerError if the ledger cannot be read.
+    The probability is the version's, when it answered. ``since`` is when the trial started. In the order of the units.
+    Raises LedgerError if the ledger cannot be read.
     """
     asked = {"trial": trial, "since": since, "start": day, "end": day + DAY}
     with open_views(folder) as connection:
         try:
             _define(connection, upto)
-            found = connection.sql(_UNITS, params=asked).fetchall()
+            return connection.sql(_UNITS, params=asked).to_arrow_table()
         except duckdb.Error as error:
             raise LedgerError(f"the ledger in {folder} cannot be read: {error}. Restore what is named.") from error
-    return {str(unit): int(version) for unit, version in found}
 
 
 def _define(connection: duckdb.DuckDBPyConnection, upto: Position | None) -> None:

@@ -16,6 +16,7 @@ from passerelle.project.place import refuse_unfit
 from passerelle.project.scope import Acceptance, Milestone
 from passerelle.project.slips import in_words, refuse_unknown
 from passerelle.project.targets import AnyTarget, Store, refuse_targets
+from passerelle.project.triable import refuse_untriable
 
 FILE = "passerelle.toml"
 #: Beside it: what Passerelle keeps of a project.
@@ -25,6 +26,8 @@ TaskKind = Literal["binary", "multiclass", "regression"]
 Metric = Literal["log_loss", "brier", "auc", "accuracy", "rmse", "mae"]
 Privacy = Literal["keep", "hash", "drop"]
 LedgerMode = Literal["durable", "async", "off"]
+Evidence = Literal["days", "weeks", "units", "rows"]
+Guarded = Literal["errors", "invalid"]
 Loss = Literal["brier", "log_loss", "zero_one", "squared", "absolute"]
 Watch = Literal[
     "performance",
@@ -172,6 +175,16 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     trains_at: str | None = None
 
 
+class Guardrail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[[trial.guardrails]]: what must not get worse either, however good the answers are."""
+
+    #: errors: events that the version failed on, or answered too late; invalid: answers that are no probabilities, or
+    #: of another shape than the champion's.
+    watch: Guarded
+    #: The worsening that is accepted, as a share of all events: 0.01 is one more in a hundred.
+    margin: Share = 0.01
+
+
 class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[trial]: how a challenger is tried against the champion. What it says when a trial starts holds to its end."""
 
@@ -187,12 +200,15 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     margin: Positive = 0.03
     #: The probability that a challenger worse than the margin is ever promoted.
     alpha: Share = 0.05
-    #: Are events independent of each other? If not (storms hit a whole day), a day's mean is the unit of evidence.
-    independent_rows: bool = False
+    #: One observation: a day's mean, a week's, a unit's (task.unit), or a row, if one tells nothing of the next.
+    evidence: Evidence = "days"
+    #: Of units: so many days from its first are a unit's value.
+    unit_days: Count = 7
     #: The days of evidence before the first verdict.
     min_days: Count = 14
     #: The days after which a trial without a verdict is INCONCLUSIVE.
     max_days: Count = 60
+    guardrails: tuple[Guardrail, ...] = ()
 
 
 class Alerts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -310,37 +326,26 @@ def _refuse_misfits(project: Project, path: Path) -> None:
                 f"{path}: the acceptance figure {acceptance.figure!r} of {acceptance.name!r} is never measured in a "
                 f"{project.task.kind} task: name one of {', '.join(figures)}."
             )
-    _refuse_untriable(project, path)
-    _refuse_addresses(project.alerts.channels, path)
-    watched = [rule.watch for rule in project.rules]
-    if twice := [watch for watch in watched if watched.count(watch) > 1]:
-        raise SettingsError(f"{path}: [[rules]] says {twice[0]!r} twice: keep one of them.")
-    private = [name for name in project.task.key if project.privacy.get(name, "keep") != "keep"]
-    if private:
-        raise SettingsError(
-            f"{path}: privacy.{private[0]} is {project.privacy[private[0]]!r}, and {private[0]} is part of task.key, "
-            "which is the id that predictions are recorded under: deliver another key, or keep it."
-        )
-
-
-def _refuse_untriable(project: Project, path: Path) -> None:
-    """[trial] that no trial could be held by."""
-    trial, losses = project.trial, LOSSES[project.task.kind]
+    losses = LOSSES[project.task.kind]
     if project.loss not in losses:
         raise SettingsError(
             f"{path}: trial.loss is {project.loss!r}, which a {project.task.kind} task has not: "
             f"name one of {', '.join(losses)}."
         )
-    bounded = project.loss in ("brier", "zero_one") or trial.cap is not None
-    if trial.independent_rows and not bounded:
+    refuse_untriable(project.trial, loss=project.loss, unit=project.task.unit, path=path)
+    _refuse_addresses(project.alerts.channels, path)
+    said: dict[str, list[str]] = {
+        "rules": [rule.watch for rule in project.rules],
+        "trial.guardrails": [guardrail.watch for guardrail in project.trial.guardrails],
+    }
+    for section, watched in said.items():
+        if twice := [watch for watch in watched if watched.count(watch) > 1]:
+            raise SettingsError(f"{path}: [[{section}]] says {twice[0]!r} twice: keep one of them.")
+    private = [name for name in project.task.key if project.privacy.get(name, "keep") != "keep"]
+    if private:
         raise SettingsError(
-            f"{path}: trial.independent_rows needs a bounded loss, and {project.loss!r} is not: say trial.cap, the "
-            "largest loss of one event that counts in full, or leave the days as the unit of evidence."
-        )
-    if trial.min_days > trial.max_days:
-        raise SettingsError(
-            f"{path}: trial.min_days is {trial.min_days} and trial.max_days {trial.max_days}: every trial would end "
-            "before its first verdict. Say fewer days before the first, or more in all."
+            f"{path}: privacy.{private[0]} is {project.privacy[private[0]]!r}, and {private[0]} is part of task.key, "
+            "which is the id that predictions are recorded under: deliver another key, or keep it."
         )
 
 

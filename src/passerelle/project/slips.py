@@ -13,12 +13,17 @@ import msgspec
 
 from passerelle.errors import SettingsError
 
+#: Keys that have gone, and what stands in their place.
+_RENAMED = {"trial.independent_rows": 'say trial.evidence = "rows" for true, or "days" (the default) for false.'}
+
 
 def refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where: str, path: Path) -> None:
     """Raise SettingsError for a key that a section has not, and for a number that is none. ``where``: the section."""
     known = {field.name: field.type for field in msgspec.structs.fields(section) if field.name != "root"}
     for key, value in raw.items():
         place = f"{where}.{key}".lstrip(".")
+        if place in _RENAMED:
+            raise SettingsError(f"{path}: {place!r} is no key any more: {_RENAMED[place]}")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]!r}?" if near else f"the keys here are {', '.join(known)}."

@@ -9,38 +9,64 @@ no random sample: a day that lacks some waits for them before it closes, and the
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from passerelle.ledger.position import Position
 from passerelle.ledger.storage import ledger_folder
-from passerelle.metrics import positions, row_losses
-from passerelle.monitoring.maturity import DAY, Day, closed, read_day, read_units
-from passerelle.project.settings import Project, TaskKind
+from passerelle.monitoring.maturity import DAY, Day, closed, read_arrivals, read_days
+from passerelle.project.settings import Project
 from passerelle.state.database import open_state
 from passerelle.trial import trials
-from passerelle.trial.judging import PATIENCE, first_block, loss_bound
+from passerelle.trial.comparing import (
+    Array,
+    Compared,
+    Losses,
+    challenger_chances,
+    compare,
+    loss_bound,
+    losses_of,
+    only,
+)
+from passerelle.trial.counting import (
+    arms_of,
+    arrival_shares,
+    clusters_of,
+    gathered,
+    guards_of,
+    selective_of,
+    stages_of,
+)
+from passerelle.trial.judging import PATIENCE, first_block
 from passerelle.trial.split import pseudo_outcomes
 from passerelle.trial.verdict import Block, Plan, Record
 
-Array = NDArray[Any]
+#: Chances are the same when they differ by rounding alone.
+_ROUNDING = 1e-9
 
 
-class _Compared(NamedTuple):
-    #: The rows that the trial compares, in order; in a shadow the champion's come first.
-    events: list[dict[str, Any]]
-    #: Of each its outcome.
-    truths: list[str | None]
-    #: See Block.
-    unpaired: int = 0
-    champion_late: int = 0
+class _Found(NamedTuple):
+    """The observations of a day, and what they are made of: rows with an outcome, or units with such rows."""
+
+    #: Each one's difference, or pseudo-outcome.
+    values: Array
+    #: Their losses, by version.
+    champion: Array
+    challenger: Array
+    #: Rows with an outcome, and without; and how many the champion and the challenger failed on.
+    rows: int
+    unlabelled: int
+    failed: tuple[int, int]
+    #: Of the rows with an outcome.
+    losses: Losses
+    units: pa.ChunkedArray
+    #: In a split: the smallest chance of an arm; None where it is the plan's.
+    least_chance: float | None = None
 
 
 def close_blocks(project: Project, record: Record, *, now: datetime) -> list[Block]:
@@ -68,110 +94,167 @@ def close_blocks(project: Project, record: Record, *, now: datetime) -> list[Blo
 
 
 def read_block(folder: Path, plan: Plan, day: datetime, *, upto: Position | None = None) -> Block:
-    """A day of a trial, from the ledger in ``folder``, read up to a position. Raises LedgerError."""
-    read = read_day(folder, day, horizon_hours=plan.horizon_hours, upto=upto)
-    split = plan.mode == "split"
-    fresh = read_units(folder, plan.id, first_block(plan), day, upto=read.position) if split else {}
-    return block_of(plan, read, fresh=fresh)
+    """A day of a trial, from the ledger in ``folder``, read up to a position. Raises LedgerError.
+
+    A trial of units reads all days of those whose last day it is: their first is ``unit_days`` - 1 before.
+    """
+    since = first_block(plan)
+    first = day - (plan.unit_days - 1) * DAY if plan.unit == "unit" else day
+    whole = first >= since
+    read = read_days(folder, first if whole else day, day + DAY, horizon_hours=plan.horizon_hours, upto=upto)
+    arrivals = cohort = None
+    if plan.mode == "split" or plan.unit in ("row", "unit"):
+        arrivals = _arrivals(folder, plan, day, read.position)
+    if plan.unit == "unit" and whole:
+        cohort = _arrivals(folder, plan, first, read.position)
+    return block_of(plan, read, day=day, arrivals=arrivals, cohort=cohort)
 
 
-def block_of(plan: Plan, day: Day, *, fresh: Mapping[str, int]) -> Block:
-    """The block that a day's rows make; ``fresh`` is read_units', of a split. Pure."""
-    events, truths, unpaired, champion_late = _events(plan, day)
-    known = [number for number, truth in enumerate(truths) if truth is not None]
-    arms = labelled = None
-    if plan.mode == "split":
-        arms = _arms(plan, (row["version"] for row, truth in zip(events, truths, strict=True) if truth is None))
-        seen = {events[number]["unit"] for number in known}
-        labelled = _arms(plan, (version for unit, version in fresh.items() if unit in seen))
-    rows = [events[number] for number in known]
-    losses = _losses(plan, rows, [truths[number] for number in known])
-    if np.isnan(
-        losses
-    ).any():  # of an unbounded loss, on a day when neither model answered: there is nothing to compare
-        rows, losses = [], losses[:0]
-    challenger = np.array([row["version"] == plan.challenger for row in rows], dtype=bool)
-    failed = np.array([row["status"] != "scored" for row in rows], dtype=bool)
-    if plan.mode == "shadow":
-        values = losses[challenger] - losses[~challenger]
-    else:
-        chance = np.array([row["probability"] for row in rows], dtype=np.float64)
-        share = np.where(challenger, chance, 1 - chance)
-        bound = loss_bound(plan)
-        start = plan.reference if bound is None else min(plan.reference, bound)
-        values = pseudo_outcomes(losses, challenger, share=share, start=start)
+def block_of(
+    plan: Plan, read: Day, *, day: datetime, arrivals: pa.Table | None = None, cohort: pa.Table | None = None
+) -> Block:
+    """The block that begins at ``day``, of the rows that were read: that day's, and before it its units' first days.
+
+    ``arrivals`` and ``cohort`` are read_arrivals': of the day, and of the first day of the units that it ends. Pure.
+    """
+    rows = read.rows.filter(pc.greater_equal(read.rows["event_at"], day)) if read.start < day else read.rows
+    today = compare(plan, rows)
+    mine = _of_rows(plan, today)
+    found = mine if plan.unit != "unit" else _of_units(plan, compare(plan, read.rows), cohort)
+    kept = gathered(found.values, plan.values_a_day) if plan.unit in ("row", "unit") else found.values[:0]
+    mean = _mean(found.values)
+    split = plan.mode == "split" and arrivals is not None
+    with_outcome = np.zeros(0, dtype=bool)
+    if arrivals is not None:
+        seen = today.units.filter(pa.array(today.known)).combine_chunks()
+        with_outcome = np.asarray(pc.is_in(arrivals["unit"], value_set=seen), dtype=bool)
     return Block(
-        start=day.start,
-        rows=len(values),
-        difference=_mean(values),
-        champion_loss=_mean(losses[~challenger]),
-        challenger_loss=_mean(losses[challenger]),
-        unlabelled=(len(events) - len(known)) // (2 if plan.mode == "shadow" else 1),
-        challenger_failed=int((failed & challenger).sum()),
-        champion_failed=int((failed & ~challenger).sum()),
-        units=_arms(plan, fresh.values()),
-        unlabelled_arms=arms,
-        labelled_units=labelled,
-        unpaired=unpaired,
-        champion_late=champion_late,
-        position=day.position,
-        values=tuple(values.tolist()) if plan.unit == "row" else (),
+        start=day,
+        rows=found.rows,
+        difference=mean,
+        champion_loss=_mean(found.champion),
+        challenger_loss=_mean(found.challenger),
+        unlabelled=found.unlabelled,
+        challenger_failed=found.failed[1],
+        champion_failed=found.failed[0],
+        units=_arms(plan, arrivals["version"]) if split and arrivals is not None else (0, 0),
+        unlabelled_arms=_arms(plan, today.rows["version"].filter(pa.array(~today.known))) if split else None,
+        labelled_units=_arms(plan, arrivals["version"].filter(pa.array(with_outcome)))
+        if split and arrivals is not None
+        else None,
+        unpaired=today.unpaired,
+        champion_late=today.champion_late,
+        position=read.position,
+        values=tuple(kept.tolist()),
+        observations=len(found.values),
+        squares=None if mean is None else math.fsum((found.values - mean) ** 2),
+        arms=arms_of(plan, today, mine.losses),
+        arrived=None if arrivals is None else arrivals.num_rows,
+        clusters=clusters_of(mine.units, mine.values),
+        stages=stages_of(plan, arrivals, with_outcome) if split and arrivals is not None else (),
+        least_chance=found.least_chance,
+        guards=guards_of(plan, today),
+        selective=selective_of(plan, today),
     )
 
 
-def _arms(plan: Plan, versions: Iterable[int]) -> tuple[int, int]:
-    """How many of these are the champion's, and the challenger's."""
-    counts = Counter(versions)
-    return counts[plan.champion], counts[plan.challenger]
+def _arrivals(folder: Path, plan: Plan, day: datetime, upto: Position) -> pa.Table:
+    """The units that came first on this day; of a split those whose version was drawn."""
+    found = read_arrivals(folder, plan.id, first_block(plan), day, upto=upto)
+    return found if plan.mode == "shadow" else found.filter(pc.less(found["probability"], 1.0))
 
 
-def truths_of(texts: Sequence[str], task: TaskKind, classes: Sequence[Any]) -> Array:
-    """Outcomes, as JSON text, in the form that metrics takes: positions in ``classes``, or numbers.
-
-    >>> truths_of(["true", "false", "3"], "binary", (False, True)).tolist()
-    [1, 0, -1]
-    """
-    values = [msgspec.json.decode(text) for text in texts]
-    return np.array(values, dtype=np.float64) if task == "regression" else positions(values, classes)
-
-
-def _events(plan: Plan, day: Day) -> _Compared:
-    rows = day.rows.to_pylist()
-    mine = [row for row in rows if row["role"] == "live" and row["trial"] == plan.id]
-    if plan.mode == "split":
-        events = [row for row in mine if row["version"] in (plan.champion, plan.challenger)]
-        return _Compared(events, [row["truth"] for row in events])
-    beside = {row["id"]: row for row in rows if row["role"] == "shadow" and row["version"] == plan.challenger}
-    # A shadow is scored without haste: a champion that was late under load is not compared with it.
-    answers = [row for row in mine if row["version"] == plan.champion]
-    champions = [row for row in answers if row["status"] != "timed_out"]
-    pairs = [(row, beside[row["id"]]) for row in champions if row["id"] in beside]
-    return _Compared(
-        [row for row, _ in pairs] + [row for _, row in pairs],
-        [row["truth"] for row, _ in pairs] * 2,
-        unpaired=len(champions) - len(pairs),
-        champion_late=len(answers) - len(champions),
+def _of_rows(plan: Plan, compared: Compared) -> _Found:
+    """The rows with an outcome, each an observation."""
+    labelled = only(compared, compared.known)
+    losses = losses_of(plan, labelled)
+    unlabelled = len(compared.known) - len(labelled.known)
+    if np.isnan(losses.champion).any() or np.isnan(losses.challenger).any():
+        # Of an unbounded loss, on a day when neither model answered: there is nothing to compare.
+        labelled = only(labelled, np.zeros(len(labelled.known), dtype=bool))
+        losses = losses_of(plan, labelled)
+    if plan.mode == "shadow":
+        return _Found(
+            values=losses.challenger - losses.champion,
+            champion=losses.champion,
+            challenger=losses.challenger,
+            rows=len(labelled.known),
+            unlabelled=unlabelled,
+            failed=(int(losses.failed[0].sum()), int(losses.failed[1].sum())),
+            losses=losses,
+            units=labelled.units,
+        )
+    shares, arm = challenger_chances(labelled), labelled.challenger
+    return _Found(
+        values=_pseudo(plan, losses.champion, arm, shares),
+        champion=losses.champion[~arm],
+        challenger=losses.champion[arm],
+        rows=len(arm),
+        unlabelled=unlabelled,
+        failed=(int((losses.failed[0] & ~arm).sum()), int((losses.failed[0] & arm).sum())),
+        losses=losses,
+        units=labelled.units,
+        least_chance=_least_chance(plan, shares),
     )
 
 
-def _losses(plan: Plan, rows: Sequence[dict[str, Any]], truths: Sequence[str | None]) -> Array:
-    """Of each row. A failure, or an answer of another shape than the champion's, counts as the largest loss.
+def _of_units(plan: Plan, compared: Compared, cohort: pa.Table | None) -> _Found:
+    """The units of a cohort that have an outcome, in the order of their first event: each one's mean is an observation.
 
-    Where the loss has no bound, that is the largest of the day; NaN if there is none.
+    In a split only what a unit's first version answered is its own: where traffic was ramped up meanwhile, it moved.
     """
-    width = len(plan.classes) if plan.task == "multiclass" else 1
-    answered = np.array([row["status"] == "scored" and len(row["output"]) == width for row in rows], dtype=bool)
-    losses = np.full(len(rows), np.nan)
-    if answered.any():
-        outputs = np.array([row["output"] for row, use in zip(rows, answered, strict=True) if use], dtype=np.float64)
-        texts = [truth for truth, use in zip(truths, answered, strict=True) if use and truth is not None]
-        truth = truths_of(texts, plan.task, plan.classes)
-        losses[answered] = row_losses(plan.loss, outputs, truth, cap=plan.cap)
+    if cohort is None:
+        return _of_rows(plan, only(compared, np.zeros(len(compared.known), dtype=bool)))
+    place = pc.index_in(compared.units, value_set=cohort["unit"].combine_chunks())
+    mine = np.asarray(pc.is_valid(place), dtype=bool)
+    number = np.asarray(place.fill_null(0), dtype=np.int64)
+    if cohort.num_rows:
+        challenger, shares = arrival_shares(plan, cohort)
+        if plan.mode == "split":
+            mine &= challenger[number] == compared.challenger
+    rows = _of_rows(plan, only(compared, mine))
+    if not rows.rows:
+        return rows
+    units = number[mine & compared.known]
+    _, first, code = np.unique(units, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    counts = np.bincount(code)
+
+    def means(values: Array) -> Array:
+        found: Array = (np.bincount(code, weights=values) / counts)[order]
+        return found
+
+    if plan.mode == "shadow":
+        champion, other = means(rows.losses.champion), means(rows.losses.challenger)
+        return rows._replace(values=other - champion, champion=champion, challenger=other)
+    of_unit = np.unique(units)[order]
+    losses, arm = means(rows.losses.champion), challenger[of_unit]
+    return rows._replace(
+        values=_pseudo(plan, losses, arm, shares[of_unit]),
+        champion=losses[~arm],
+        challenger=losses[arm],
+        least_chance=_least_chance(plan, shares[of_unit]),
+    )
+
+
+def _pseudo(plan: Plan, losses: Array, arm: Array, shares: Array) -> Array:
     bound = loss_bound(plan)
-    if bound is None and answered.any():
-        bound = float(losses[answered].max())
-    losses[~answered] = np.nan if bound is None else bound
-    return losses
+    start = plan.reference if bound is None else min(plan.reference, bound)
+    return pseudo_outcomes(losses, arm, share=shares, start=start)
+
+
+def _least_chance(plan: Plan, shares: Array) -> float | None:
+    """The smallest chance of an arm; None where it is what the plan's share says."""
+    if not len(shares):
+        return None
+    least = float(np.minimum(shares, 1 - shares).min())
+    return None if math.isclose(least, min(plan.share, 1 - plan.share), rel_tol=_ROUNDING) else least
+
+
+def _arms(plan: Plan, versions: pa.ChunkedArray) -> tuple[int, int]:
+    """How many of these are the champion's, and the challenger's."""
+    found = np.asarray(versions, dtype=np.int64)
+    return int((found == plan.champion).sum()), int((found == plan.challenger).sum())
 
 
 def _mean(values: Array) -> float | None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,15 +14,23 @@ from passerelle.bundle.manifest import read_manifest
 from passerelle.errors import SettingsError
 from passerelle.metrics import row_losses
 from passerelle.monitoring.maturity import DAY, Day, floor_day, read_days
-from passerelle.project.settings import Project
+from passerelle.project.settings import Evidence, Project
 from passerelle.registry.versions import Version
-from passerelle.trial.evidence import truths_of
+from passerelle.trial.comparing import truths_of
 from passerelle.trial.verdict import Plan
 
 #: The champion's mean loss is taken over this many of its last mature days.
 REFERENCE_DAYS = 28
 #: (z of 95 % + z of 80 %)^2: rows for a fixed-size test of this power, in units of variance / margin^2.
 _POWER = 6.1826
+#: Of rows and units a day keeps this many values; where there are more, neighbours share one.
+VALUES_A_DAY = 2000
+_UNITS: dict[Evidence, Literal["row", "day", "unit", "week"]] = {
+    "rows": "row",
+    "units": "unit",
+    "days": "day",
+    "weeks": "week",
+}
 
 
 def make_plan(
@@ -63,13 +71,16 @@ def make_plan(
         reference=reference,
         reference_source=reference_source,
         alpha=trial.alpha,
-        unit="row" if trial.independent_rows else "day",
+        unit=_UNITS[trial.evidence],
         min_days=trial.min_days,
         max_days=trial.max_days,
         horizon_hours=project.task.horizon_hours,
         rollback_above=0.0 if trial.mode == "split" else margin,
         planned_n=_planned_rows(project, reference, margin),
         started_at=now,
+        unit_days=trial.unit_days,
+        values_a_day=VALUES_A_DAY if trial.evidence in ("rows", "units") else None,
+        guardrails=trial.guardrails,
     )
 
 

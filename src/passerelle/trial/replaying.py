@@ -19,6 +19,8 @@ from passerelle.trial.verdict import Block, Verdict
 #: Sums of the same numbers in another order (another machine's arithmetic) may differ by this.
 _TOLERANCE = 1e-12
 _SHOWN = 20
+#: Figures of a verdict that earlier ones do not have.
+_LATER = ("design_effect", "better_unit", "capped", "coverage")
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,7 @@ def replay(project: Project, trial_id: str) -> Replayed:
     kept_blocks = trials.blocks(engine, trial_id)
     folder = ledger_folder(project.state, plan.environment)
     again = [read_block(folder, plan, block.start, upto=block.position) for block in kept_blocks]
+    again = [_as_counted(one, other) for one, other in zip(kept_blocks, again, strict=True)]
     recomputed = judge(plan, again, now=record.decided_at)
     kept = record.verdict or judge(plan, kept_blocks)
     differences = list(_block_differences(kept_blocks, again))
@@ -78,13 +81,16 @@ def _alike(one: msgspec.Struct, other: msgspec.Struct) -> bool:
     return all(_same(getattr(one, name), getattr(other, name)) for name in names)
 
 
+def _as_counted(kept: Block, again: Block) -> Block:
+    """A recomputed block without what was not counted when it was kept: the verdict did not rest on it."""
+    return msgspec.structs.replace(again, **{name: None for name in UNCOUNTED if getattr(kept, name) is None})
+
+
 def _block_differences(kept: Sequence[Block], again: Sequence[Block]) -> list[str]:
     found = []
     for one, other in zip(kept, again, strict=True):
         for name in (field.name for field in msgspec.structs.fields(Block)):
             before, after = getattr(one, name), getattr(other, name)
-            if before is None and name in UNCOUNTED:
-                continue
             if not _same(before, after):
                 shown = "" if name in ("values", "position") else f": {before} was kept, the ledger says {after}"
                 found.append(f"{one.start:%Y-%m-%d}: {name} differs{shown}")
@@ -95,6 +101,8 @@ def _verdict_differences(kept: Verdict, again: Verdict) -> list[str]:
     found = []
     for name in (field.name for field in msgspec.structs.fields(Verdict) if field.name != "sentence"):
         before, after = getattr(kept, name), getattr(again, name)
+        if before is None and name in _LATER:
+            continue
         if not _same(before, after):
             found.append(f"the verdict's {name} differs: {before} was kept, the ledger says {after}")
     return found
@@ -103,6 +111,8 @@ def _verdict_differences(kept: Verdict, again: Verdict) -> list[str]:
 def _same(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=_TOLERANCE * 1000, abs_tol=_TOLERANCE)
+    if isinstance(one, msgspec.Struct) and type(one) is type(other):
+        return _same(msgspec.structs.astuple(one), msgspec.structs.astuple(other))
     if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
         return all(_same(left, right) for left, right in zip(one, other, strict=True))
     return one == other

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from passerelle.ledger.position import Position
-from passerelle.project.settings import Loss, TaskKind
+from passerelle.project.settings import Guarded, Guardrail, Loss, TaskKind
+from passerelle.trial.counts import Arm, Clusters, Stage, Tally
 
 Kind = Literal["PROMOTE", "ROLL_BACK", "KEEP_GOING", "INCONCLUSIVE", "INVALID"]
 
@@ -36,8 +37,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     reference: float
     reference_source: str
     alpha: float
-    #: The unit of evidence: a row (declared independent), or a day's mean.
-    unit: Literal["row", "day"]
+    #: The unit of evidence: a row (declared independent), a unit's mean over its first days, a day's or a week's mean.
+    unit: Literal["row", "day", "unit", "week"]
     min_days: int
     max_days: int
     #: Hours after an event when its outcome in force is taken as the truth.
@@ -47,6 +48,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     #: Rows at which the bets of a trial of rows are aimed; see betting.
     planned_n: int
     started_at: datetime
+    #: Of units: so many days, from that of its first event, are a unit's value.
+    unit_days: int = 7
+    #: Of rows and units: the most values that a day may keep; of more, neighbours share one. None: no limit.
+    values_a_day: int | None = None
+    guardrails: tuple[Guardrail, ...] = ()
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +62,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     start: datetime
     #: Mature rows that count: of both versions in a shadow, of either in a split.
     rows: int
-    #: The day's evidence: mean of the differences (shadow) or of the pseudo-outcomes (split); None without rows.
+    #: The day's evidence: mean of the differences (shadow) or of the pseudo-outcomes (split); None without rows. In a
+    #: trial of units, of those whose last day this is.
     difference: float | None
     champion_loss: float | None
     challenger_loss: float | None
@@ -77,8 +84,39 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     champion_late: int = 0
     #: How far the ledger was read when it closed: later records are counted as late and change nothing.
     position: Position
-    #: For trials of rows: each row's difference, in the order of event time and id. Empty for trials of days.
+    #: For trials of rows and units: each one's difference, in the order of event time and id, or the means of as many
+    #: neighbours as the plan's limit asks for. Empty for trials of days and weeks.
     values: tuple[float, ...] = ()
+    #: The observations behind the difference (rows, or units), and the sum of their squared distances from it.
+    observations: int | None = None
+    squares: float | None = None
+    #: From here on None in blocks that were kept before these were counted. Champion's and challenger's events.
+    arms: tuple[Arm, Arm] | None = None
+    #: Where the project has units: those that the trial saw for the first time this day, and how alike their rows are.
+    arrived: int | None = None
+    clusters: Clusters | None = None
+    #: In a split: the units by the share at which they came; empty where that was the plan's.
+    stages: tuple[Stage, ...] = ()
+    #: In a split: the smallest chance of an arm, where that is not the plan's.
+    least_chance: float | None = None
+    #: Of each of the plan's guardrails, its tallies.
+    guards: tuple[tuple[Tally, ...], ...] = ()
+    #: How much more often events of the highest (lowest) scores have an outcome than the others: parts of the day.
+    selective: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+
+class Guarding(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guardrail says after some blocks."""
+
+    watch: Guarded
+    margin: float
+    #: Of the difference of the shares, challenger - champion: as measured, with its running bounds.
+    estimate: float | None
+    lower: float
+    upper: float
+    #: pass: proven within the margin; fail: proven beyond what is borne; else pending.
+    state: Literal["pass", "pending", "fail"]
+    events: int
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +140,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     decided_by: datetime | None
     #: For people, with the figures.
     sentence: str
+    #: How many rows (units) carry the evidence of one: 1 if they are independent within days and units. None: unknown.
+    design_effect: float | None = None
+    #: The unit of evidence that would not flatter, where the chosen one does.
+    better_unit: Literal["units", "days", "weeks"] | None = None
+    #: Champion's and challenger's share of labelled events whose loss was cut at the cap; None: no cap.
+    capped: tuple[float, float] | None = None
+    #: Champion's and challenger's share of events whose outcome came in time; None: not counted.
+    coverage: tuple[float, float] | None = None
+    guardrails: tuple[Guarding, ...] = ()
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

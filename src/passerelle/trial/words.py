@@ -8,7 +8,11 @@ from datetime import datetime
 import msgspec
 
 from passerelle.project.settings import Loss
-from passerelle.trial.verdict import Kind, Plan
+from passerelle.project.triable import DAYS_OF_A_WEEK, FEWEST_WEEKS
+from passerelle.trial.cautions import NOTABLE_AUTOCORRELATION, NOTABLE_EFFECT, Cautions
+from passerelle.trial.guarding import guarded_words
+from passerelle.trial.refusing import SELECTIVE_TOLERANCE, Why
+from passerelle.trial.verdict import Guarding, Kind, Plan
 
 #: How losses are called.
 LOSSES: dict[Loss, str] = {
@@ -18,10 +22,10 @@ LOSSES: dict[Loss, str] = {
     "squared": "squared error",
     "absolute": "absolute error",
 }
-_NOTABLE = 0.4
-_NOTABLE_PER_UNIT = 1.2
 #: Failures of the challenger, and answers that are missing, are said beyond this share of the events.
 _NOTABLE_SHARE = 0.01
+#: Coverage is said below this share of events with an outcome.
+_NOTABLE_COVERAGE = 0.9
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,57 +36,76 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     upper: float | None
     promote_evidence: float
     rollback_evidence: float
-    autocorrelation: float | None
+    cautions: Cautions
     #: Days with evidence, mature events in them, and days that have closed.
     days: int
     rows: int
     closed: int
+    #: Weeks with evidence, in a trial of weeks; and units (rows), in one of units (rows).
+    weeks: int | None
+    observations: int
     #: Of these events, how many the challenger failed on.
     failed: int
     #: Events that are not compared, since one of the two answers was not there.
     unpaired: int
     #: Units of the champion and of the challenger, in a split.
     units: tuple[int, int]
-    #: Of these, those that had an outcome on their first day; and whether it is only their shares that do not fit.
+    #: Of these, those that had an outcome on their first day.
     labelled: tuple[int, int]
-    assigned_fit: bool
-    #: Events of each unit, in a split by rows.
-    per_unit: float | None
+    #: What makes it INVALID.
+    refused: Why | None
+    #: See Verdict.
+    capped: tuple[float, float] | None
+    coverage: tuple[float, float] | None
+    guards: tuple[Guarding, ...]
     #: When a verdict is expected; None: not before the trial's end.
     expected: datetime | None
 
 
 def sentence(plan: Plan, kind: Kind, figures: Figures, *, reason: str | None = None) -> str:
     """The verdict in words. ``reason`` says why somebody ended a trial that had not decided."""
-    champion, challenger = f"version {plan.champion}", f"version {plan.challenger}"
-    said = f"{_compared(plan, figures)}{_caution(figures)}{_failures(plan, figures)}"
+    champion = f"version {plan.champion}"
+    said = f"{_compared(plan, figures)}{_caution(plan, figures)}{_failures(plan, figures)}{_counts(figures)}"
     if kind == "PROMOTE":
         worse = " It is proven slightly worse, within the margin." if (figures.lower or 0) > 0 else ""
         chance = f"a challenger worse than the margin would be promoted with probability {plan.alpha:.0%} at most."
         return f"PROMOTE: {said}; {_percent(chance)}{worse}"
     if kind == "ROLL_BACK":
         than = "the champion" if plan.rollback_above == 0 else "the margin"
+        than += " in anything" if plan.guardrails else ""
         chance = f"a challenger no worse than {than} would be rolled back with probability {plan.alpha:.0%} at most."
         return f"ROLL BACK: {said}; {_percent(chance)}"
     if kind == "INVALID":
-        units = figures.labelled if figures.assigned_fit else figures.units
-        total = max(1, sum(units))
-        which = "units whose outcomes came in time" if figures.assigned_fit else "units"
-        got = f"{_percent(f'{units[1] / total:.1%}')} of {total:,} {which}"
-        look = (
-            "why one version's outcomes come late"
-            if figures.assigned_fit
-            else "callers that change their unit or lose answers"
-        )
-        return (
-            f"INVALID: {challenger} got {got} instead of {_percent(f'{plan.share:.0%}')}, which chance does not do: "
-            f"nothing is concluded and {champion} stays. Look for {look}."
-        )
+        return _invalid(plan, figures)
     if kind == "INCONCLUSIVE":
         why = reason or f"{figures.closed} days have passed without a proof in either direction"
         stays = "" if "a person made revision" in why else f"; {champion} stays"  # what a person made stands
         return f"INCONCLUSIVE: {why}; {said}{stays}."
     return f"KEEP GOING: {said}; {_missing(plan, figures)}."
+
+
+def _invalid(plan: Plan, figures: Figures) -> str:
+    """Why nothing can be concluded, and where to look."""
+    champion, challenger = f"version {plan.champion}", f"version {plan.challenger}"
+    stays = f"nothing is concluded and {champion} stays"
+    if figures.refused == "selective":
+        tolerance = _percent(f"{SELECTIVE_TOLERANCE:.0%}")
+        return (
+            "INVALID: whether an event has an outcome depends on the score that it was given (the highest or the "
+            f"lowest tenth differs from the others by more than {tolerance}, which chance does not do): what is "
+            f"labelled is no fair sample of what {challenger} would meet: {stays}. Look for answers that decide "
+            "whether the truth is ever known, and for outcomes that come late."
+        )
+    by_outcome = figures.refused == "labelled"
+    units = figures.labelled if by_outcome else figures.units
+    total = max(1, sum(units))
+    which = "units whose outcomes came in time" if by_outcome else "units"
+    got = f"{_percent(f'{units[1] / total:.1%}')} of {total:,} {which}"
+    look = "why one version's outcomes come late" if by_outcome else "callers that change their unit or lose answers"
+    return (
+        f"INVALID: {challenger} got {got} instead of {_percent(f'{plan.share:.0%}')}, which chance does not do: "
+        f"{stays}. Look for {look}."
+    )
 
 
 def _compared(plan: Plan, figures: Figures) -> str:
@@ -91,13 +114,18 @@ def _compared(plan: Plan, figures: Figures) -> str:
         return f"{challenger} and {champion} have no mature event to compare yet"
     digits = _digits(plan, figures)
     word = "less" if figures.estimate < 0 else "more"
+    per = "event of a unit" if plan.unit == "unit" else "event"
     band = "no bounds yet"
     if figures.lower is not None and figures.upper is not None:
         level = f"{1 - 2 * plan.alpha:.0%}"
         band = f"{_percent(level)} sequence {figures.lower:+.{digits}f} to {figures.upper:+.{digits}f}"
     over = f"{figures.days} day{'s' if figures.days != 1 else ''} and {figures.rows:,} mature events"
+    if plan.unit == "week":
+        over = f"{figures.weeks} week{'s' if figures.weeks != 1 else ''}, {over}"
+    if plan.unit == "unit":
+        over += f" of {figures.observations:,} units"
     return (
-        f"{challenger} lost {abs(figures.estimate):.{digits}f} {word} per event than {champion} "
+        f"{challenger} lost {abs(figures.estimate):.{digits}f} {word} per {per} than {champion} "
         f"({LOSSES[plan.loss]}; {band}, margin {plan.margin:+.{digits}f}) over {over}"
     )
 
@@ -114,33 +142,44 @@ def _digits(plan: Plan, figures: Figures) -> int:
 
 def _missing(plan: Plan, figures: Figures) -> str:
     """What a trial that goes on still waits for."""
-    if figures.days < plan.min_days:
-        waits = f"{plan.min_days - figures.days} more of the {plan.min_days} days that a verdict needs are missing"
+    needed = plan.min_days if figures.weeks is None else max(FEWEST_WEEKS, math.ceil(plan.min_days / DAYS_OF_A_WEEK))
+    have, unit = (figures.days, "days") if figures.weeks is None else (figures.weeks, "weeks")
+    if have < needed:
+        waits = f"{needed - have} more of the {needed} {unit} that a verdict needs are missing"
     else:
-        needed = f"{1 / plan.alpha:.0f}"
+        wanted = f"{1 / plan.alpha:.0f}"
         waits = (
-            f"the evidence to promote is {figures.promote_evidence:.2g} of {needed}, to roll back "
-            f"{figures.rollback_evidence:.2g} of {needed}"
+            f"the evidence to promote is {figures.promote_evidence:.2g} of {wanted}, to roll back "
+            f"{figures.rollback_evidence:.2g} of {wanted}"
         )
+        if pending := [one.watch for one in figures.guards if one.state != "pass"]:
+            waits += f", and guardrails must pass: {', '.join(pending)}"
     if figures.expected is not None:
         return f"{waits}; at this pace a verdict comes around {figures.expected:%d %b %Y}"
-    if figures.days < plan.min_days or plan.unit == "row":
+    if have < needed or plan.unit in ("row", "unit"):
         return waits
     return f"{waits}; at this pace none comes within the trial's {plan.max_days} days"
 
 
-def _caution(figures: Figures) -> str:
-    if figures.per_unit is not None and figures.per_unit > _NOTABLE_PER_UNIT:
+def _caution(plan: Plan, figures: Figures) -> str:
+    """Where the unit of evidence flatters."""
+    found = figures.cautions
+    weaker = "they are weaker evidence than they look"
+    instead = f'; say evidence = "{found.better_unit}" in the next trial' if found.better_unit is not None else ""
+    if plan.unit in ("day", "week"):
+        if found.autocorrelation is None or found.autocorrelation < NOTABLE_AUTOCORRELATION:
+            return ""
         return (
-            f" (a unit brought {figures.per_unit:.1f} events, which are not independent: "
-            "they are weaker evidence than they look)"
+            f" (its {plan.unit}s resemble the {plan.unit}s before them, autocorrelation {found.autocorrelation:.1f}: "
+            f"{weaker}{instead})"
         )
-    if figures.autocorrelation is None or figures.autocorrelation < _NOTABLE:
+    if found.better_unit is None or found.design_effect is None:
         return ""
-    return (
-        f" (its days resemble the days before them, autocorrelation {figures.autocorrelation:.1f}: "
-        "they are weaker evidence than they look)"
-    )
+    what = "events" if plan.unit == "row" else "units"
+    brought = ""
+    if found.per_unit is not None and found.per_unit > NOTABLE_EFFECT:
+        brought = f"a unit brought {found.per_unit:.1f} events, which are not independent; "
+    return f" ({brought}{found.design_effect:.1f} {what} say as much as one: {weaker}{instead})"
 
 
 def _failures(plan: Plan, figures: Figures) -> str:
@@ -151,6 +190,21 @@ def _failures(plan: Plan, figures: Figures) -> str:
         said = f"; it failed on {figures.failed:,}{of} events"
     if figures.unpaired > _NOTABLE_SHARE * figures.rows:
         said += f"; {figures.unpaired:,} more events have no pair of answers, which may hide what was hard for one"
+    return said
+
+
+def _counts(figures: Figures) -> str:
+    """What was cut and what had no outcome, where it is notable, and what the guardrails say."""
+    said = ""
+    if figures.capped is not None and max(figures.capped) > 0:
+        one, other = (_percent(f"{share:.2%}") for share in figures.capped)
+        said += f"; the cap cut {one} of the champion's losses and {other} of the challenger's"
+    if figures.coverage is not None and min(figures.coverage) < _NOTABLE_COVERAGE:
+        one, other = (_percent(f"{share:.0%}") for share in figures.coverage)
+        both = one if one == other else f"{one} (champion) and {other} (challenger)"
+        said += f"; {both} of the events had an outcome in time"
+    for guarding in figures.guards:
+        said += f"; {guarded_words(guarding)}"
     return said
 
 

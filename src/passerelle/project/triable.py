@@ -1,0 +1,66 @@
+"""Triable: refuses settings of [trial] that are right each by itself, and that no trial could be held by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from passerelle.errors import SettingsError
+
+DAYS_OF_A_WEEK = 7
+#: Fewer weeks decide nothing, whatever they say: the test of means asks for six at 5 % (docs/trial.md).
+FEWEST_WEEKS = 6
+
+
+class Said(Protocol):
+    """What [trial] says, as settings.Trial has it."""
+
+    @property
+    def cap(self) -> float | None:
+        """The largest loss of one event that counts in full."""
+
+    @property
+    def evidence(self) -> str:
+        """What is one observation."""
+
+    @property
+    def unit_days(self) -> int:
+        """Of units: the days that are a unit's value."""
+
+    @property
+    def min_days(self) -> int:
+        """The days of evidence before the first verdict."""
+
+    @property
+    def max_days(self) -> int:
+        """The days after which a trial ends."""
+
+
+def refuse_untriable(trial: Said, *, loss: str, unit: str | None, path: Path) -> None:
+    """Raise SettingsError for a [trial] that no trial could be held by. ``unit``: task.unit."""
+    bounded = loss in ("brier", "zero_one") or trial.cap is not None
+    if trial.evidence in ("rows", "units") and not bounded:
+        raise SettingsError(
+            f"{path}: trial.evidence = {trial.evidence!r} needs a bounded loss, and {loss!r} is not: say "
+            "trial.cap, the largest loss of one event that counts in full, or leave the days as the unit of evidence."
+        )
+    if trial.evidence == "units" and unit is None:
+        raise SettingsError(
+            f"{path}: trial.evidence is 'units', and task.unit does not say who they are: name the input field, or "
+            'say evidence = "rows" if every event is somebody else.'
+        )
+    if trial.evidence == "weeks" and trial.max_days < DAYS_OF_A_WEEK * FEWEST_WEEKS:
+        raise SettingsError(
+            f"{path}: trial.max_days is {trial.max_days}, and no verdict on weeks comes before {FEWEST_WEEKS} of them: "
+            f"say {DAYS_OF_A_WEEK * FEWEST_WEEKS} or more."
+        )
+    if trial.evidence == "units" and trial.unit_days >= trial.max_days:
+        raise SettingsError(
+            f"{path}: trial.unit_days is {trial.unit_days} and trial.max_days {trial.max_days}: no unit would be "
+            "complete. Say fewer days of a unit, or more in all."
+        )
+    if trial.min_days > trial.max_days:
+        raise SettingsError(
+            f"{path}: trial.min_days is {trial.min_days} and trial.max_days {trial.max_days}: every trial would end "
+            "before its first verdict. Say fewer days before the first, or more in all."
+        )

@@ -1,0 +1,152 @@
+"""Counting: what a day's events say besides their losses: coverage and delay, stages of traffic, guardrails, clusters.
+
+Pure. Labels that depend on the score: the events of the highest tenth of the day's scores stand beside as many others,
+spread over the same day, and so do those of the lowest tenth. Each pair says whether one of the two alone has its
+outcome; neighbouring pairs share one value, so that one bad day cannot say more than ten of them do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from passerelle.trial.comparing import Array, Compared, Losses, challenger_chances, invalid, scores_of
+from passerelle.trial.counts import DELAY_PARTS, Arm, Clusters, Stage, Tally
+from passerelle.trial.verdict import Plan
+
+_TENTH = 0.1
+_HALF = 0.5
+#: The most values that a day has of either end of the scores.
+_PARTS = 10
+_MICROSECONDS_AN_HOUR = 3_600_000_000
+_DECIMALS = 9
+
+
+def arms_of(plan: Plan, compared: Compared, losses: Losses) -> tuple[Arm, Arm]:
+    """Champion's and challenger's events; ``losses`` are those of the labelled ones, in order."""
+    known_us = np.asarray(pc.cast(compared.rows["known_at"].fill_null(0), pa.int64()), dtype=np.int64)
+    late = (known_us - compared.at_us) / (plan.horizon_hours * _MICROSECONDS_AN_HOUR)
+    part = np.clip((late * DELAY_PARTS).astype(np.int64), 0, DELAY_PARTS - 1)
+
+    def arm(mine: Array, capped: Array) -> Arm:
+        labelled = mine & compared.known
+        return Arm(
+            events=int(mine.sum()),
+            labelled=int(labelled.sum()),
+            capped=int(capped.sum()) if plan.cap is not None else 0,
+            delays=tuple(np.bincount(part[labelled], minlength=DELAY_PARTS).tolist()),
+        )
+
+    if compared.beside is not None:
+        both = np.ones(len(compared.known), dtype=bool)
+        return arm(both, losses.capped[0]), arm(both, losses.capped[1])
+    known, cut = compared.challenger[compared.known], losses.capped[0]
+    if len(cut) < len(known):  # nothing was compared
+        cut = np.zeros(len(known), dtype=bool)
+    return arm(~compared.challenger, cut[~known]), arm(compared.challenger, cut[known])
+
+
+def stages_of(plan: Plan, arrivals: pa.Table, labelled: Array) -> tuple[Stage, ...]:
+    """The units that came, by the challenger's share then; () where it always was the plan's. ``labelled``: which."""
+    challenger, shares = arrival_shares(plan, arrivals)
+    if not np.abs(shares - plan.share).max(initial=0.0) > 10**-_DECIMALS:
+        return ()
+    return tuple(
+        Stage(
+            share=share,
+            units=_two(challenger[shares == share]),
+            labelled=_two(challenger[(shares == share) & labelled]),
+        )
+        for share in np.unique(shares).tolist()
+    )
+
+
+def arrival_shares(plan: Plan, arrivals: pa.Table) -> tuple[Array, Array]:
+    """Of each unit that came: did the challenger answer it first, and the challenger's share then."""
+    challenger = np.asarray(pc.equal(arrivals["version"], plan.challenger), dtype=bool)
+    chance = np.asarray(arrivals["probability"], dtype=np.float64)
+    return challenger, np.round(np.where(challenger, chance, 1 - chance), _DECIMALS)
+
+
+def guards_of(plan: Plan, compared: Compared) -> tuple[tuple[Tally, ...], ...]:
+    """The tallies of each guardrail of the plan, over all events of the day, labelled or not."""
+    return tuple(_tallies(plan, compared, guardrail.watch) for guardrail in plan.guardrails)
+
+
+def clusters_of(units: pa.ChunkedArray, values: Array) -> Clusters | None:
+    """How alike the values of one unit are on this day; None where each value is another unit's."""
+    if not len(values):
+        return None
+    codes = np.asarray(units.combine_chunks().dictionary_encode().indices)
+    counts = np.bincount(codes)
+    if len(counts) == len(values):
+        return None
+    means = np.bincount(codes, weights=values) / counts
+    return Clusters(
+        groups=len(counts),
+        rows=len(values),
+        squared_rows=int((counts**2).sum()),
+        between=float((counts * (means - values.mean()) ** 2).sum()),
+        within=float(((values - means[codes]) ** 2).sum()),
+    )
+
+
+def selective_of(plan: Plan, compared: Compared) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """How much more often the highest (the lowest) tenth of the served scores has an outcome than the other events."""
+    scores = scores_of(plan, compared.rows)
+    scored = np.isfinite(scores)
+    return _more_often(scores[scored], compared.known[scored]), _more_often(-scores[scored], compared.known[scored])
+
+
+def gathered(values: Array, most: int | None) -> Array:
+    """The values, or the means of as many neighbours as it takes to have no more than ``most``.
+
+    The mean of neighbours has the same mean, given the past, and the same bounds: what is exact for values is for them.
+
+    >>> gathered(np.array([1.0, 3.0, 5.0, 7.0]), 2).tolist()
+    [2.0, 6.0]
+    """
+    if most is None or len(values) <= most:
+        return values
+    edges = np.linspace(0, len(values), most + 1).astype(np.int64)
+    found: Array = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
+    return found
+
+
+def _more_often(scores: Array, known: Array) -> tuple[float, ...]:
+    if len(scores) < 2:  # noqa: PLR2004  (a pair)
+        return ()
+    edge = np.quantile(scores, 1 - _TENTH, method="lower")
+    extreme = scores > edge if (scores > edge).any() else scores >= edge
+    if extreme.mean() > _HALF:
+        return ()  # hardly any other score: there is no end to compare
+    ours, others = known[extreme], known[~extreme]
+    beside = others[((np.arange(len(ours)) + _HALF) * len(others) / len(ours)).astype(np.int64)]
+    return tuple(gathered(ours.astype(np.float64) - beside, _PARTS).tolist())
+
+
+def _tallies(plan: Plan, compared: Compared, watch: str) -> tuple[Tally, ...]:
+    bad = [
+        invalid(plan, side) if watch == "invalid" else np.asarray(pc.not_equal(side["status"], "scored"), dtype=bool)
+        for side in compared.sides
+    ]
+    if compared.beside is not None:
+        champion, challenger = bad
+        both = champion & challenger
+        count = len(both)
+        return (Tally(events=count, worse=int((challenger & ~both).sum()), better=int((champion & ~both).sum())),)
+    shares = np.round(challenger_chances(compared), _DECIMALS)
+    return tuple(
+        Tally(
+            share=share,
+            events=int((shares == share).sum()),
+            worse=int((bad[0] & compared.challenger & (shares == share)).sum()),
+            better=int((bad[0] & ~compared.challenger & (shares == share)).sum()),
+        )
+        for share in np.unique(shares).tolist()
+    )
+
+
+def _two(challenger: Array) -> tuple[int, int]:
+    return int((~challenger).sum()), int(challenger.sum())

@@ -152,7 +152,11 @@ def test_what_cannot_be_done_says_what_can(project: Project, arguments: tuple[st
         (("target", "status", "there", "--json"), 2, "there is no target 'there'"),
         (("deploy", "--shadow", "--json"), 2, "--share, --shadow and --reason are about a VERSION: name it."),
         (("deploy", "one", "--json"), 2, "'one' is not a valid integer"),
-        (("target", "remove", "stage", "--json"), 1, "it was not confirmed: say --yes"),
+        (
+            ("target", "remove", "stage", "--json"),
+            1,
+            "it was not confirmed, so nothing was done: the same with --yes does it unasked.",
+        ),
     ],
 )
 def test_failure_is_an_object_for_a_program(

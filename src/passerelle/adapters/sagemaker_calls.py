@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -132,10 +133,13 @@ class Calls:
                 f"there are no AWS credentials here ({error}): run aws sso login or aws configure, or set AWS_PROFILE."
             ) from error
         except (EndpointConnectionError, ConnectTimeoutError) as error:
-            raise TargetError(
-                f"{service} cannot be reached in region {self.region!r} ({error}): is it a region of AWS that has "
-                "SageMaker, and is there a way out of this network?"
-            ) from error
+            elsewhere = next((name for name in os.environ if name.startswith("AWS_ENDPOINT_URL")), None)
+            look = (
+                f"is {elsewhere} right, which sends it there?"
+                if elsewhere
+                else ("is it a region of AWS that has SageMaker, and is there a way out of this network?")
+            )
+            raise TargetError(f"{service} cannot be reached in region {self.region!r} ({error}): {look}") from error
         except BotoCoreError as error:
             raise TargetError(f"{operation} on {on} could not be asked: {error}") from error
         return answer

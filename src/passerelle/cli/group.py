@@ -59,7 +59,9 @@ class Verbs(click.Group):
             _show_failure(ctx, error.format_message(), error.exit_code)
             raise
         except click.Abort:
-            _show_failure(ctx, "it was not confirmed: say --yes", 1)
+            told = "it was not confirmed, so nothing was done: the same with --yes does it unasked."
+            click.echo(f"passerelle: {told}", err=True)
+            _show_failure(ctx, told, 1)
             raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)

@@ -9,6 +9,7 @@ from typing import Any
 import aws_place
 import msgspec
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from click.testing import CliRunner
 
 from passerelle.adapters import sagemaker_rules as rules
@@ -203,8 +204,16 @@ def test_a_region_that_is_none(aws: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert aws
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
-    with pytest.raises(TargetError, match=r"cannot be reached in region 'eu-west-3'.*is it a region of AWS"):
+    with pytest.raises(TargetError, match=r"cannot be reached in region 'eu-west-3'.*is AWS_ENDPOINT_URL right"):
         deploy(tmp_path)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", _nowhere)
+    with pytest.raises(TargetError, match=r"cannot be reached in region 'eu-west-3'.*is it a region of AWS"):
+        aws_place.target(tmp_path).observe("production")
+
+
+def _nowhere(_session: Any, request: Any) -> None:
+    raise EndpointConnectionError(endpoint_url=request.url)
 
 
 def test_a_job_that_failed_says_why(aws: str, tmp_path: Path) -> None:

@@ -3,7 +3,20 @@
 Exit codes: 0 done, 1 something failed, 2 wrong usage or settings, 3 refused by a check (data, skew, parity, gate).
 """
 
-from passerelle.cli import ci, image, load, production, project, targets, touring, training, trying, up, watching
+from passerelle.cli import (
+    ci,
+    image,
+    load,
+    planning,
+    production,
+    project,
+    targets,
+    touring,
+    training,
+    trying,
+    up,
+    watching,
+)
 from passerelle.cli.group import main
 
 __all__ = [
@@ -16,6 +29,7 @@ __all__ = [
     "targets",
     "touring",
     "training",
+    "trial_plan",
     "trying",
     "up",
     "watching",

@@ -36,6 +36,8 @@ _POWER = 0.8
 _Z = NormalDist().inv_cdf
 #: Longer is never.
 _LONGEST_DAYS = 3650
+#: Numbers of blocks at which the t that decides is computed; between them it is interpolated.
+_PLACES = np.unique(np.geomspace(2, _LONGEST_DAYS, 150).astype(int))
 #: Of the simulated courses of blocks.
 _COURSES, _SEED = 1000, 2026
 
@@ -136,16 +138,15 @@ def _blocks_needed(effect: float, alpha: float, least: int, longest: int) -> tup
     ((14, 20), (None, None))
     """
     longest = min(longest, max(4 * least, math.ceil(80 / effect**2)))
-    rng = np.random.default_rng(_SEED)
     count = np.arange(1, longest + 1)
-    places = np.unique(np.geomspace(2, max(2, longest), 80).astype(int))
-    critical = np.array([critical_t(int(place), alpha) for place in places])
+    places = _PLACES[: int(np.searchsorted(_PLACES, longest)) + 1]
+    critical = np.array([critical_t(place, alpha) for place in places.tolist()])
     known = np.isfinite(critical)
     needed = np.where(count < places[known][0], math.inf, np.interp(count, places[known], critical[known]))
     needed[: least - 1] = math.inf
     decided = np.full(_COURSES, math.inf)
     for course in range(_COURSES):
-        values = rng.standard_normal(longest)
+        values = np.random.default_rng((_SEED, course)).standard_normal(longest)  # the same, however far it is looked
         means = np.cumsum(values) / count
         spread = np.sqrt(np.maximum(np.cumsum(values**2) - count * means**2, 1e-300) / np.maximum(count - 1, 1))
         reached = np.sqrt(count) * (effect + means) >= needed * spread

@@ -36,6 +36,8 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float | None
     #: Why the trial should not start as it is: the margin cannot be resolved in time. None: it can.
     refused: str | None
+    #: The smallest margin of which half of all trials end in time, where this one's do not; None: none, or it does.
+    resolvable: float | None
     #: What would make it end, each in one sentence; empty where nothing needs to.
     instead: tuple[str, ...]
     #: What was taken for granted, for want of data.
@@ -210,14 +212,15 @@ def _forecast(
 ) -> Forecast:
     shadow, split = needs
     need = shadow if mode == "shadow" else split
-    refused, instead = None, []
+    refused, resolvable, instead = None, None, []
     if not need.resolves:
         days = f"{need.days:,} days or more" if need.days else "more than ten years"
         refused = (
             f"a margin of {margin:.3g} cannot be resolved in {asked.max_days} days: "
             f"half of all trials in {mode} would need {days}"
         )
-        instead = _instead(asked, variation, margin, mode, needs)
+        resolvable, most = (_resolved(asked, variation, mode, likely=likely) for likely in (False, True))
+        instead = _instead(asked, variation, mode, needs, margins=(margin, resolvable, most))
     return Forecast(
         margin=margin,
         unit=asked.unit,
@@ -229,16 +232,24 @@ def _forecast(
         split=split,
         ratio=split.labels / shadow.labels if shadow.labels and split.labels else None,
         refused=refused,
+        resolvable=resolvable,
         instead=tuple(instead),
         assumed=variation.assumed,
     )
 
 
-def _instead(asked: Asked, variation: Variation, margin: float, mode: Mode, needs: tuple[Need, Need]) -> list[str]:
-    """What would let the trial end in time, the cheapest to say first."""
+def _instead(
+    asked: Asked,
+    variation: Variation,
+    mode: Mode,
+    needs: tuple[Need, Need],
+    *,
+    margins: tuple[float, float | None, float | None],
+) -> list[str]:
+    """What would let the trial end in time. ``margins``: the one that was asked, and what half and 90 % resolve."""
     shadow, split = needs
+    margin, half, most = margins
     found = []
-    half, most = (_resolved(asked, variation, mode, likely=likely) for likely in (False, True))
     if half is not None:
         also = "" if most is None else f" ({most:.3g}: 90 %)"
         found.append(f"a margin of {half:.3g} or more: half of all trials then end in time{also}")

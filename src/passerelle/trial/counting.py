@@ -7,6 +7,8 @@ outcome; neighbouring pairs share one value, so that one bad day cannot say more
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,11 +25,18 @@ _MICROSECONDS_AN_HOUR = 3_600_000_000
 _DECIMALS = 9
 
 
+class Delays(NamedTuple):
+    """When outcomes came."""
+
+    #: As microseconds since 1970.
+    known_us: Array
+    #: In which part of the horizon.
+    part: Array
+
+
 def arms_of(plan: Plan, compared: Compared, losses: Losses) -> tuple[Arm, Arm]:
     """Champion's and challenger's events; ``losses`` are those of the labelled ones, in order."""
-    known_us = np.asarray(pc.cast(compared.rows["known_at"].fill_null(0), pa.int64()), dtype=np.int64)
-    late = (known_us - compared.at_us) / (plan.horizon_hours * _MICROSECONDS_AN_HOUR)
-    part = np.clip((late * DELAY_PARTS).astype(np.int64), 0, DELAY_PARTS - 1)
+    part = delays_of(plan, compared).part
 
     def arm(mine: Array, capped: Array) -> Arm:
         labelled = mine & compared.known
@@ -45,6 +54,13 @@ def arms_of(plan: Plan, compared: Compared, losses: Losses) -> tuple[Arm, Arm]:
     if len(cut) < len(known):  # nothing was compared
         cut = np.zeros(len(known), dtype=bool)
     return arm(~compared.challenger, cut[~known]), arm(compared.challenger, cut[known])
+
+
+def delays_of(plan: Plan, compared: Compared) -> Delays:
+    """When each event's outcome was known; 0 where it was not."""
+    known_us = np.asarray(pc.cast(compared.rows["known_at"], pa.int64()).fill_null(0), dtype=np.int64)
+    late = (known_us - compared.at_us) / (plan.horizon_hours * _MICROSECONDS_AN_HOUR)
+    return Delays(known_us, np.clip((late * DELAY_PARTS).astype(np.int64), 0, DELAY_PARTS - 1))
 
 
 def stages_of(plan: Plan, arrivals: pa.Table, labelled: Array) -> tuple[Stage, ...]:

@@ -1,0 +1,73 @@
+"""Provisional: what the outcomes that have come so far say of the days that are not mature. Drawn, and never decides.
+
+Outcomes that come early are no random sample: a challenger whose errors are found out late looks good here at first.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+import msgspec
+import pyarrow.compute as pc
+
+from passerelle.ledger.storage import ledger_folder
+from passerelle.monitoring.maturity import DAY, Day, floor_day, read_days
+from passerelle.project.settings import Project
+from passerelle.state.database import open_state
+from passerelle.trial import trials
+from passerelle.trial.evidence import block_of
+from passerelle.trial.judging import first_block
+from passerelle.trial.verdict import Record
+
+
+class Provisional(msgspec.Struct, frozen=True, kw_only=True):
+    """A day that is not mature."""
+
+    #: From here for 24 h, in event time.
+    start: datetime
+    #: Events that can be compared so far, and of these the ones whose outcome is known by now.
+    events: int
+    rows: int
+    #: Of these rows, challenger - champion (a split: the mean pseudo-outcome); None without any.
+    difference: float | None
+    #: The mean of all days with a difference, closed ones and these, up to this one.
+    estimate: float | None
+
+
+def provisional(project: Project, record: Record, now: datetime) -> list[Provisional]:
+    """The days of a running trial after its last closed one, up to ``now``; [] for any other. Raises LedgerError.
+
+    Of a trial of units, too, these are of rows: units are not complete here.
+    """
+    if record.status != "running":
+        return []
+    plan = msgspec.structs.replace(record.plan, unit="day", guardrails=())
+    blocks = trials.blocks(open_state(project.state), plan.id)
+    differences = [block.difference for block in blocks if block.difference is not None]
+    start, end = (blocks[-1].start + DAY if blocks else first_block(plan)), floor_day(now) + DAY
+    if start >= end:
+        return []
+    read = read_days(ledger_folder(project.state, plan.environment), start, end, horizon_hours=plan.horizon_hours)
+    happened = read.rows.filter(pc.less_equal(read.rows["event_at"], now))
+    known = pc.fill_null(pc.less_equal(happened["known_at"], now), fill_value=False)
+    truth = pc.if_else(known, happened["truth"], None)
+    happened = happened.set_column(happened.schema.get_field_index("truth"), "truth", truth)
+    found = []
+    while start < end:
+        within = pc.and_(pc.greater_equal(happened["event_at"], start), pc.less(happened["event_at"], start + DAY))
+        rows = happened.filter(within)
+        block = block_of(plan, Day(start=start, rows=rows, position=read.position, late=0), day=start)
+        if block.difference is not None:
+            differences.append(block.difference)
+        found.append(
+            Provisional(
+                start=start,
+                events=block.rows + block.unlabelled,
+                rows=block.rows,
+                difference=block.difference,
+                estimate=math.fsum(differences) / len(differences) if differences else None,
+            )
+        )
+        start += DAY
+    return found

@@ -87,7 +87,7 @@ class Gathered(NamedTuple):
     #: Of all: what is compared with N.
     mean: float
     alarm: bool
-    #: On an alarm the series that it names: those whose own sum is a tenth of N at least, the strongest first.
+    #: On an alarm the series that it names: those that would have raised it alone, the strongest first.
     named: list[int]
 
 
@@ -101,7 +101,7 @@ def gather_all(before: Any, e: Floats, *, false_alarm_every: float) -> Gathered:
     mean = float(np.minimum(sums, MOST / max(1, len(sums))).mean())
     alarm = mean >= false_alarm_every
     order: list[int] = np.argsort(-sums, kind="stable").tolist() if alarm else []
-    return Gathered(sums, mean, alarm, [place for place in order if sums[place] >= false_alarm_every / 10])
+    return Gathered(sums, mean, alarm, [place for place in order if sums[place] >= false_alarm_every])
 
 
 def expected_false_alarms(families: Iterable[tuple[float, float]]) -> float:

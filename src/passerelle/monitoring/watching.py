@@ -30,6 +30,7 @@ from passerelle.monitoring.alerts import Alert, Finding, settle
 from passerelle.monitoring.handling import speak
 from passerelle.monitoring.inputs import Counts, read_counts
 from passerelle.monitoring.looking import look
+from passerelle.monitoring.marking import drift_days, loss_days, read_marks
 from passerelle.monitoring.maturity import floor_day, read_day
 from passerelle.monitoring.rules import rule_of
 from passerelle.monitoring.streams import Stream
@@ -244,8 +245,9 @@ def _drift(
     words = "inputs" if watched == "input_drift" else "scores"
     windows = read_windows(connection, scene.environment, watched, since=start - _DRIFT_MEMORY)
     shown = drifting.stability_of(counts, scene.reference)
+    days = [(one.start, msgspec.convert(one.value, prepared(drifting.Judged))) for one in windows]
     judged = drifting.judge(
-        [msgspec.convert(one.value, prepared(drifting.Judged)) for one in windows],
+        [one for _, one in drift_days(days, read_marks(connection, scene.environment, watched))],
         streams,
         version=scene.champion.version,
         rows=counts.rows,
@@ -275,7 +277,10 @@ def _watch_performance(scene: Scene, start: datetime) -> Alert | None:
             return None
         held_out = read_windows(connection, scene.environment, REFERENCE)
         lived = read_windows(connection, scene.environment, "performance", since=start - _MEMORY)
-        earlier = [_held_out(one) for one in held_out if one.start >= start - _MEMORY] + [_lived(one) for one in lived]
+        days = [(one.start, *_held_out(one)) for one in held_out if one.start >= start - _MEMORY]
+        days += [(one.start, *_lived(one)) for one in lived]
+        marks = read_marks(connection, scene.environment, "performance")
+        earlier = [(one, known) for _, one, known in loss_days(days, marks)]
         judged = performance.judge(earlier, figures, false_alarm_every=threshold)
         value = {**msgspec.to_builtins(figures), **msgspec.to_builtins(judged)}
         keep_window(connection, scene.environment, Window(start=start, watch="performance", value=value))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import chdtri
 
+from benchmarks.statistics import windows
 from benchmarks.statistics.frame import Methods
 
 #: It looks after so many events, and not before the first so many.
@@ -112,4 +113,14 @@ def units(losses: Any, keys: Any) -> tuple[Any, Any]:
     return np.asarray(losses, dtype=np.float64), np.arange(len(losses))
 
 
-NAIVE = Methods(name="naive", paired=paired, split=split, blocks=blocks, ratio=ratio, cohort=cohort, units=units)
+NAIVE = Methods(
+    name="naive",
+    paired=paired,
+    split=split,
+    blocks=blocks,
+    ratio=ratio,
+    cohort=cohort,
+    units=units,
+    drift=windows.drift,
+    performance=windows.performance,
+)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.statistics.frame import Methods
+from passerelle.monitoring import drift
+from passerelle.monitoring.tolerance import beyond
 from passerelle.trial import blocks, paired, ratio, split
 
 
@@ -28,4 +30,14 @@ def units(losses: Any, keys: Any) -> tuple[Any, Any]:
     return means[order], first[order]
 
 
-OURS = Methods(name="ours", paired=paired, split=split, blocks=blocks, ratio=ratio, cohort=cohort, units=units)
+OURS = Methods(
+    name="ours",
+    paired=paired,
+    split=split,
+    blocks=blocks,
+    ratio=ratio,
+    cohort=cohort,
+    units=units,
+    drift=drift,
+    performance=beyond,
+)

@@ -87,8 +87,18 @@ def test_bins_hold_about_as_many_each() -> None:
     found = profile({"n": values}, np.zeros((10_000, 0)), schema).inputs["n"]
     assert isinstance(found, Numeric)
     assert len(found.edges) == BINS + 1
-    assert found.counts[0] == 0
-    assert all(abs(number - 500) <= 1 for number in found.counts[1:-1])
+    assert (found.counts[0], found.counts[-1]) == (0, 0)
+    assert all(abs(number - 10_000 / BINS) <= 1 for number in found.counts[1:-1])
+
+
+@pytest.mark.parametrize(("values", "more"), [([7.0] * 50, 8.0), ([1.0, 2.0, 10.0, 10.0, 10.0], 11.0), ([0, 1], 2)])
+def test_what_is_above_the_largest_value_is_not_in_its_bin(values: list[float], more: float) -> None:
+    schema = Schema(columns=(Column(name="n", kind="number"),))
+    like = profile({"n": np.array(values, dtype=np.float64)}, np.zeros((len(values), 0)), schema)
+    found = profile({"n": np.array([max(values), more, -9.0])}, np.zeros((3, 0)), schema, like=like).inputs["n"]
+    assert isinstance(found, Numeric)
+    assert (found.counts[0], found.counts[-2], found.counts[-1]) == (1, 1, 1)
+    assert like.inputs["n"].counts[-1] == 0  # type: ignore[union-attr]
 
 
 def test_rare_values_are_counted_together() -> None:

@@ -22,8 +22,9 @@ from passerelle.errors import BundleError
 from passerelle.project.settings import Privacy
 from passerelle.schema import Columns, Kind, Schema, count
 
-#: A histogram has at most this many bins between its edges, and one beyond each end.
-BINS = 20
+#: A histogram has at most this many bins between its edges, and one beyond each end. With 20 a spread that grows by a
+#: tenth is told after 8.5 windows of 500 events in the median, with 100 after 6.5; the flights' profile is 16 kB for 7.
+BINS = 100
 #: The most values that a categorical field counts by name.
 VALUES = 100
 
@@ -164,13 +165,17 @@ def _numeric(values: NDArray[np.float64], like: Field | None) -> Numeric:
 
 
 def bin_edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The edges of BINS bins that hold about equally many of the values, whatever their shape; NaN is left out."""
+    """The edges of BINS bins that hold about equally many of the values, the last just above; NaN is left out."""
     present = values[~np.isnan(values)]
     if not present.size:
         return np.array([])
     # An observed value each, so that no rounding of an interpolation decides on which side a value falls.
-    edges = np.unique(np.quantile(present, np.linspace(0, 1, BINS + 1), method="inverted_cdf"))
-    return np.asarray(edges[np.isfinite(edges)], dtype=np.float64)  # JSON has no infinity
+    found = np.quantile(present, np.linspace(0, 1, BINS + 1), method="inverted_cdf")
+    edges = np.unique(found[np.isfinite(found)])  # JSON has no infinity
+    # What is above the largest value is not in its bin; a value that fills a bin, or is the only one, has its own.
+    above = np.nextafter(edges[-1:], np.inf)
+    kept = edges if len(edges) == 1 or found[-2] == found[-1] else edges[:-1]
+    return np.asarray(np.concatenate([kept, above[np.isfinite(above)]]), dtype=np.float64)
 
 
 def bin_counts(values: NDArray[np.float64], edges: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -106,12 +106,16 @@ def judge(
         return kept
     names = sorted(streams)
     kinds = [name.rpartition(".")[2] for name in names]
-    values = np.array([_compared(one.streams, names, kinds, one.rows) for one in base])
-    least = one_row(kinds, mean_of(values), rows)
+    everything = [*((one.streams, one.rows) for one in base), (streams, rows)]
+    effects = np.array([[_of(found, name).effect for name in names] for found, _ in everything])
+    values = np.array([[_of(found, name).value for name in names] for found, _ in everything])
+    shares = np.array([kind in SHARES for kind in kinds])
+    # Shares from their effect: earlier versions of passerelle kept another value.
+    values[:, shares] = angle(effects[:, shares], np.array([[count] for _, count in everything]))
+    least = one_row(kinds, mean_of(values[:-1]), rows)
     both = np.array([kind in BOTH for kind in kinds])
-    p = prediction_p(values, np.array(_compared(streams, names, kinds, rows)), both=both, least=least)
-    before = mean_of(np.array([[_of(one.streams, name).effect for name in names] for one in base]))
-    now = np.array([streams[name].effect for name in names])
+    p = prediction_p(values[:-1], values[-1], both=both, least=least)
+    before, now = mean_of(effects[:-1]), effects[-1]
     matters = np.abs(now - before) >= np.array([MATTERS[kind] for kind in kinds])
     # Evidence below 1 is kept: where a change does not matter, only what speaks for it is cut.
     e = np.where(matters, e_value(p), np.minimum(e_value(p), 1.0))
@@ -167,14 +171,6 @@ def stability_of(day: Profile, reference: Profile) -> dict[str, float]:
 
 def _of(streams: Mapping[str, Stream], name: str) -> Stream:
     return streams.get(name, Stream(math.nan, math.nan))
-
-
-def _compared(streams: Mapping[str, Stream], names: Sequence[str], kinds: Sequence[str], rows: int) -> list[float]:
-    """What is compared of a day; shares from their effect: earlier versions of passerelle kept another value."""
-    found = [_of(streams, name) for name in names]
-    return [
-        float(angle(one.effect, rows)) if kind in SHARES else one.value for kind, one in zip(kinds, found, strict=True)
-    ]
 
 
 _WORDS = {

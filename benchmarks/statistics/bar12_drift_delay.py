@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.statistics.frame import Figure, Methods, at_most
 from benchmarks.statistics.windows import AFTER, BEFORE, EVERY, REFERENCE, delay, median, normal
 
-FULL, SMALL = 60, 5
+FULL, SMALL = 60, 3
 
 
 class _Change(NamedTuple):

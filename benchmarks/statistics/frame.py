@@ -40,6 +40,9 @@ class Methods(NamedTuple):
     drift: Callable[..., Any] | None = None
     #: (windows of losses, *, reference, tolerance, false_alarm_every) → indices of the alarms.
     performance: Callable[..., Any] | None = None
+    #: (reference, windows, *, false_alarm_every) → indices of the alarms; counts of shape (windows, fields, values and,
+    #: last, missing).
+    counted: Callable[..., Any] | None = None
 
 
 class Bar(Protocol):

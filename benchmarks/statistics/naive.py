@@ -123,4 +123,5 @@ NAIVE = Methods(
     units=units,
     drift=windows.drift,
     performance=windows.performance,
+    counted=windows.counted,
 )

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.statistics.frame import Methods
-from passerelle.monitoring import drift
+from passerelle.bundle.profile import Categorical, Field, Profile
+from passerelle.monitoring import drift, drifting
 from passerelle.monitoring.tolerance import beyond
 from passerelle.trial import blocks, paired, ratio, split
 
@@ -30,6 +31,42 @@ def units(losses: Any, keys: Any) -> tuple[Any, Any]:
     return means[order], first[order]
 
 
+def counted(reference: Any, windows: Any, *, false_alarm_every: float) -> list[int]:
+    """Days of names and of what is missing, as production judges them; any change matters."""
+    everything = dict.fromkeys(drifting.MATTERS, 0.0)
+    rows = int(windows[0, 0].sum())
+    like = _profile(reference.sum(axis=0))
+    days: list[drifting.Judged] = []
+    for counts in (*reference, *windows):
+        streams = drifting.input_streams(_profile(counts), like)
+        if len(days) < len(reference):  # they are given
+            days.append(drifting.Judged(version=1, rows=rows, streams=streams, restarts=not days))
+        else:
+            earlier = days[-120:]  # as many as monitoring.watching reads
+            days.append(
+                drifting.judge(
+                    earlier,
+                    streams,
+                    version=1,
+                    rows=rows,
+                    stability={},
+                    false_alarm_every=false_alarm_every,
+                    matters=everything,
+                )
+            )
+    return [place for place, day in enumerate(days[len(reference) :]) if day.alarm]
+
+
+def _profile(counts: Any) -> Profile:
+    fields: dict[str, Field] = {
+        f"field {number}": Categorical(
+            values={f"{place:03d}": count for place, count in enumerate(row[:-1])}, other=0, missing=row[-1]
+        )
+        for number, row in enumerate(counts.tolist())
+    }
+    return Profile(rows=int(counts[0].sum()), inputs=fields, scores=())
+
+
 OURS = Methods(
     name="ours",
     paired=paired,
@@ -40,4 +77,5 @@ OURS = Methods(
     units=units,
     drift=drift,
     performance=beyond,
+    counted=counted,
 )

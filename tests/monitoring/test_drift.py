@@ -112,9 +112,21 @@ def test_what_it_refuses(reference: Any, windows: Any, every: float, said: str) 
         drift(reference, windows, false_alarm_every=every)
 
 
-def test_days_are_judged_by_the_same_arithmetic(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_features_raises_no_alarm() -> None:
+    """One number holds for all of them: a feature that is there 30 times is one feature, and 30 are held together."""
+    random = np.random.default_rng(9)
+    reference, windows = random.normal(size=(30, 1, 200)), random.normal(size=(400, 1, 200))
+    alone = drift(reference, windows, false_alarm_every=20)
+    together = drift(np.tile(reference, (1, 30, 1)), np.tile(windows, (1, 30, 1)), false_alarm_every=20)
+    assert [one.window for one in together] == [one.window for one in alone]
+    assert 0 < len(alone) <= 400 / 20
+    others = drift(random.normal(size=(30, 30, 200)), random.normal(size=(400, 30, 200)), false_alarm_every=20)
+    assert len(others) <= 400 / 20
+
+
+def test_days_are_judged_by_the_same_arithmetic() -> None:
     """The rule on days, told that everything matters, raises the same alarms on the same windows."""
-    monkeypatch.setattr(drifting, "MATTERS", dict.fromkeys(drifting.MATTERS, 0.0))
+    everything = dict.fromkeys(drifting.MATTERS, 0.0)
     windows = _windows(60, seed=8)
     windows[20:, 1] += 0.5
     windows[45:, 3] *= 1.5
@@ -134,7 +146,9 @@ def test_days_are_judged_by_the_same_arithmetic(monkeypatch: pytest.MonkeyPatch)
     for number, day in enumerate(days):
         # The days of the reference are given, and not judged.
         streams = drifting.input_streams(day, like)
-        one = drifting.judge(judged, streams, version=1, rows=ROWS, stability={}, false_alarm_every=1000)
+        one = drifting.judge(
+            judged, streams, version=1, rows=ROWS, stability={}, false_alarm_every=1000, matters=everything
+        )
         if number < 30:
             one = drifting.Judged(version=1, rows=ROWS, streams=streams, restarts=number == 0)
         judged.append(one)

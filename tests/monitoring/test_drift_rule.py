@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -116,6 +117,25 @@ def test_the_sentence_names_fields_and_figures() -> None:
     assert found.sentence.startswith("the inputs of 2013-04-01 differed from those of the 30 days before. x2: ")
     assert "x2: its level moved by +" in found.sentence
     assert found.details["named"][0]["field"] == "x2"
+
+
+def test_days_that_earlier_versions_kept_are_compared_alike() -> None:
+    """They kept the log odds of a share where the angle stands now."""
+    days = _days(31, seed=4)
+    judged = _judged(days[:30])
+
+    def before(one: Judged) -> Judged:
+        streams = {
+            name: Stream(np.log((stream.effect + 1e-3) / (1.001 - stream.effect)), stream.effect)
+            if name.endswith((".top", ".missing"))
+            else stream
+            for name, stream in one.streams.items()
+        }
+        return msgspec.structs.replace(one, streams=streams)
+
+    [*_, now] = _judged(days[30:], before=judged)
+    [*_, then] = _judged(days[30:], before=[before(one) for one in judged])
+    assert then == now
 
 
 def test_streams_of_a_day_like_the_reference() -> None:

@@ -9,7 +9,7 @@ from benchmarks.statistics.naive import NAIVE
 from benchmarks.statistics.ours import OURS
 
 
-@pytest.mark.parametrize("number", [11, 12, 13])
+@pytest.mark.parametrize("number", [11, 12, 13, 17])
 def test_ours_keeps_to_the_bounds_and_the_naive_tests_to_none(number: int) -> None:
     [bar] = bars(number).values()
     assert [figure.name for figure in bar.run(replications=bar.SMALL, test=OURS) if not figure.passed] == []

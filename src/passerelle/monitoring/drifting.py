@@ -90,10 +90,12 @@ def judge(
     rows: int,
     stability: Mapping[str, float],
     false_alarm_every: float,
+    matters: Mapping[str, float] = MATTERS,
 ) -> Judged:
     """A day after the earlier ones, oldest first. Pure.
 
     The baseline is every day since it last began anew; it begins with LEARNING days that are not judged.
+    ``false_alarm_every`` holds for all streams together; ``matters`` has the least effect of each kind.
     """
     last = earlier[-1] if earlier else None
     plain = Judged(version=version, rows=rows, streams=dict(streams), stability=dict(stability))
@@ -116,9 +118,9 @@ def judge(
     both = np.array([kind in BOTH for kind in kinds])
     p = prediction_p(values[:-1], values[-1], both=both, least=least)
     before, now = mean_of(effects[:-1]), effects[-1]
-    matters = np.abs(now - before) >= np.array([MATTERS[kind] for kind in kinds])
+    large = np.abs(now - before) >= np.array([matters[kind] for kind in kinds])
     # Evidence below 1 is kept: where a change does not matter, only what speaks for it is cut.
-    e = np.where(matters, e_value(p), np.minimum(e_value(p), 1.0))
+    e = np.where(large, e_value(p), np.minimum(e_value(p), 1.0))
     earlier_sums = [last.evidence.get(name, 0.0) for name in names]
     sums, mean, alarm, strongest = gather_all(earlier_sums, e, false_alarm_every=false_alarm_every)
     named = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -26,8 +26,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return make_project(tmp_path, '[alerts]\nchannels = ["ONE"]\n')
 
 
-def _fire(project: Project, watch: Watch) -> Alert:
-    finding = Finding(state="firing", sentence=f"{watch} is wrong.")
+def _fire(project: Project, watch: Watch, *, day: datetime | None = None) -> Alert:
+    finding = Finding(state="firing", sentence=f"{watch} is wrong.", day=day)
     with writing(open_state(project.state)) as connection:
         opened = settle(connection, "production", DEFAULTS[watch], finding, now=system_clock(), channels=("ONE",))
     assert opened is not None
@@ -79,6 +79,22 @@ def test_slips_are_refused_in_a_sentence(project: Project, arguments: tuple[str,
     assert result.exit_code in (1, 2)
     assert told in result.output
     assert events(open_state(project.state), kind="alert") == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "told"),
+    [
+        ("normal", "{} is how it is now: later days are compared with its days.\n"),
+        ("incident", "{} was an incident: its days are left out.\n"),
+    ],
+)
+def test_what_an_alert_was_is_said_and_closes_it(project: Project, verb: str, told: str) -> None:
+    drifted = _fire(project, "performance", day=datetime(2013, 2, 9, tzinfo=UTC))
+    assert _run(verb, drifted.id).output == told.format(drifted.id)
+    assert _run("--open").output.startswith("Nothing is wrong in production.")
+    assert "ada" in events(open_state(project.state), kind="alert")[-1].sentence
+    refused = _run(verb, _fire(project, "latency").id)
+    assert (refused.exit_code, "is an alert of latency" in refused.output) == (1, True)
 
 
 def test_the_budget_is_shown_and_counted(project: Project) -> None:

@@ -81,3 +81,25 @@ if ! postgresql >/dev/null; then
 fi
 printf 'postgresql: '
 postgresql
+
+# The exported rules are checked by, and run in, the real Prometheus and Alertmanager. Only their programs are wanted: a
+# policy keeps their services from being started (a machine that has one of its own keeps that).
+packages=""
+command -v promtool >/dev/null && command -v prometheus >/dev/null || packages="$packages prometheus"
+command -v amtool >/dev/null && command -v prometheus-alertmanager >/dev/null || packages="$packages prometheus-alertmanager"
+if [ -n "$packages" ]; then
+    policy=/usr/sbin/policy-rc.d
+    made=""
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+        made=yes
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    fi
+    apt-get update -qq
+    # shellcheck disable=SC2086  # a list of words
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
+    [ -z "$made" ] || rm -f "$policy"
+fi
+echo "prometheus: $(promtool --version | head -n 1)"
+echo "alertmanager: $(amtool --version | head -n 1)"

@@ -6,6 +6,7 @@ import getpass
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
@@ -159,6 +160,57 @@ def unsilence(context: click.Context, watch: Watch, environment: str, *, as_json
 
     ended = end(_known(context, environment), environment, watch, by=_me(), now=system_clock())
     show(ended, as_json=as_json, text=f"{watch} is not silenced any more.")
+
+
+@alerts.command()
+@ALERT
+@TO
+@AS_JSON
+@click.pass_context
+def normal(context: click.Context, alert: str, environment: str, *, as_json: bool) -> None:
+    """Say that what ALERT is about is how it is now: it closes.
+
+    For drift and performance: the days since it began are what later days are compared with.
+    """
+    from passerelle.monitoring.marking import mark_normal
+
+    marked = mark_normal(_known(context, environment), environment, alert, system_clock(), by=_me())
+    show(marked, as_json=as_json, text=f"{marked.id} is how it is now: later days are compared with its days.")
+
+
+@alerts.command()
+@ALERT
+@TO
+@AS_JSON
+@click.pass_context
+def incident(context: click.Context, alert: str, environment: str, *, as_json: bool) -> None:
+    """Say that ALERT was an incident: it closes, and its days are compared with nothing.
+
+    For drift and performance. What goes on after those days alarms anew.
+    """
+    from passerelle.monitoring.marking import mark_incident
+
+    marked = mark_incident(_known(context, environment), environment, alert, system_clock(), by=_me())
+    show(marked, as_json=as_json, text=f"{marked.id} was an incident: its days are left out.")
+
+
+@alerts.command("export")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@TO
+@AS_JSON
+@click.pass_context
+def export_rules(context: click.Context, folder: Path, environment: str, *, as_json: bool) -> None:
+    """Write the same rules for Prometheus and Alertmanager into FOLDER.
+
+    passerelle.rules.yml, prometheus.yml (what to scrape) and alertmanager.yml (the channels, without a secret: each
+    says where to put it).
+    """
+    from passerelle.monitoring.export import export
+
+    project = working(context, "looks")
+    refuse_unknown(project, environment)
+    written = export(project, environment, folder, now=system_clock())
+    show(written, as_json=as_json, text=[f"{path}" for path in written])
 
 
 def _known(context: click.Context, environment: str) -> Project:

@@ -36,8 +36,10 @@ from passerelle.dashboard.rendering import as_json, render
 from passerelle.dashboard.trying import TrialPage, trial_page
 from passerelle.errors import PasserelleError
 from passerelle.loop.rollout import PRODUCTION
+from passerelle.monitoring import gauges
 from passerelle.project.settings import Project
 from passerelle.serving.door import RefusedError, UnknownCallerError, WrongHostError
+from passerelle.state.database import open_state
 from passerelle.trial.verdict import Record
 
 _STATIC = Path(__file__).parent / "static"
@@ -71,6 +73,7 @@ def make_app(
         "/data": shown.data,
         "/data/quarantine/{id}": shown.quarantine,
         "/fingerprint": shown.fingerprint,
+        "/metrics": shown.metrics,
     }
     routes = [Route(path, shown.reading(page), methods=["GET"]) for path, page in pages.items()]
     routes += [
@@ -175,6 +178,11 @@ class _Dashboard:
         if report is None:
             raise NoSuchPageError("There is no such report: the delivery was accepted since, or never came.")
         return self._answer(request, "quarantine.html", quarantine_page(report), now=self._clock())
+
+    def metrics(self, _request: Request) -> Response:
+        """What the loop has measured, for Prometheus."""
+        text = gauges.exposition(open_state(self._project.state), self._project, self._environment)
+        return Response(text, headers={"Content-Type": gauges.CONTENT_TYPE, "Cache-Control": "no-cache"})
 
     def fingerprint(self, request: Request) -> Response:
         """What a page asks for now and then: has anything changed? 304 if not."""

@@ -44,6 +44,17 @@ def look(project: Project, environment: str, engine: sa.Engine, *, now: datetime
     return changed
 
 
+def allowed_silence(connection: sa.Connection, project: Project, environment: str, *, now: datetime) -> float:
+    """Minutes that silence may last: the rule's threshold, or by the longest silences of the days before."""
+    today = floor_day(now)
+    days = [
+        msgspec.convert(one.value, prepared(service.Silence))
+        for one in read_windows(connection, environment, "silence", since=today - _SILENCE_DAYS)
+        if one.start < today
+    ]
+    return service.allowed_minutes(days, rule_of(project, "silence").threshold)
+
+
 def _judge(
     connection: sa.Connection,
     project: Project,
@@ -91,12 +102,7 @@ def _silence(
     now: datetime,
 ) -> Alert | None:
     rule = rule_of(project, "silence")
-    days = [
-        msgspec.convert(one.value, prepared(service.Silence))
-        for one in read_windows(connection, environment, "silence", since=today - _SILENCE_DAYS)
-        if one.start < today
-    ]
-    finding = service.judge_silence(looked, allowed=service.allowed_minutes(days, rule.threshold))
+    finding = service.judge_silence(looked, allowed=allowed_silence(connection, project, environment, now=now))
     was_open = find_open(connection, environment, "silence") is not None
     if finding.state != "firing" and not was_open:
         known = _today(connection, environment, "silence", today)

@@ -162,6 +162,15 @@ def test_fields_that_are_empty_or_hidden() -> None:
     assert input_streams(nothing, nothing) == {}
 
 
+def test_the_stability_index_of_numbers_does_not_grow_with_the_bins() -> None:
+    """Of days of 1,000 rows that are like the reference it is 19 (1/1000 + 1/7000) in the mean, not 99 times that."""
+    days = [profile(day, np.empty((1000, 0)), SCHEMA, like=REFERENCE) for day in _days(40, seed=5, rows=1000)]
+    found = [stability_index(day.inputs["x1"], REFERENCE.inputs["x1"]) or 0.0 for day in days]
+    assert 0.015 < np.mean(found) < 0.04
+    moved = profile({**_days(1, rows=1000)[0], "x1": np.full(1000, 9.0)}, np.empty((1000, 0)), SCHEMA, like=REFERENCE)
+    assert (stability_index(moved.inputs["x1"], REFERENCE.inputs["x1"]) or 0.0) > 5
+
+
 def test_stability_index_is_symmetric_and_zero_for_equals() -> None:
     one = Categorical(values={"a": 70, "b": 20}, other=10, missing=3)
     two = Categorical(values={"a": 10, "b": 80}, other=10, missing=0)

@@ -14,16 +14,18 @@ from datetime import datetime
 import msgspec
 import numpy as np
 
-from passerelle.bundle.profile import Field, Profile
+from passerelle.bundle.profile import Field, Numeric, Profile
 from passerelle.monitoring.alerts import Finding
 from passerelle.monitoring.control import e_value, gather_all, mean_of, prediction_p
 from passerelle.monitoring.drift import LEARNING
-from passerelle.monitoring.streams import BOTH, SHARES, Stream, angle, field_streams, one_row, shares_of
+from passerelle.monitoring.streams import BOTH, SHARES, Stream, angle, coarse, field_streams, one_row, shares_of
 
 #: A day with fewer rows is shown and not judged.
 FEWEST_ROWS = 50
 #: The most streams that an alert names.
 NAMED = 5
+#: So many bins are those that people know the population stability index of.
+_STABILITY_BINS = 20
 
 #: Kind of stream → the smallest change of its effect that matters; what is smaller gathers no evidence.
 MATTERS = {"level": 0.1, "spread": math.log(1.1), "shape": 0.1, "top": 0.05, "missing": 0.05}
@@ -147,10 +149,9 @@ def judge(
 def stability_index(day: Field, reference: Field) -> float | None:
     """Population stability index: sum of (share - reference share) ln(share / reference share); None without rows.
 
-    It grows with the number of bins and shrinks with the rows, and has no scale of its own: it is shown, and never
-    calls anybody. Shares are kept above 0.0001.
+    It grows with the number of bins and shrinks with the rows, and has no scale of its own: it is shown, of 20 bins,
+    and never calls anybody. Shares are kept above 0.0001.
 
-    >>> from passerelle.bundle.profile import Numeric
     >>> one = Numeric(edges=(0.0,), counts=(50, 50), missing=0)
     >>> round(stability_index(Numeric(edges=(0.0,), counts=(80, 20), missing=0), one), 3)
     0.416
@@ -158,6 +159,9 @@ def stability_index(day: Field, reference: Field) -> float | None:
     shares, before = shares_of(day), shares_of(reference)
     if shares is None or before is None:
         return None
+    if isinstance(reference, Numeric):
+        bins = coarse(before, _STABILITY_BINS)
+        shares, before = (np.asarray(np.bincount(bins, weights=one), dtype=np.float64) for one in (shares, before))
     now, then = np.maximum(shares, 1e-4), np.maximum(before, 1e-4)
     return float(((now - then) * np.log(now / then)).sum())
 

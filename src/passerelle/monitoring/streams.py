@@ -67,6 +67,17 @@ def normal_scores(shares: Floats) -> Floats:
     return np.asarray(ndtri(np.clip(middle, _LEAST_SHARE, 1 - _LEAST_SHARE)), dtype=np.float64)
 
 
+def coarse(reference: Any, bins: int) -> NDArray[np.int64]:
+    """For each bin which of so many coarser ones, of about equal shares of the reference, it belongs to: to draw them.
+
+    >>> coarse([1, 1, 1, 1, 4, 0], bins=2).tolist()
+    [0, 0, 0, 0, 1, 1]
+    """
+    before = np.asarray(reference, dtype=np.float64)
+    middle = (np.cumsum(before) - before / 2) / before.sum()
+    return np.asarray(np.minimum(middle * bins, bins - 1), dtype=np.int64)
+
+
 def angle(share: Any, rows: Any) -> Floats:
     """A share of so many rows as an angle, whose sampling error is 1/sqrt(rows) whatever the share (Anscombe 1948).
 

@@ -7,7 +7,7 @@ and within the days of an analysis of variance, and n0 rows a day,
     design effect = 1 + (rows a day, weighted by rows - 1) ICC      (Kish 1965)
 
 is how many rows carry the evidence of one. Of few days it is a noisy figure: the warning is given where it is above 1.2
-and the days differ more than chance makes them (an F test at 5 %).
+and the days differ more than chance, and units that come back, make them (an F test at 5 %).
 """
 
 from __future__ import annotations
@@ -84,7 +84,12 @@ def _effect_of_days(blocks: Sequence[Block]) -> tuple[float | None, bool]:
     between = float((counts * (means - (counts @ means) / total) ** 2).sum()) / (groups - 1)
     within = math.fsum(squares for _, _, squares in counted) / (total - groups)
     effect = _effect(between, within, (total - (counts**2).sum() / total) / (groups - 1), (counts**2).sum() / total)
-    sure = effect is not None and between > float(fdtri(groups - 1, total - groups, _CONFIDENCE)) * within
+    # Where units come back within the day, days differ for that alone: by as much as the units' means make them.
+    days = [block.clusters for block in blocks if block.clusters is not None]
+    noise, free = within, total - groups
+    if (units := sum(day.groups - 1 for day in days)) >= _FEW:
+        noise, free = max(within, math.fsum(day.between for day in days) / units), units
+    sure = effect is not None and between > float(fdtri(groups - 1, free, _CONFIDENCE)) * noise
     return effect, sure
 
 

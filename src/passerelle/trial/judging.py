@@ -20,7 +20,7 @@ from passerelle.trial.cautions import cautions
 from passerelle.trial.comparing import loss_bound
 from passerelle.trial.course import Course
 from passerelle.trial.guarding import all_passed, guard
-from passerelle.trial.refusing import refusal
+from passerelle.trial.refusing import refusal, units_at_shares
 from passerelle.trial.verdict import Block, Kind, Plan, Verdict
 from passerelle.trial.words import Figures, sentence
 
@@ -200,6 +200,7 @@ def _verdict(plan: Plan, blocks: Sequence[Block], kind: Kind, *, reason: str | N
         unpaired=sum(block.unpaired + block.champion_late for block in counted),
         units=_total([block.units for block in blocks]),
         labelled=_total([block.labelled_units or (0, 0) for block in blocks]),
+        shares=_shares(plan, blocks, labelled=refused is not None and refused.why == "labelled"),
         refused=None if refused is None else refused.why,
         capped=_capped(plan, blocks),
         coverage=_coverage(blocks),
@@ -238,6 +239,16 @@ def _estimate(plan: Plan, counted: Sequence[Block], means: Sequence[float]) -> f
 
 def _total(counts: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return sum(one for one, _ in counts), sum(other for _, other in counts)
+
+
+def _shares(plan: Plan, blocks: Sequence[Block], *, labelled: bool) -> dict[float, int]:
+    """Challenger's share → the units that came while it was in force."""
+    found: dict[float, int] = {}
+    for block in blocks if plan.mode == "split" else ():
+        for share, units in units_at_shares(plan, block, labelled=labelled).items():
+            if sum(units):
+                found[share] = found.get(share, 0) + sum(units)
+    return found
 
 
 def _capped(plan: Plan, blocks: Sequence[Block]) -> tuple[float, float] | None:

@@ -52,6 +52,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     units: tuple[int, int]
     #: Of these, those that had an outcome on their first day.
     labelled: tuple[int, int]
+    #: Of what makes it INVALID: each share of the challenger that was in force, and how many of these units came then.
+    shares: dict[float, int]
     #: What makes it INVALID.
     refused: Why | None
     #: See Verdict.
@@ -103,9 +105,18 @@ def _invalid(plan: Plan, figures: Figures) -> str:
     got = f"{_percent(f'{units[1] / total:.1%}')} of {total:,} {which}"
     look = "why one version's outcomes come late" if by_outcome else "callers that change their unit or lose answers"
     return (
-        f"INVALID: {challenger} got {got} instead of {_percent(f'{plan.share:.0%}')}, which chance does not do: "
+        f"INVALID: {challenger} got {got} instead of {_percent(_wanted(plan, figures))}, which chance does not do: "
         f"{stays}. Look for {look}."
     )
+
+
+def _wanted(plan: Plan, figures: Figures) -> str:
+    """The share of the units that the challenger should have got."""
+    shares = figures.shares
+    if len(shares) < 2:  # noqa: PLR2004  (it was changed)
+        return f"{next(iter(shares), plan.share):.0%}"
+    mean = sum(share * units for share, units in shares.items()) / max(1, sum(shares.values()))
+    return f"{mean:.1%} (shares of {min(shares):.0%} to {max(shares):.0%})"
 
 
 def _compared(plan: Plan, figures: Figures) -> str:

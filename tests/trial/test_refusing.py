@@ -1,0 +1,90 @@
+"""Outcomes that depend on the score: found, in shadow too; and nothing is found where they do not."""
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from day_tables import Array, at, day_of, side
+from test_trial_judging import GOOD, block
+from trial_days import START, plan_of
+
+from passerelle.trial.evidence import block_of
+from passerelle.trial.judging import judge
+from passerelle.trial.refusing import refusal
+from passerelle.trial.verdict import Block
+
+
+def labelled(rng: np.random.Generator, scores: Array, how: str) -> Array:
+    """Which events have an outcome: all but some, for this reason."""
+    chance = {
+        "at random": np.full(len(scores), 0.6),
+        "a little": np.where(scores > np.quantile(scores, 0.9), 0.83, 0.9),
+        "blocked": np.where(scores > np.quantile(scores, 0.9), 0.0, 1.0),
+        "refused": np.where(scores > np.quantile(scores, 0.8), 0.2, 0.95),
+        "investigated": np.where(scores > np.quantile(scores, 0.85), 0.9, 0.1),
+        "low": np.where(scores < np.quantile(scores, 0.15), 0.3, 0.9),
+    }[how]
+    found: Array = rng.random(len(scores)) < chance
+    return found
+
+
+def blocks_of(rng: np.random.Generator, how: str, *, days: int = 14, rows: int = 150, **plan: Any) -> list[Block]:
+    found = []
+    for number in range(days):
+        start = at(START, number)
+        scores = rng.beta(2, 5, rows)
+        truth = rng.random(rows) < scores
+        known = labelled(rng, scores, how)
+        other = np.clip(scores + rng.normal(0, 0.05, rows), 0, 1)
+        sides = [
+            side(start, scores, truth, known=known),
+            side(start, other, truth, known=known, version=2, role="shadow"),
+        ]
+        found.append(block_of(plan_of(**plan), day_of(start, *sides), day=start))
+    return found
+
+
+@pytest.mark.parametrize("how", ["blocked", "refused", "investigated", "low"])
+def test_outcomes_that_depend_on_the_score_are_found_in_a_shadow(how: str) -> None:
+    blocks = blocks_of(np.random.default_rng(2), how)
+    refused = refusal(plan_of(), blocks)
+    assert refused is not None
+    assert refused.why == "selective"
+    assert 1 < refused.blocks <= 14, "no single day says enough"
+    plan = plan_of(min_days=14, max_days=60)
+    verdict = judge(plan, blocks)
+    assert verdict.kind == "INVALID"
+    assert "INVALID: whether an event has an outcome depends on the score that it was given" in verdict.sentence
+    assert "nothing is concluded and version 1 stays" in verdict.sentence
+
+
+@pytest.mark.parametrize("how", ["at random", "a little"])
+def test_outcomes_that_are_missing_at_random_are_no_reason(how: str) -> None:
+    """The tolerance is ten points: a difference below it is never called selective in more than 1 of 1,000 trials."""
+    times = 300 if os.environ.get("PASSERELLE_SOAK") else 20
+    for number in range(times):
+        blocks = blocks_of(np.random.default_rng([3, number]), how, days=20, rows=100)
+        assert refusal(plan_of(), blocks) is None
+
+
+def test_one_bad_day_is_no_proof() -> None:
+    rng = np.random.default_rng(4)
+    blocks = blocks_of(rng, "at random", days=10, rows=3000)
+    blocks[5] = blocks_of(rng, "blocked", days=1, rows=3000)[0]
+    assert refusal(plan_of(), blocks) is None
+
+
+def test_scores_that_are_all_the_same_have_no_ends() -> None:
+    start = at(START, 0)
+    known = np.arange(40) % 2 == 0
+    sides = [side(start, np.full(40, 0.2), known), side(start, np.full(40, 0.2), known, version=2, role="shadow")]
+    assert block_of(plan_of(), day_of(start, *sides), day=start).selective == ((), ())
+    two = np.where(np.arange(40) < 6, 0.9, 0.1)
+    sides = [side(start, two, known, known=two < 0.5), side(start, two, known, version=2, role="shadow")]
+    high, low = block_of(plan_of(), day_of(start, *sides), day=start).selective or ((), ())
+    assert (high, low) == ((-1.0,) * 6, ()), "most have the lowest score: they are no end"
+
+
+def test_blocks_of_before_say_nothing() -> None:
+    assert refusal(plan_of(), [block(day, GOOD[day % 4]) for day in range(20)]) is None

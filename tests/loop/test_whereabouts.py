@@ -18,9 +18,10 @@ from passerelle.errors import DeploymentError, SettingsError
 from passerelle.loop.checking import check_project
 from passerelle.loop.rollout import deploy, revisions
 from passerelle.loop.targets import bring, plan_for, remove
+from passerelle.loop.whereabouts import note_where, refuse_moved
 from passerelle.project.scaffold import create
 from passerelle.project.settings import Project, load_project
-from passerelle.project.targets import Cloud
+from passerelle.project.targets import Cloud, Kubernetes
 from passerelle.testing.targets import MemoryPlace, MemoryTarget
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
@@ -42,6 +43,20 @@ def moved(project: Project, **changes: str) -> Project:
 
 def again(project: Project) -> None:
     deploy(project, Shelf(project), 2, now=NOW)  # type: ignore[arg-type]
+
+
+def test_a_cluster_that_is_named_later_is_no_move_and_another_one_is(project: Project) -> None:
+    def at(context: str | None) -> Project:
+        settings = Kubernetes(image="r/i@sha256:" + "a" * 64, instance="", store="s3://b/o", context=context)
+        return msgspec.structs.replace(project, targets={"cluster": settings})
+
+    note_where(at(None), "cluster")
+    refuse_moved(at("paris"), "cluster")
+    note_where(at("paris"), "cluster")
+    with pytest.raises(SettingsError, match=r"last brought to context = 'paris', and .* says context = 'lyon' now"):
+        refuse_moved(at("lyon"), "cluster")
+    with pytest.raises(SettingsError, match=r"last brought to context = 'paris', and .* says nothing of that now"):
+        refuse_moved(at(None), "cluster")
 
 
 def test_place_is_changed_only_when_nothing_is_left_at_the_former(project: Project) -> None:

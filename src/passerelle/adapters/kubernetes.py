@@ -56,7 +56,8 @@ class KubernetesTarget:
         command: tuple[str, ...] = ("kubectl",),
     ) -> None:
         self._name, self._settings, self._project, self._pack = name, settings, project, pack
-        self._wait_s, self._command = wait_s, command
+        self._wait_s = wait_s
+        self._command = (*command, "--context", settings.context) if settings.context else command
         self._packages = Packages(settings.store, project)
         #: The kind of what makes pods.
         self._workload = FORMS[settings.form][0]

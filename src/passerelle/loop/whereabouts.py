@@ -15,13 +15,21 @@ from passerelle.project.settings import FILE, Project
 from passerelle.project.targets import Cloud
 
 #: The settings of a target that say where it is, of whatever kind.
-_WHERE = ("environment", "region", "project", "subscription", "resource_group", "workspace", "namespace", "store")
+_WHERE = (
+    *("environment", "region", "project", "subscription", "resource_group", "workspace", "location"),
+    *("context", "namespace", "store"),
+)
+#: Those that were not kept from the beginning, or need not be said: what was not known then is no change.
+_MAYBE = ("location", "context")
 
 
 def refuse_moved(project: Project, name: str) -> None:
     """Raise SettingsError if a target is at another place than its settings now say: what is there would be lost."""
     there = _last(project, name)
     here = _where(project, name)
+    for key in _MAYBE:
+        if there is not None and key in here and key not in there:
+            there[key] = here[key]
     if there is None or here == there:
         return
     was = ", ".join(f"{key} = {value!r}" for key, value in there.items() if here.get(key) != value)
@@ -66,7 +74,7 @@ def left_behind(project: Project, environment: str | None = None) -> dict[str, s
 
 def _where(project: Project, name: str) -> dict[str, str]:
     settings = project.targets[name]
-    where = {key: str(getattr(settings, key)) for key in _WHERE if hasattr(settings, key)}
+    where = {key: str(getattr(settings, key)) for key in _WHERE if getattr(settings, key, None) is not None}
     return {"project.name": project.name, "kind": str(settings.__struct_config__.tag)} | where
 
 

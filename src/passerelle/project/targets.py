@@ -151,6 +151,8 @@ class Vertex(Cloud, tag="vertex", frozen=True, kw_only=True, forbid_unknown_fiel
 class Kubernetes(Cloud, tag="kubernetes", frozen=True, kw_only=True, forbid_unknown_fields=True):
     """kind = "kubernetes": manifests, applied by kubectl or whatever applies manifests for you."""
 
+    #: The cluster, by the name that kubectl's settings give it; None: kubectl's current one, whichever that is.
+    context: str | None = None
     namespace: str = "default"
     #: Deployment, Service and HorizontalPodAutoscaler, or KServe's InferenceService.
     form: Literal["deployment", "kserve"] = "deployment"

@@ -83,6 +83,12 @@ def test_what_kubectl_says_is_told_with_what_to_do(what: str, project: Project, 
     assert next_step in str(told.value)
 
 
+def test_the_cluster_is_the_one_that_the_settings_name(project: Project, place: Place, tmp_path: Path) -> None:
+    command = speaking(tmp_path, "echo $* >&2; exit 1")
+    with pytest.raises(TargetError, match="--context paris --namespace default get"):
+        target(project, place, tmp_path, command=command, context="paris").observe("production")
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -35,7 +36,11 @@ def help_of(*arguments: str) -> str:
 def page() -> str:
     verbs = [name for name, command in main.commands.items() if not command.hidden]
     parts = [HEAD, f"```text\n{help_of()}\n```\n"]
-    parts += [f"## {verb}\n\n```text\n{help_of(verb)}\n```\n" for verb in verbs]
+    for verb in verbs:
+        parts.append(f"## {verb}\n\n```text\n{help_of(verb)}\n```\n")
+        command = main.commands[verb]
+        below = command.commands if isinstance(command, click.Group) else {}
+        parts += [f"### {verb} {name}\n\n```text\n{help_of(verb, name)}\n```\n" for name in below]
     return "\n".join(parts)
 
 
@@ -46,7 +51,8 @@ def test_the_page_of_the_command_line_is_what_help_prints() -> None:
 
 
 def test_every_option_has_help() -> None:
-    for name, command in main.commands.items():
+    below = [one.commands.items() for one in main.commands.values() if isinstance(one, click.Group)]
+    for name, command in itertools.chain(main.commands.items(), *below):
         assert command.help, name
         for parameter in command.params:
             if isinstance(parameter, click.Option):
@@ -62,6 +68,10 @@ def test_verbs_and_options_that_pages_quote_exist(path: Path) -> None:
         verb = next((word for word in words if not word.startswith("-")), "")
         command = main.commands.get(verb)
         assert command is not None, f"{path.name} quotes passerelle {' '.join(words)}"
+        below = words[words.index(verb) + 1 : words.index(verb) + 2]
+        if isinstance(command, click.Group) and below and not below[0].startswith("-"):
+            assert set(below[0].split("|")) <= command.commands.keys(), f"{path.name}: {verb} has no {below[0]}"
+            command = command.commands[below[0].split("|")[-1]]
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         for word in words:
             if re.match(r"--[a-z]", word) and word != "--help":

@@ -68,6 +68,8 @@ def load(folder: Path, text: str) -> object:
         (GOOD + '[trial]\nevidence = "row"\n', "(at trial.evidence): did you mean 'rows'?"),
         (GOOD + '[trial]\nevidence = "units"\n', "trial.evidence is 'units', and task.unit does not say who they are"),
         (GOOD + '[trial]\nloss = "log_loss"\nevidence = "rows"\n', "trial.evidence = 'rows' needs a bounded loss"),
+        (GOOD + "[trial]\nsteps = [0.1, 0.5]\n", "trial.steps are shares of a split, and trial.mode is 'shadow'"),
+        (GOOD + '[trial]\nmode = "split"\nsteps = [0.5, 0.1]\n', "let each share be larger than the one before"),
         (GOOD + '[trial]\nevidence = "weeks"\nmax_days = 41\n', "no verdict on weeks comes before 6 of them: say 42"),
         (
             GOOD.replace("[task]\n", '[task]\nunit = "who"\n') + '[trial]\nevidence = "units"\nunit_days = 60\n',

@@ -103,7 +103,7 @@ def _standing(seen: Seen, number: int, tried: Record | None) -> str:
     told = done(tried, seen.revisions)
     if tried.status == "ended" and told.startswith(("refused", "stopped", "displaced")):
         return told
-    kinds = {"ROLL_BACK": "rolled back", "INCONCLUSIVE": "undecided", "INVALID": "not valid"}
+    kinds = {"ROLL_BACK": "rolled back", "INCONCLUSIVE": "undecided", "INVALID": "not valid", "BROKEN": "broke"}
     return kinds.get(tried.verdict.kind, "tried") if tried.verdict else "stopped"
 
 

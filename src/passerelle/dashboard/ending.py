@@ -35,7 +35,7 @@ def done(record: Record, revisions: Sequence[Deployment]) -> str:
             return f"displaced by version {newer[1]}"
         return "overtaken by a person's revision" if "a person made revision" in told else _UNDONE
     kind = record.verdict.kind if record.verdict else None
-    return "rolled back" if kind in ("ROLL_BACK", "INVALID") else "the champion was kept"
+    return "rolled back" if kind in ("ROLL_BACK", "INVALID", "BROKEN") else "the champion was kept"
 
 
 def as_meant(record: Record, revisions: Sequence[Deployment]) -> bool:
@@ -56,6 +56,7 @@ def found(record: Record) -> str:
     told = {
         "PROMOTE": f"version {plan.challenger} is no worse than version {plan.champion}",
         "ROLL_BACK": f"version {plan.challenger} is worse than version {plan.champion}",
+        "BROKEN": f"version {plan.challenger} failed, and was taken away by the circuit breaker",
         "INVALID": f"the trial of version {plan.challenger} against version {plan.champion} is not valid",
     }
     undecided = f"version {plan.challenger} against version {plan.champion} stayed undecided"

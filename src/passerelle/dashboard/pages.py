@@ -261,7 +261,7 @@ def _trial(seen: Seen, record: Record | None, *, now: datetime) -> Station:
     last = seen.trials[-1]
     ended = f" {day(last.ended_at, now=now)}" if last.ended_at else ""
     standing: Standing = "done" if as_meant(last, seen.revisions) else "over"
-    kinds = {"PROMOTE": "proven no worse, ", "ROLL_BACK": "proven worse, "}
+    kinds = {"PROMOTE": "proven no worse, ", "ROLL_BACK": "proven worse, ", "BROKEN": "failed, "}
     told = "" if standing == "done" or last.verdict is None else kinds.get(last.verdict.kind, "undecided, ")
     sentence = f"version {last.plan.challenger}: {told}{done(last, seen.revisions)}{ended}"
     return Station(name="Trial", standing=standing, sentence=sentence, link="/trial")

@@ -102,7 +102,7 @@ def forecast_trial(
         deviation=deviation,
         losses=losses,
         days=days,
-        share=share or trial.share,
+        share=share or (trial.steps or (trial.share,))[-1],
         alpha=trial.alpha,
         bounds=(0.0, _bound(project, version, record.losses, margin_share * reference)),
         min_days=min(trial.min_days, max_days or trial.max_days),

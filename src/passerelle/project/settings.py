@@ -68,6 +68,7 @@ _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+Percent = Annotated[float, msgspec.Meta(gt=0, le=100)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -209,6 +210,12 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     #: The days after which a trial without a verdict is INCONCLUSIVE.
     max_days: Count = 60
     guardrails: tuple[Guardrail, ...] = ()
+    #: The shares that a split goes through, instead of ``share``; (): it has its share from the first moment.
+    steps: tuple[Share, ...] = ()
+    #: So many days a step holds before the next.
+    hold_days: Positive = 1
+    #: A challenger that fails on more than so much of its last answers is taken away at once; 100: never.
+    breaker_percent: Percent = 20
 
 
 class Alerts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,6 +16,14 @@ class Said(Protocol):
     """What [trial] says, as settings.Trial has it."""
 
     @property
+    def mode(self) -> str:
+        """A shadow or a split."""
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """The shares of a split, one after the other."""
+
+    @property
     def cap(self) -> float | None:
         """The largest loss of one event that counts in full."""
 
@@ -58,6 +66,15 @@ def refuse_untriable(trial: Said, *, loss: str, unit: str | None, path: Path) ->
         raise SettingsError(
             f"{path}: trial.unit_days is {trial.unit_days} and trial.max_days {trial.max_days}: no unit would be "
             "complete. Say fewer days of a unit, or more in all."
+        )
+    if trial.steps and trial.mode == "shadow":
+        raise SettingsError(
+            f"{path}: trial.steps are shares of a split, and trial.mode is 'shadow', which answers nobody: "
+            'say mode = "split", or leave the steps out.'
+        )
+    if list(trial.steps) != sorted(set(trial.steps)):
+        raise SettingsError(
+            f"{path}: trial.steps are {list(trial.steps)}: let each share be larger than the one before."
         )
     if trial.min_days > trial.max_days:
         raise SettingsError(

@@ -30,7 +30,14 @@ PATIENCE = timedelta(days=3)
 #: them where they say nothing, and so it is without what plans did not say.
 UNCOUNTED = ("unlabelled_arms", "labelled_units", "observations", "squares", "arms", "arrived", "clusters", "selective")
 _LATER = ("unpaired", "champion_late", "stages", "least_chance", "guards", *UNCOUNTED)
-_LATER_OF_PLANS: dict[str, object] = {"unit_days": 7, "values_a_day": None, "guardrails": ()}
+_LATER_OF_PLANS: dict[str, object] = {
+    "unit_days": 7,
+    "values_a_day": None,
+    "guardrails": (),
+    "steps": (),
+    "hold_days": 1.0,
+    "breaker_percent": None,
+}
 
 
 class _Decision(NamedTuple):

@@ -62,7 +62,7 @@ def make_plan(
         champion=champion.number,
         challenger=challenger,
         mode=trial.mode,
-        share=trial.share,
+        share=trial.steps[-1] if trial.steps else trial.share,
         task=project.task.kind,
         classes=read_manifest(champion.path)[0].classes,
         loss=project.loss,
@@ -81,6 +81,9 @@ def make_plan(
         unit_days=trial.unit_days,
         values_a_day=VALUES_A_DAY if trial.evidence in ("rows", "units") else None,
         guardrails=trial.guardrails,
+        steps=trial.steps,
+        hold_days=trial.hold_days,
+        breaker_percent=trial.breaker_percent,
     )
 
 
@@ -126,5 +129,6 @@ def _planned_rows(project: Project, reference: float, margin: float) -> int:
     """
     trial = project.trial
     variance = reference * (1 - reference) if project.loss == "zero_one" else reference**2
-    variance *= 1 / (trial.share * (1 - trial.share)) if trial.mode == "split" else 0.25
+    share = trial.steps[-1] if trial.steps else trial.share
+    variance *= 1 / (share * (1 - share)) if trial.mode == "split" else 0.25
     return max(100, math.ceil(_POWER * variance / margin**2))

@@ -20,7 +20,7 @@ from passerelle.trial.verdict import Block, Verdict
 _TOLERANCE = 1e-12
 _SHOWN = 20
 #: Figures of a verdict that earlier ones do not have.
-_LATER = ("design_effect", "better_unit", "capped", "coverage")
+_LATER = ("design_effect", "better_unit", "capped", "coverage", "breaker")
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from passerelle.ledger.position import Position
 from passerelle.project.settings import Guarded, Guardrail, Loss, TaskKind
 from passerelle.trial.counts import Arm, Clusters, Stage, Tally
 
-Kind = Literal["PROMOTE", "ROLL_BACK", "KEEP_GOING", "INCONCLUSIVE", "INVALID"]
+Kind = Literal["PROMOTE", "ROLL_BACK", "KEEP_GOING", "INCONCLUSIVE", "INVALID", "BROKEN"]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +53,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     #: Of rows and units: the most values that a day may keep; of more, neighbours share one. None: no limit.
     values_a_day: int | None = None
     guardrails: tuple[Guardrail, ...] = ()
+    #: The shares that a split goes through, ``share`` the last of them, and the days that each holds; (): no steps.
+    steps: tuple[float, ...] = ()
+    hold_days: float = 1.0
+    #: A challenger that fails on more than so much of its last answers is taken away; None: as before there was one.
+    breaker_percent: float | None = None
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +124,28 @@ class Guarding(msgspec.Struct, frozen=True, kw_only=True):
     events: int
 
 
+class Broken(msgspec.Struct, frozen=True, kw_only=True):
+    """What the circuit breaker saw: no test, but a count of the challenger's last answers."""
+
+    #: The answers that were looked at: its last ones, as they were received.
+    answers: int
+    #: Of these, the ones on which it failed, came too late, or said what is no finite number.
+    failed: int
+    #: From when on, in event time, answers were looked for, and how far the ledger was read.
+    since: datetime
+    position: Position
+
+
+class Signed(msgspec.Struct, frozen=True, kw_only=True):
+    """What was signed when a trial ended; see signing."""
+
+    #: Plan, verdict, digests, moments, versions: values of JSON, as they were then.
+    statement: dict[str, Any]
+    #: The Ed25519 public key and the signature, in hex.
+    key: str
+    signature: str
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What a trial says after some blocks, with its reason in one sentence."""
 
@@ -149,6 +176,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     #: Champion's and challenger's share of events whose outcome came in time; None: not counted.
     coverage: tuple[float, float] | None = None
     guardrails: tuple[Guarding, ...] = ()
+    #: Of BROKEN: the count that ended the trial.
+    breaker: Broken | None = None
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,3 +199,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     revision: int | None = None
     #: What was done with the verdict, in one sentence: "version 4 answers from revision 7".
     execution: str | None = None
+    #: The version of Passerelle that decided; None: one that signed nothing yet.
+    software: str | None = None
+    #: Its signature, once it has ended.
+    signed: Signed | None = None

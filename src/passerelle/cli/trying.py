@@ -57,6 +57,7 @@ def status(context: click.Context, id_: str | None, environment: str, *, as_json
     from passerelle.state.database import open_state
     from passerelle.trial import trials
     from passerelle.trial.judging import judge
+    from passerelle.trial.words import measured
 
     project = working(context, "looks")
     engine = open_state(project.state)
@@ -81,7 +82,7 @@ def status(context: click.Context, id_: str | None, environment: str, *, as_json
     show(
         {"trial": record, "verdict": verdict, "blocks": blocks},
         as_json=as_json,
-        text=[*_standing(project, record, blocks), *days],
+        text=[*_standing(project, record, blocks), *(f"  {line}" for line in measured(record.plan, verdict)), *days],
     )
 
 

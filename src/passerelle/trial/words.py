@@ -12,7 +12,7 @@ from passerelle.project.triable import DAYS_OF_A_WEEK, FEWEST_WEEKS
 from passerelle.trial.cautions import NOTABLE_AUTOCORRELATION, NOTABLE_EFFECT, Cautions
 from passerelle.trial.guarding import guarded_words
 from passerelle.trial.refusing import SELECTIVE_TOLERANCE, Why
-from passerelle.trial.verdict import Guarding, Kind, Plan
+from passerelle.trial.verdict import Guarding, Kind, Plan, Verdict
 
 #: How losses are called.
 LOSSES: dict[Loss, str] = {
@@ -84,6 +84,24 @@ def sentence(plan: Plan, kind: Kind, figures: Figures, *, reason: str | None = N
         stays = "" if "a person made revision" in why else f"; {champion} stays"  # what a person made stands
         return f"INCONCLUSIVE: {why}; {said}{stays}."
     return f"KEEP GOING: {said}; {_missing(plan, figures)}."
+
+
+def measured(plan: Plan, verdict: Verdict) -> list[str]:
+    """A line for each thing that a verdict has measured beside the difference; [] where there is nothing yet."""
+    lines = []
+    if verdict.autocorrelation is not None:
+        block = "week" if plan.unit == "week" else "day"
+        lines.append(f"autocorrelation of the {block}s' means: {verdict.autocorrelation:+.2f}")
+    if verdict.design_effect is not None:
+        what = "units" if plan.unit == "unit" else "events"
+        lines.append(f"design effect: {verdict.design_effect:.1f} {what} say as much as one independent one")
+    if verdict.better_unit is not None:
+        lines.append(f'the unit of evidence flatters: say evidence = "{verdict.better_unit}" in the next trial')
+    for said, shares in (("outcomes in time", verdict.coverage), ("losses cut at the cap", verdict.capped)):
+        if shares is not None:
+            one, other = (_percent(f"{share:.1%}") for share in shares)
+            lines.append(f"{said}: {one} (version {plan.champion}), {other} (version {plan.challenger})")
+    return [*lines, *(f"guardrail, {guarded_words(guarding)}" for guarding in verdict.guardrails)]
 
 
 def _invalid(plan: Plan, figures: Figures) -> str:

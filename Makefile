@@ -17,14 +17,18 @@ check: .venv/test.stamp  ## style, types, directions of imports
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q tests/test_house.py
 
-bench: .venv/test.stamp  ## how fast it is here: the endpoint with each kind of ledger, the ledger, the injector's own ceiling
+bench: .venv/test.stamp  ## how fast it is here: the endpoint with each kind of ledger, the ledger, the injector's own ceiling; the statistics' bars, small
 	$(BIN)/python tests/serving/measure.py durable
 	$(BIN)/python tests/serving/measure.py async
 	$(BIN)/python tests/ledger/measuring.py
 	$(BIN)/python tests/load/measure.py
+	$(BIN)/python -m benchmarks.statistics --small
 
-soak: .venv/test.stamp  ## the long tests at full size: kill -9 at every step and many moments, all clouds, the image, a whole year audited
+soak: .venv/test.stamp  ## the long tests at full size: kill -9 at every step and many moments, all clouds, the image, the statistics' bars, a whole year audited
 	$(BIN)/python examples/flights/analysis/rolling_origin.py
+	$(BIN)/python -m benchmarks.statistics
+	! $(BIN)/python -m benchmarks.statistics --naive
+	$(BIN)/python -m benchmarks.statistics.page
 	PASSERELLE_SOAK=1 $(BIN)/pytest tests/ledger/test_compaction.py tests/loop/test_walk.py tests/project/test_ci_shared.py \
 	  tests/journey/test_tour.py tests/journey/test_live_suite.py tests/journey/test_clouds.py tests/adapters tests/deployment/test_image_built.py
 	$(BIN)/passerelle tour examples/flights

@@ -280,12 +280,13 @@ def _watch_performance(scene: Scene, start: datetime) -> Alert | None:
         days = [(one.start, *_held_out(one)) for one in held_out if one.start >= start - _MEMORY]
         days += [(one.start, *_lived(one)) for one in lived]
         marks = read_marks(connection, scene.environment, "performance")
-        earlier = [(one, known) for _, one, known in loss_days(days, marks)]
+        compared = loss_days(days, marks)
+        earlier = [(one, known) for _, one, known in compared]
         judged = performance.judge(earlier, figures, false_alarm_every=threshold)
         value = {**msgspec.to_builtins(figures), **msgspec.to_builtins(judged)}
         keep_window(connection, scene.environment, Window(start=start, watch="performance", value=value))
         before = earlier[-1][1] if earlier else performance.Judged(excess=None)
-        since = performance.began([(one.start, _lived(one)[1]) for one in lived], start)
+        since = performance.began([(day, known) for day, _, known in compared], start)
         found = performance.finding(judged, figures, start, before=before, since=since)
         return _settle_day(connection, scene, "performance", found)
 

@@ -18,6 +18,7 @@ from benchmarks.statistics.bar15_blocks import MIN_DAYS, resampled
 from benchmarks.statistics.flight_days import PATH
 from benchmarks.statistics.frame import ALPHA, FOLDER
 from benchmarks.statistics.ours import cohort
+from benchmarks.statistics.pictures_windows import false_alarms, tolerated
 from benchmarks.statistics.streams import EVENTS, assigned, zero_one
 from passerelle.trial import blocks, paired, plan, ratio, split
 from passerelle.trial.ratio import log_evidence
@@ -202,6 +203,7 @@ def needed(axes: Any) -> None:
 
 
 PICTURES: tuple[Callable[[Any], None], ...] = (peeking, band, ramp, late, clusters, days, mismatch, needed)
+PICTURES += (false_alarms, tolerated)
 
 
 def main() -> None:

@@ -155,18 +155,15 @@ def _running(
     range only the values up to where its lower end was refuted, and from where its upper end was, are looked at.
     ``known`` is a null and where it was refuted: the bound is below it from there on, and not before.
     """
-    accepted, start = nulls
+    below, start = nulls
     upper = np.full(len(values), start)
     if not len(values) or _refuted(values, sizes, needed, start) is None:
         return upper
-    refuted = start
-    for _ in range(_STEPS):
-        middle = (accepted + refuted) / 2
-        if _refuted(values, sizes, needed, middle) is None:
-            accepted = middle
-        else:
-            refuted = middle
-    end, below = len(values), accepted
+    refuted = start  # a range that begins below the final bound, and holds it
+    while refuted > _reach(values, sizes, below, start):
+        middle = (below + refuted) / 2
+        below, refuted = (middle, refuted) if _refuted(values, sizes, needed, middle) is None else (below, middle)
+    end = len(values)
     while end and below < start:
         above = _reach(values[:end], sizes[:end], below, start)
         at = _refuted(values[:end], sizes[:end], needed, above)

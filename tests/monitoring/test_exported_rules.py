@@ -67,15 +67,27 @@ def test_thresholds_are_the_project_s(tmp_path: Path, limit_ms: int, compared: s
     assert "[90m]" in found["PasserelleSilence"]["expr"]
 
 
-def test_rules_read_metrics_that_there_are(tmp_path: Path) -> None:
+def _labels(text: str) -> dict[str, set[str]]:
+    """Each series → the names of its labels."""
+    found: dict[str, set[str]] = {}
+    for name, labels in re.findall(r"\b(passerelle_\w+)(?:\{(.*?)\})?", text):
+        found.setdefault(name, set()).update(re.findall(r"(\w+)=~?\"", labels))
+    return found
+
+
+def test_rules_read_metrics_and_labels_that_there_are(tmp_path: Path) -> None:
     project = make_project(tmp_path)
-    text = Measures().exposition() + exposition(open_state(project.state), project, "production")
-    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text.decode(), re.MULTILINE))
-    there = {name for name, kind in types.items() if kind != "histogram"}
-    there |= {f"{name}_{end}" for name, kind in types.items() if kind == "histogram" for end in ("bucket", "count")}
-    read = set(re.findall(r"\bpasserelle_\w+", rules_file(project, "production", allowed_minutes=30)))
+    measures = Measures()
+    measures.events.labels("1", "live", "scored").inc()
+    measures.requests.labels("/predict", "200").inc()
+    measures.seconds.labels("/predict").observe(0.1)
+    told = [measures.exposition(), exposition(open_state(project.state), project, "production")]
+    there = _labels("\n".join(line for one in told for line in one.decode().splitlines() if line[0] != "#"))
+    read = _labels(rules_file(project, "production", allowed_minutes=30))
     assert len(read) == 6
-    assert read <= there
+    of_the_target = {"project", "environment"}
+    for name, labels in read.items():
+        assert labels - there[name] == of_the_target, name
 
 
 def test_the_gauges_say_what_was_measured_and_nan_for_what_was_not(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ printf 'postgresql: '
 postgresql
 
 # The exported rules are checked by, and run in, the real Prometheus and Alertmanager. Only their programs are wanted: a
-# policy keeps their services from being started (a machine that has one of its own keeps that).
+# policy keeps their services from being started now, and they are not started at the next boot either.
 packages=""
 command -v promtool >/dev/null && command -v prometheus >/dev/null || packages="$packages prometheus"
 command -v amtool >/dev/null && command -v prometheus-alertmanager >/dev/null || packages="$packages prometheus-alertmanager"
@@ -100,6 +100,10 @@ if [ -n "$packages" ]; then
     # shellcheck disable=SC2086  # a list of words
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null
     [ -z "$made" ] || rm -f "$policy"
+    for service in $packages; do
+        update-rc.d "$service" disable >/dev/null 2>&1 || true
+        ! command -v systemctl >/dev/null || systemctl disable --quiet "$service" 2>/dev/null || true
+    done
 fi
 echo "prometheus: $(promtool --version | head -n 1)"
 echo "alertmanager: $(amtool --version | head -n 1)"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
@@ -143,6 +144,21 @@ def test_a_storm_long_after_a_drift_is_another_matter(tmp_path: Path) -> None:
     _fire(project, "input_drift", day=NOW)
     storm = _opened(_fire(project, "performance", now=NOW + 7 * DAY, day=NOW + 5 * DAY))
     assert (storm.group, storm.told, len(messages(project))) == ("", True, 1)
+
+
+def test_only_what_began_together_covers(tmp_path: Path) -> None:
+    """Each joins the one before it, and the third began four days after the first, which alone was sent."""
+    project = make_project(tmp_path, ONE)
+    pages = {watch: msgspec.structs.replace(DEFAULTS[watch], level="page") for watch in CHAINS["inputs"]}
+    told = []
+    for number, watch in enumerate(CHAINS["inputs"]):
+        found = Finding(state="firing", sentence="!", day=NOW + 2 * number * DAY)
+        with writing(open_state(project.state)) as connection:
+            opened = settle(
+                connection, "production", pages[watch], found, now=NOW + 3 * number * DAY, channels=("ONE",)
+            )
+        told.append(_opened(opened).told)
+    assert told == [True, False, True]
 
 
 def test_what_nothing_else_explains_joins_nothing(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def _open(
     group = near[0].cause if near else ""
     with_it = [one for one in others if one.cause == group]
     silenced = is_silenced(connection, environment, alert.watch, now=now)
-    covered = any(one.level == "page" and one.told for one in with_it)
+    covered = any(one.level == "page" and one.told for one in near)
     alert = msgspec.structs.replace(alert, group=group, told=alert.level == "page" and not (silenced or covered))
     connection.execute(
         tables.alerts.insert().values(

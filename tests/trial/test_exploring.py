@@ -35,8 +35,7 @@ def carried(records: list[Record], carriers: int) -> list[Record]:
 def test_each_segment_is_tested_at_a_share_of_alpha(tmp_path: Path) -> None:
     project = project_in(tmp_path)
     record = trials.start(open_state(project.state), plan_of(max_days=30))
-    for number, day in enumerate(days(20)):
-        write(project, carried(day, 2), slot=f"worker-{number}")
+    write(project, [one for day in days(20) for one in carried(day, 2)])
     now = START + 30 * DAY
     blocks = close_blocks(project, record, now=now)
     first, second = segments(project, record, "carrier", now)
@@ -60,10 +59,10 @@ def test_two_segments_have_half_of_alpha_each(tmp_path: Path) -> None:
     project, twice = project_in(tmp_path / "one"), project_in(tmp_path / "two")
     plan = plan_of(max_days=30, alpha=0.05)
     record, other = (trials.start(open_state(one.state), plan) for one in (project, twice))
-    for number, day in enumerate(days(10)):
-        write(project, day, slot=f"worker-{number}")
-        again = [msgspec.structs.replace(one, id=f"{one.id}-0") for one in day]
-        write(twice, [*carried(again, 1), *day], slot=f"worker-{number}")
+    once = [one for day in days(10) for one in day]
+    again = [msgspec.structs.replace(one, id=f"{one.id}-0") for one in once]
+    write(project, once)
+    write(twice, [*carried(again, 1), *once])
     now = START + 20 * DAY
     blocks = close_blocks(project, record, now=now)
     close_blocks(twice, other, now=now)

@@ -96,8 +96,8 @@ def test_a_trial_of_units_is_replayed(tmp_path: Path) -> None:
     """Also where labels came in another order, and were corrected after the days had closed."""
     rng = np.random.default_rng(5)
     records: list[Record] = []
-    for number in range(120):
-        unit, first = f"u{number}", float(rng.uniform(0, 24 * 8))
+    for number in range(60):
+        unit, first = f"u{number}", float(rng.uniform(0, 24 * 4))
         hard = float(rng.uniform(0.2, 0.4))
         for again in range(3):
             gap = float(np.clip(hard + rng.normal(0.0, 0.05), 0, 1))
@@ -108,11 +108,11 @@ def test_a_trial_of_units_is_replayed(tmp_path: Path) -> None:
         record = trials.start(open_state(project.state), plan_of(unit="unit", unit_days=3, min_days=3, planned_n=50))
         shuffled = [records[place] for place in np.random.default_rng(seed).permutation(len(records))]
         folder = ledger_folder(project.state, "production")
-        for number, part in enumerate((shuffled[:500], shuffled[500:])):
+        for number, part in enumerate((shuffled[:300], shuffled[300:])):
             asyncio.run(record_records(LocalStorage(folder), part, slot=f"worker-{number}"))
-        blocks = close_blocks(project, record, now=START + 12 * DAY)
-        assert sum(len(one.values) for one in blocks) == 120
-        late = [outcome(f"u{number}-0", value=True, at=START + 20 * DAY) for number in range(50)]
+        blocks = close_blocks(project, record, now=START + 9 * DAY)
+        assert sum(len(one.values) for one in blocks) == 60
+        late = [outcome(f"u{number}-0", value=True, at=START + 20 * DAY) for number in range(30)]
         write(project, late, slot="late")
         assert replay(project, record.plan.id).same
         found.append([msgspec.structs.replace(one, position=Position()) for one in blocks])

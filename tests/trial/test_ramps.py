@@ -56,7 +56,7 @@ def pooled_t(blocks: Sequence[Block]) -> float:
 @pytest.mark.parametrize("unit", ["row", "day"])
 def test_a_ramp_while_the_error_falls_does_not_promote(unit: str) -> None:
     """Simpson: the challenger came later, on easier days. Counting its events together promotes it nearly always."""
-    times = 500 if os.environ.get("PASSERELLE_SOAK") else 50
+    times = 500 if os.environ.get("PASSERELLE_SOAK") else 30
     plan = plan_of(mode="split", unit=unit, loss="zero_one", share=0.1, margin=MARGIN, rollback_above=0.0, min_days=14)
     promoted = naive = 0
     differences = []

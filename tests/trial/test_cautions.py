@@ -106,7 +106,7 @@ def test_losses_that_the_cap_cuts_are_counted_by_version() -> None:
     truth = np.array([1, 1, 1, 1])
     sides = [
         side(start, np.array([1.0, 2.5, 1.0, 1.0]), truth),
-        side(start, np.array([3.0, 3.0, 3.0, 1.5]), truth, version=2, role="shadow"),
+        side(start, np.array([3.0, 3.0, 2.2, 1.5]), truth, version=2, role="shadow"),
     ]
     numbers = [one.set_column(10, "truth", [["1.0", "1.0", "1.0", None]]) for one in sides]
     found = block_of(plan, day_of(start, *numbers), day=start)

@@ -128,6 +128,7 @@ def test_a_week_is_seven_days_that_count_the_same() -> None:
     assert course.upper.shape == (8,)
     assert judge(plan, blocks[:41]).kind == "KEEP_GOING"
     assert "1 more of the 6 weeks that a verdict needs are missing" in judge(plan, blocks[:41]).sentence
+    assert judge(plan_of(unit="week", max_days=60, alpha=0.4), blocks[:41]).kind == "KEEP_GOING"
     verdict = judge(plan, blocks)
     assert (verdict.kind, verdict.decided_by) == ("PROMOTE", START + 41 * DAY), "at the end of the sixth week"
     assert verdict.estimate == pytest.approx(np.mean(weekly[:6]))
@@ -175,6 +176,9 @@ def test_means_of_neighbours_lose_little() -> None:
     assert each.promoted_at is not None
     assert grouped.promoted_at is not None
     assert grouped.promoted_at * 4 < each.promoted_at * 1.5
+    fewer = [msgspec.structs.replace(one, observations=None) for one in means]
+    aimed = course_of(msgspec.structs.replace(few, planned_n=625), fewer)
+    assert aimed.promote_evidence == grouped.promote_evidence, "bets are aimed at as many means as make the rows"
     exact = paired(values.ravel(), margin=0.01, alpha=0.05, bounds=(-1, 1), planned_n=2500, rollback_above=0.01)
     assert each.promoted_at == exact.promoted_at
 

@@ -106,3 +106,13 @@ def test_units_are_tested_share_by_share() -> None:
     refused = refusal(plan, [*first, *late])
     assert refused is not None
     assert refused.why == "labelled"
+
+
+def test_events_that_could_go_one_way_only_compare_nothing() -> None:
+    """The share was 100 % for a while: there is no champion's answer that could have been."""
+    plan = plan_of(mode="split", unit="row", share=0.5, rollback_above=0.0)
+    table = side(
+        START, np.array([0.2, 0.4, 0.9]), np.zeros(3), version=np.array([1, 2, 2]), probability=np.array([0.5, 0.5, 1])
+    )
+    found = block_of(plan, day_of(START, table), day=START)
+    assert found.values == pytest.approx((-(0.04 - 0.2) / 0.5, (0.16 - 0.12) / 0.5))

@@ -68,6 +68,15 @@ def test_outcomes_that_are_missing_at_random_are_no_reason(how: str) -> None:
         assert refusal(plan_of(), blocks) is None
 
 
+def test_the_tolerance_is_borne_however_many_events_there_are() -> None:
+    for number in range(3):
+        blocks = blocks_of(np.random.default_rng([5, number]), "a little", days=40, rows=2000)
+        assert refusal(plan_of(), blocks) is None
+    strong = blocks_of(np.random.default_rng(6), "at random", days=1, rows=2000)[0].selective
+    assert strong is not None
+    assert [len(end) for end in strong] == [10, 10], "neighbours share a value"
+
+
 def test_one_bad_day_is_no_proof() -> None:
     rng = np.random.default_rng(4)
     blocks = blocks_of(rng, "at random", days=10, rows=3000)
@@ -84,6 +93,14 @@ def test_scores_that_are_all_the_same_have_no_ends() -> None:
     sides = [side(start, two, known, known=two < 0.5), side(start, two, known, version=2, role="shadow")]
     high, low = block_of(plan_of(), day_of(start, *sides), day=start).selective or ((), ())
     assert (high, low) == ((-1.0,) * 6, ()), "most have the lowest score: they are no end"
+
+
+def test_a_few_high_scores_are_an_end() -> None:
+    start = at(START, 0)
+    few = np.where(np.arange(40) < 2, 0.9, 0.1)
+    answers = side(start, few, few, known=few < 0.5)
+    read = day_of(start, answers, side(start, few, few, version=2, role="shadow"))
+    assert block_of(plan_of(), read, day=start).selective == ((-1.0, -1.0), ())
 
 
 def test_blocks_of_before_say_nothing() -> None:

@@ -24,7 +24,7 @@ REFERENCE_DAYS = 28
 #: (z of 95 % + z of 80 %)^2: rows for a fixed-size test of this power, in units of variance / margin^2.
 _POWER = 6.1826
 #: Of rows and units a day keeps this many values; where there are more, neighbours share one.
-VALUES_A_DAY = 2000
+VALUES_A_DAY = 500
 _UNITS: dict[Evidence, Literal["row", "day", "unit", "week"]] = {
     "rows": "row",
     "units": "unit",

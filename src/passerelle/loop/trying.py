@@ -8,7 +8,6 @@ anywhere and done again. A revision that a person made in the meantime stands: t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -17,16 +16,17 @@ from passerelle.deployment.spec import Deployment, Revisions, environment_folder
 from passerelle.errors import DeploymentError, StateError
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.watermarks import delta_versions
+from passerelle.loop.asking import ask, page
 from passerelle.loop.rollout import PRODUCTION, deploy, reconcile, revisions
+from passerelle.loop.stepping import first_share, step
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Registry, Version
 from passerelle.serving.observation import is_alive, observed, wait_observed
-from passerelle.state import tables
-from passerelle.state.database import open_state, writing
+from passerelle.state.database import open_state
 from passerelle.state.lease import lease
-from passerelle.state.timeline import Event, events, record_once
-from passerelle.state.timeline import record as tell
+from passerelle.state.timeline import Event, record_once
 from passerelle.trial import trials
+from passerelle.trial.breaker import breaks, broken_verdict, count_of, last_answers, look_since
 from passerelle.trial.evidence import close_blocks
 from passerelle.trial.judging import digest, judge, set_aside
 from passerelle.trial.planning import make_plan, reference_loss
@@ -35,7 +35,6 @@ from passerelle.trial.verdict import Record
 _LEASE = "trial"
 _WAIT_S = 60.0
 _OBSERVED_S = 20.0
-_ASKED = "approval"
 
 
 def begin(
@@ -89,13 +88,13 @@ def begin(
         if left is not None and left.status != "ended":
             _set_aside(project, engine, left, f"version {version} takes its place", now=now)
         if not begun:
-            how = "in shadow" if plan.mode == "shadow" else f"on {plan.share:.0%} of the units"
+            how = "in shadow" if plan.mode == "shadow" else f"on {first_share(plan) * 100:.3g}% of the units"
             deploy(
                 project,
                 registry,
                 version,
                 environment=environment,
-                share=plan.share if plan.mode == "split" else 1.0,
+                share=first_share(plan) if plan.mode == "split" else 1.0,
                 shadow=plan.mode == "shadow",
                 reason=f"version {version} is tried {how} against version {champion.version}",
                 trial=plan.id,
@@ -132,12 +131,13 @@ def advance(project: Project, registry: Registry, *, environment: str = PRODUCTI
     if record is None:
         return None
     if record.status == "running":
-        record = _judged(project, engine, record, now=now)
+        record = _judged(project, registry, engine, record, now=now)
     if record.status != "decided":
         return record
-    if project.loop.approval == "human" and not _is_over(project, record):
-        _ask(engine, record, project.alerts.channels, now=now)
-        return record
+    if record.verdict is not None and record.verdict.kind == "BROKEN":
+        page(engine, record, record.verdict.sentence, project.alerts.channels, now=now)
+    elif project.loop.approval == "human" and not _is_over(project, record):
+        return _waited(project, registry, engine, record, now=now)
     return execute(project, registry, record, now=now)
 
 
@@ -179,19 +179,46 @@ def stop(project: Project, registry: Registry, *, environment: str = PRODUCTION,
         return _keep(project, registry, record, why="a person stopped the trial", now=now)
 
 
-def _judged(project: Project, engine: sa.Engine, record: Record, *, now: datetime) -> Record:
-    """A running trial after its new blocks: still running, decided, or ended since a person made a revision."""
+def _judged(project: Project, registry: Registry, engine: sa.Engine, record: Record, *, now: datetime) -> Record:
+    """A running trial after its new blocks: still running, decided, or ended since a person made a revision.
+
+    The breaker is asked first: whatever its losses say, a challenger that fails is not promoted.
+    """
     plan = record.plan
     current = revisions(project, plan.environment).current()
     if current is None or current.trial != plan.id:
         with lease(project.state, _LEASE, wait_s=_WAIT_S):
             return _set_aside(project, engine, record, _overtaken(current), now=now)
-    blocks = close_blocks(project, record, now=now)
-    verdict = judge(plan, blocks, now=now)
+    folder = ledger_folder(project.state, plan.environment)
+    answers = last_answers(folder, plan, since=look_since(now))
+    broken = breaks(plan, answers)
+    if broken is not None:
+        blocks = trials.blocks(engine, plan.id)
+        verdict = broken_verdict(plan, blocks, broken)
+    else:
+        blocks = close_blocks(project, record, now=now)
+        verdict = judge(plan, blocks, now=now)
     if verdict.kind == "KEEP_GOING":
+        with lease(project.state, _LEASE, wait_s=_WAIT_S):
+            if step(project, registry, plan, verdict=verdict, blocks=blocks, answers=answers, now=now):
+                _wait_observed(project, plan.environment)
+                reconcile(project, registry)
         return record
-    delta = delta_versions(ledger_folder(project.state, plan.environment))
+    delta = delta_versions(folder)
     return trials.decide(engine, plan.id, verdict, at=now, delta=delta, digest=digest(plan, blocks))
+
+
+def _waited(project: Project, registry: Registry, engine: sa.Engine, record: Record, *, now: datetime) -> Record:
+    """A verdict that waits for a person: ask. A challenger that breaks meanwhile does not wait: it is taken away."""
+    plan = record.plan
+    broken = breaks(plan, last_answers(ledger_folder(project.state, plan.environment), plan, since=look_since(now)))
+    if broken is None:
+        ask(engine, record, project.alerts.channels, now=now)
+        return record
+    why = f"the circuit breaker set the verdict aside, for {count_of(plan, broken)}"
+    page(engine, record, why, project.alerts.channels, now=now)
+    with lease(project.state, _LEASE, wait_s=_WAIT_S):
+        return _keep(project, registry, record, why=why, now=now)
 
 
 def _is_over(project: Project, record: Record) -> bool:
@@ -302,24 +329,6 @@ def _waiting(project: Project, environment: str) -> Record:
     if record is None or record.status != "decided":
         raise StateError(f"no verdict waits in {environment}: look at passerelle trial status.")
     return record
-
-
-def _ask(engine: sa.Engine, record: Record, channels: Sequence[str], *, now: datetime) -> None:
-    """Ask a person once: on the timeline, and by a message to each channel, which goes out with those of alerts."""
-    plan, verdict = record.plan, record.verdict
-    if verdict is None or events(engine, kind=_ASKED, subject=plan.id, limit=1):
-        return
-    sentence = (
-        f"the verdict on version {plan.challenger} is {verdict.kind}, and waits for a person: "
-        "passerelle trial approve, or passerelle trial refuse"
-    )
-    details = {"trial": plan.id, "kind": verdict.kind}
-    title = f"{plan.environment}: a verdict waits"
-    with writing(engine) as connection:
-        tell(connection, Event(at=now, kind=_ASKED, subject=plan.id, sentence=sentence, details=details))
-        for channel in dict.fromkeys(channels):
-            message = {"id": f"{plan.id}-{_ASKED}-{channel}", "at": now, "channel": channel, "title": title, "tries": 0}
-            connection.execute(tables.outbox.insert().values(body=f"{sentence}\n{verdict.sentence}", **message))
 
 
 def _wait_observed(project: Project, environment: str) -> None:

@@ -73,6 +73,12 @@ WHERE role = 'live' AND trial = $trial AND event_at >= $since AND event_at < $en
 GROUP BY unit HAVING min(event_at) >= $start ORDER BY unit
 """  # noqa: S608  (constants of this file)
 
+_NEWEST = """
+SELECT revision, status, output FROM read_predictions
+WHERE trial = $trial AND version = $version AND event_at >= $since
+ORDER BY received_at DESC, writer DESC, sequence DESC, position DESC LIMIT $most
+"""
+
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
     """The predictions of a day (or of several), each with its outcome in force at event_at + horizon."""
@@ -147,6 +153,23 @@ def read_arrivals(
         try:
             _define(connection, upto)
             return connection.sql(_UNITS, params=asked).to_arrow_table()
+        except duckdb.Error as error:
+            raise LedgerError(f"the ledger in {folder} cannot be read: {error}. Restore what is named.") from error
+
+
+def read_newest(
+    folder: Path, trial: str, version: int, *, since: datetime, most: int, upto: Position | None = None
+) -> tuple[pa.Table, Position]:
+    """A version's last answers in a trial, as they were received, newest first, and how far the ledger was read.
+
+    At most ``most`` of those with an event_at of ``since`` or later: revision, status, output (list of double). An id
+    that was asked twice counts twice: its caller got two answers. Raises LedgerError if the ledger cannot be read.
+    """
+    asked = {"trial": trial, "version": version, "since": since, "most": most}
+    with open_views(folder) as connection:
+        try:
+            _define(connection, upto)
+            return connection.sql(_NEWEST, params=asked).to_arrow_table(), upto or position_of(connection)
         except duckdb.Error as error:
             raise LedgerError(f"the ledger in {folder} cannot be read: {error}. Restore what is named.") from error
 

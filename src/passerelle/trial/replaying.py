@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -12,9 +13,10 @@ from passerelle.ledger.storage import ledger_folder
 from passerelle.project.settings import Project
 from passerelle.state.database import open_state
 from passerelle.trial import trials
+from passerelle.trial.breaker import broken_verdict, recount
 from passerelle.trial.evidence import read_block
 from passerelle.trial.judging import UNCOUNTED, digest, judge
-from passerelle.trial.verdict import Block, Verdict
+from passerelle.trial.verdict import Block, Plan, Verdict
 
 #: Sums of the same numbers in another order (another machine's arithmetic) may differ by this.
 _TOLERANCE = 1e-12
@@ -58,7 +60,10 @@ def replay(project: Project, trial_id: str) -> Replayed:
     differences = list(_block_differences(kept_blocks, again))
     if record.digest is not None and digest(plan, kept_blocks) != record.digest:
         differences.append("the plan or the block table is not what the verdict was decided from: its digest differs")
-    if _was_set_aside(kept, recomputed):
+    if kept.breaker is not None:
+        recomputed, again_broken = _broken_again(folder, plan, kept, recomputed, again)
+        differences += again_broken
+    elif _was_set_aside(kept, recomputed):
         # Somebody ended it before it decided: then the blocks must not have decided either.
         recomputed = kept
     differences += _verdict_differences(kept, recomputed)
@@ -69,6 +74,19 @@ def replay(project: Project, trial_id: str) -> Replayed:
         same=not differences,
         differences=tuple(differences[:_SHOWN]),
     )
+
+
+def _broken_again(
+    folder: Path, plan: Plan, kept: Verdict, recomputed: Verdict, blocks: Sequence[Block]
+) -> tuple[Verdict, list[str]]:
+    """The breaker's count, again; and that the blocks had decided nothing when it ended the trial."""
+    if kept.breaker is None or recomputed.kind != "KEEP_GOING":
+        return recomputed, []
+    broken = recount(folder, plan, kept.breaker)
+    if broken is None:
+        counted = f"{kept.breaker.failed} failures of {kept.breaker.answers} answers"
+        return recomputed, [f"the ledger does not say what the circuit breaker ended the trial for: {counted}"]
+    return broken_verdict(plan, blocks, broken), []
 
 
 def _was_set_aside(kept: Verdict, recomputed: Verdict) -> bool:

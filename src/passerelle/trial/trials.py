@@ -77,7 +77,8 @@ def start(target: sa.Engine | sa.Connection, plan: Plan) -> Record:
         raise StateError(f"trial {other} of {plan.environment} has not ended: passerelle trial stop, then try again.")
     record = Record(plan=plan, status="running")
     target.execute(tables.trials.insert().values(**_row(record)))
-    how = "in shadow" if plan.mode == "shadow" else f"on {plan.share:.0%} of the units"
+    shares = ", then ".join(f"{share * 100:.3g}%" for share in plan.steps or (plan.share,))
+    how = "in shadow" if plan.mode == "shadow" else f"on {shares} of the units"
     sentence = (
         f"version {plan.challenger} is tried against version {plan.champion} {how}: it may be worse by "
         f"{plan.margin:.4g} ({LOSSES[plan.loss]}) at most, {plan.margin / plan.reference:.1%} of {plan.reference:.4g} "

@@ -7,10 +7,11 @@ import pytest
 from trial_days import DAY, START, outcome, plan_of, prediction, project_in, write
 
 from passerelle.ledger.records import Record
+from passerelle.project.settings import Guardrail
 from passerelle.state.database import open_state
 from passerelle.trial import trials
 from passerelle.trial.evidence import close_blocks
-from passerelle.trial.provisional import provisional
+from passerelle.trial.provisional import guardrails_now, provisional
 
 HOUR = timedelta(hours=1)
 
@@ -57,3 +58,28 @@ def test_a_trial_that_is_over_has_nothing_provisional(tmp_path: Path) -> None:
     trials.start(engine, plan_of())
     record = trials.end(engine, "production-2-2", at=START, revision=None, execution="set aside")
     assert provisional(project, record, START + DAY) == []
+
+
+def test_guardrails_are_seen_before_the_outcomes(tmp_path: Path) -> None:
+    project = project_in(tmp_path)
+    plan = plan_of(mode="split", rollback_above=0.0, guardrails=(Guardrail(watch="errors", margin=0.02),))
+    record = trials.start(open_state(project.state), plan)
+    write(
+        project,
+        [
+            prediction(
+                f"{number}",
+                START + number * HOUR / 4,
+                None if number % 2 and number % 3 else [0.1],
+                version=1 + number % 2,
+                probability=0.5,
+            )
+            for number in range(160)
+        ],
+    )
+    now = START + 36 * HOUR
+    assert close_blocks(project, record, now=now) == []
+    [says] = guardrails_now(project, record, now)
+    assert (says.events, says.state) == (145, "fail"), "the last ones are still to come"
+    assert says.lower > 0
+    assert says.estimate == pytest.approx(2 * sum(1 for n in range(145) if n % 2 and n % 3) / 145)

@@ -6,6 +6,7 @@ Outcomes that come early are no random sample: a challenger whose errors are fou
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -17,8 +18,9 @@ from passerelle.project.settings import Project
 from passerelle.state.database import open_state
 from passerelle.trial import trials
 from passerelle.trial.evidence import block_of
+from passerelle.trial.guarding import guard
 from passerelle.trial.judging import first_block
-from passerelle.trial.verdict import Record
+from passerelle.trial.verdict import Block, Guarding, Record
 
 
 class Provisional(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,13 +42,40 @@ def provisional(project: Project, record: Record, now: datetime) -> list[Provisi
 
     Of a trial of units, too, these are of rows: units are not complete here.
     """
-    if record.status != "running":
-        return []
-    plan = msgspec.structs.replace(record.plan, unit="day", guardrails=())
-    blocks = trials.blocks(open_state(project.state), plan.id)
+    blocks = trials.blocks(open_state(project.state), record.plan.id)
     differences = [block.difference for block in blocks if block.difference is not None]
-    start, end = (blocks[-1].start + DAY if blocks else first_block(plan)), floor_day(now) + DAY
-    if start >= end:
+    found = []
+    for block in _open_days(project, record, blocks, now):
+        if block.difference is not None:
+            differences.append(block.difference)
+        found.append(
+            Provisional(
+                start=block.start,
+                events=block.rows + block.unlabelled,
+                rows=block.rows,
+                difference=block.difference,
+                estimate=math.fsum(differences) / len(differences) if differences else None,
+            )
+        )
+    return found
+
+
+def guardrails_now(project: Project, record: Record, now: datetime) -> list[Guarding]:
+    """Each guardrail of a trial over all of its events up to ``now``, also of days that wait for their outcomes.
+
+    It needs no outcome, so that these bounds hold as those of the verdict do; but a verdict is of closed days alone. In
+    a shadow, scores that are still to be filled in are not among them. Raises LedgerError.
+    """
+    closed = trials.blocks(open_state(project.state), record.plan.id)
+    blocks = [*closed, *_open_days(project, record, closed, now)]
+    return [guard(record.plan, blocks, number).says for number in range(len(record.plan.guardrails))]
+
+
+def _open_days(project: Project, record: Record, closed: Sequence[Block], now: datetime) -> list[Block]:
+    """The days after the closed ones, as they stand now; none of a trial that does not run."""
+    plan = msgspec.structs.replace(record.plan, unit="day")
+    start, end = (closed[-1].start + DAY if closed else first_block(plan)), floor_day(now) + DAY
+    if record.status != "running" or start >= end:
         return []
     read = read_days(ledger_folder(project.state, plan.environment), start, end, horizon_hours=plan.horizon_hours)
     happened = read.rows.filter(pc.less_equal(read.rows["event_at"], now))
@@ -56,18 +85,7 @@ def provisional(project: Project, record: Record, now: datetime) -> list[Provisi
     found = []
     while start < end:
         within = pc.and_(pc.greater_equal(happened["event_at"], start), pc.less(happened["event_at"], start + DAY))
-        rows = happened.filter(within)
-        block = block_of(plan, Day(start=start, rows=rows, position=read.position, late=0), day=start)
-        if block.difference is not None:
-            differences.append(block.difference)
-        found.append(
-            Provisional(
-                start=start,
-                events=block.rows + block.unlabelled,
-                rows=block.rows,
-                difference=block.difference,
-                estimate=math.fsum(differences) / len(differences) if differences else None,
-            )
-        )
+        day = Day(start=start, rows=happened.filter(within), position=read.position, late=0)
+        found.append(block_of(plan, day, day=start))
         start += DAY
     return found

@@ -95,6 +95,10 @@ def test_a_ramp_is_one_test_whose_bets_keep_to_the_bounds_of_their_own_event() -
     assert first.upper.tolist() == pytest.approx(ramp.upper[:3000].tolist(), abs=1e-9)
     assert first.lower.tolist() == pytest.approx(ramp.lower[:3000].tolist(), abs=1e-9)
     assert ramp.promoted_at is not None
+    # What is announced later does not reach back.
+    down = split(losses[::-1], arms[::-1], share=share[::-1], **asked)
+    alone = split(losses[:5999:-1], arms[:5999:-1], share=0.5, **asked)
+    assert alone.upper.tolist() == pytest.approx(down.upper[:3000].tolist(), abs=1e-9)
     # As if every event had been as poorly shared as the first: valid too, and later.
     values = pseudo_outcomes(losses, arms, share=share, start=0.5)
     slow = paired(values, margin=0.05, alpha=0.05, bounds=(-20, 20), planned_n=1000)

@@ -189,7 +189,9 @@ def _variation(
 def _block_spread(log: NDArray[np.float64], days: ArrayLike | None, per_block: float, assumed: list[str]) -> float:
     """The standard deviation of a block's mean loss."""
     if days is None:
-        assumed.append("the events of a block are independent of each other; say days to know better")
+        assumed.append(
+            "the events of one block of time are independent of each other, since it is not known which fell together"
+        )
         return float(log.std(ddof=1)) / math.sqrt(per_block)
     labels = np.asarray(days)
     if labels.shape != log.shape:

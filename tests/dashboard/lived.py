@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from moved import REFERENCE, move
 
 from passerelle.bundle.keys import public_hex, throwaway_key, trust
-from passerelle.bundle.manifest import Environment, Manifest, Provenance
+from passerelle.bundle.manifest import PROFILE, Environment, Manifest, Provenance
+from passerelle.bundle.profile import encode_profile
 from passerelle.bundle.seal import close, draft_folder
 from passerelle.data.landing import ingest
 from passerelle.ledger.position import Position
@@ -130,6 +132,7 @@ def version(project: Project, number: int, key: Ed25519PrivateKey, *, at: dateti
         files={},
     )
     with draft_folder(project.state / "bundles") as draft:
+        (draft / PROFILE).write_bytes(encode_profile(REFERENCE))
         bundle = close(draft, manifest, into=project.state / "bundles", key=key)
     loss = 0.452 - 0.006 * number
     metrics = {"log_loss": loss, "brier": loss / 3.2, "auc": 0.71 + 0.008 * number, "accuracy": 0.8, "cost": 0.61}
@@ -235,15 +238,7 @@ def watch(project: Project, *, days: int) -> None:
                 "unlabelled": 11,
             }
             keep_window(connection, "production", Window(start=start, watch="performance", value=figures))
-            psi = {
-                name: abs(random_.gauss(size, size / 5))
-                for name, size in (("temp", 0.21), ("dep_hour", 0.03), ("carrier", 0.01))
-            }
-            keep_window(
-                connection,
-                "production",
-                Window(start=start, watch="input_drift", value={"stability": psi, "rows": 900}),
-            )
+        move(connection, first=first, days=days)
     for at in STORMS:
         alert(
             project,

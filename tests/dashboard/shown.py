@@ -24,6 +24,7 @@ PAGES = {
     "timeline": "/timeline",
     "versions": "/versions",
     "trial": "/trial",
+    "drift": "/drift",
     "alerts": "/alerts",
     "data": "/data",
     "token": "/token",

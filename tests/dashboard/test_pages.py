@@ -106,7 +106,7 @@ def test_days_of_a_performance_alert_are_marked_and_no_other(seen: Seen) -> None
 
 def test_the_stability_index_is_shown_and_opens_nothing(seen: Seen) -> None:
     page = alerts_page(quiet(seen), now=lived.NOW)
-    assert [one.name for one in page.drift] == ["temp", "dep_hour", "carrier"]
+    assert [one.name for one in page.drift] == ["temp", "carrier"]
     assert (page.drift[0].last or 0.0) > 0.1
     assert page.open == ()
 

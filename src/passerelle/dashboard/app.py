@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
-import importlib.metadata
-import importlib.util
-from collections.abc import Awaitable, Callable
-from datetime import datetime
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import date, datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -26,13 +21,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from passerelle.clock import Clock, system_clock
-from passerelle.dashboard import actions, charts
+from passerelle.dashboard import actions, charts, drift_charts, drifted
 from passerelle.dashboard.comparing import versions_page
+from passerelle.dashboard.drawing import Figure
+from passerelle.dashboard.exporting import as_csv
 from passerelle.dashboard.guard import COOKIE, COOKIE_S, HEADERS, Guard, NotAdminError
 from passerelle.dashboard.lists import MOST, alerts_page, data_page, losses, quarantine_page, timeline_page
 from passerelle.dashboard.pages import path_page, running
 from passerelle.dashboard.reading import Reader, Seen, points
 from passerelle.dashboard.rendering import as_json, render
+from passerelle.dashboard.statics import NoSuchPageError, plotly_version, static
 from passerelle.dashboard.trying import TrialPage, trial_page
 from passerelle.errors import PasserelleError
 from passerelle.loop.rollout import PRODUCTION
@@ -42,16 +40,9 @@ from passerelle.serving.door import RefusedError, UnknownCallerError, WrongHostE
 from passerelle.state.database import open_state
 from passerelle.trial.verdict import Record
 
-_STATIC = Path(__file__).parent / "static"
-_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_PLOTLY = "plotly.min.js"
 _FORM_BYTES = 8192
 
 _Page = Callable[[Request], Awaitable[Response]]
-
-
-class NoSuchPageError(PasserelleError):
-    """There is nothing here: go to the path now."""
 
 
 def make_app(
@@ -69,6 +60,7 @@ def make_app(
         "/versions": shown.versions,
         "/trial": shown.trial,
         "/trials/{id}": shown.trial,
+        "/drift": shown.drift,
         "/alerts": shown.alerts,
         "/data": shown.data,
         "/data/quarantine/{id}": shown.quarantine,
@@ -81,7 +73,7 @@ def make_app(
         Route("/token", shown.give_token, methods=["POST"]),
         Route("/leave", shown.leave, methods=["POST"]),
         Route("/actions/{name}", shown.act, methods=["POST"]),
-        Route("/static/{name}", _static, methods=["GET"]),
+        Route("/static/{name}", static, methods=["GET"]),
     ]
     return Starlette(
         routes=routes,
@@ -159,6 +151,27 @@ class _Dashboard:
                 "evidence": charts.evidence_chart(record.plan, page.points, record.verdict),
             }
         return self._answer(request, "trial.html", page, now=now, drawn=drawn)
+
+    def drift(self, request: Request) -> Response:
+        """How far inputs and scores have moved, field by field."""
+        seen, now = self._reader.read(), self._clock()
+        asked = request.query_params
+        chosen = drifted.choose(seen, asked=_day(asked.get("day")), fields=asked.getlist("field"))
+        counted = self._reader.counts(chosen.start) if chosen else None
+        page = drifted.drift_page(
+            seen,
+            span=_span(asked.get("days"), drifted.SPANS),
+            chosen=chosen,
+            counts=counted[1] if counted else None,
+            reference=self._reader.reference(counted[0]) if counted else None,
+            now=now,
+        )
+        drawn = {f"histogram {n}": drift_charts.histogram_chart(one) for n, one in enumerate(page.histograms)}
+        if any(value is not None for field in page.fields for value in field.evidence):
+            drawn["heat"] = drift_charts.heat_chart(page)
+        if any(one.mean is not None for rule in page.rules for one in rule.days):
+            drawn["mean"] = drift_charts.mean_chart(page.rules)
+        return self._answer(request, "drift.html", page, now=now, drawn=drawn, table=drifted.table(page))
 
     def alerts(self, request: Request) -> Response:
         """What is wrong, and was."""
@@ -253,17 +266,22 @@ class _Dashboard:
         page: msgspec.Struct,
         *,
         now: datetime,
-        drawn: dict[str, charts.Figure] | None = None,
+        drawn: dict[str, Figure] | None = None,
+        table: Sequence[Mapping[str, Any]] | None = None,
     ) -> Response:
+        if table is not None and request.query_params.get("format") == "csv":
+            name = request.url.path.strip("/").replace("/", "-") or "now"
+            headers = {"Cache-Control": "no-cache", "Content-Disposition": f'attachment; filename="{name}.csv"'}
+            return Response(as_csv(table), media_type="text/csv", headers=headers)
         if _wants_json(request):
             return Response(as_json(page), media_type="application/json", headers={"Cache-Control": "no-cache"})
-        return self._html(request, template, now=now, page=page, drawn=drawn or {})
+        return self._html(request, template, now=now, page=page, drawn=drawn or {}, csv=table is not None)
 
     def _html(self, request: Request, template: str, *, now: datetime, status: int = 200, **values: Any) -> Response:
         secret = self._guard.secret_of(request.cookies.get(COOKIE))
         text = render(
             template,
-            **({"drawn": {}} | values),
+            **({"drawn": {}, "csv": False} | values),
             project=self._project.name,
             environment=self._environment,
             now=now,
@@ -271,7 +289,7 @@ class _Dashboard:
             admin=self._guard.may(secret, "admin"),
             known=secret is not None,
             most=MOST,
-            plotly=_plotly_version(),
+            plotly=plotly_version(),
         )
         return Response(text, status, media_type="text/html", headers={"Cache-Control": "private, no-cache"})
 
@@ -317,6 +335,19 @@ def _status(error: Exception) -> int:
     return HTTPStatus.CONFLICT
 
 
+def _day(text: str | None) -> date | None:
+    """A day that was asked for; what is none is not asked for."""
+    try:
+        return date.fromisoformat(text or "")
+    except ValueError:
+        return None
+
+
+def _span(text: str | None, spans: Sequence[int]) -> int:
+    """So many days as were asked for; the first of those that may be asked for, if others were."""
+    return next((one for one in spans if str(one) == text), spans[0])
+
+
 async def _form(request: Request) -> dict[str, str]:
     """The fields of a small form. Raises PasserelleError for a large one."""
     body = b""
@@ -325,29 +356,3 @@ async def _form(request: Request) -> dict[str, str]:
         if len(body) > _FORM_BYTES:
             raise PasserelleError(f"This form is larger than {_FORM_BYTES} bytes: nothing was done.")
     return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
-
-
-async def _static(request: Request) -> Response:
-    """The page's own files, and plotly's script from its package: no file of another name."""
-    name = request.path_params["name"]
-    headers = {"Cache-Control": "max-age=31536000, immutable" if "v" in request.query_params else "no-cache"}
-    if name == _PLOTLY:
-        return Response(_plotly(), media_type="text/javascript", headers={**headers, "Content-Encoding": "gzip"})
-    if name not in {path.name for path in _STATIC.iterdir()}:
-        raise NoSuchPageError
-    path = _STATIC / name
-    return Response(path.read_bytes(), media_type=_TYPES[path.suffix], headers=headers)
-
-
-@lru_cache(maxsize=1)
-def _plotly() -> bytes:
-    """Plotly's script as its package has it, compressed once: 1.4 MB instead of 4.8."""
-    found = importlib.util.find_spec("plotly")
-    if found is None or found.origin is None:
-        raise NoSuchPageError("The charts need plotly: pip install 'passerelle[control]'.")
-    return gzip.compress((Path(found.origin).parent / "package_data" / _PLOTLY).read_bytes(), mtime=0)
-
-
-@lru_cache(maxsize=1)
-def _plotly_version() -> str:
-    return importlib.metadata.version("plotly")

@@ -6,14 +6,15 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from passerelle.bundle.manifest import read_manifest
+from passerelle.bundle.manifest import PROFILE, read_manifest
+from passerelle.bundle.profile import Profile, read_profile
 from passerelle.data.deliveries import Delivery
 from passerelle.data.quarantine import Report, quarantine_path
 from passerelle.decoding import prepared
@@ -22,6 +23,8 @@ from passerelle.errors import BundleError
 from passerelle.loop.rollout import revisions
 from passerelle.loop.train import registry_of
 from passerelle.monitoring.alerts import Alert, find_alerts
+from passerelle.monitoring.budget import Budget, budget_of
+from passerelle.monitoring.silences import Silence, read_silences
 from passerelle.monitoring.windows import Window, read_windows
 from passerelle.project.settings import Project
 from passerelle.registry.versions import Version
@@ -35,6 +38,9 @@ from passerelle.trial.verdict import Block, Record, Verdict
 
 #: What the charts are drawn from.
 _WATCHED = ("performance", "input_drift", "score_drift")
+#: The counts behind drift: read a day at a time, since they are large.
+_COUNTS = "counts"
+_DAY = timedelta(days=1)
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,120}")
 
 
@@ -82,6 +88,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...]
     #: Watch → its closed windows.
     windows: dict[str, tuple[Window, ...]]
+    #: Alarms that chance may have raised, beside those that came.
+    budget: Budget = Budget(families=(), expected=0.0, raised=0)
+    silences: tuple[Silence, ...] = ()
 
     @property
     def current(self) -> Deployment | None:
@@ -100,6 +109,8 @@ class Reader:
         self._revisions: dict[int, Deployment] = {}
         self._kept: tuple[str, Seen] | None = None
         self._said: dict[tuple[str, int], Verdict] = {}
+        self._windows: dict[str, tuple[Window, ...]] = {}
+        self._references: dict[int, Profile] = {}
 
     def fingerprint(self) -> str:
         """Another text as soon as anything that a page shows is another: a few counts, and what open alerts say."""
@@ -137,6 +148,37 @@ class Reader:
         report: Report | None = _decode(quarantine_path(self._project, delivery) / "report.json", Report)
         return report
 
+    def counts(self, start: datetime) -> tuple[int, Profile] | None:
+        """What was counted of a day, and the version whose reference it was counted like; None if nothing was."""
+        found = read_windows(self._engine, self._environment, _COUNTS, since=start, until=start + _DAY)
+        if not found:
+            return None
+        try:
+            counted = msgspec.convert(found[0].value, prepared(_Counted))
+        except msgspec.ValidationError:  # of a later version of passerelle
+            return None
+        return counted.version, counted.profile
+
+    def reference(self, version: int) -> Profile | None:
+        """A version's reference profile; None if its bundle is not here any more."""
+        if version not in self._references:
+            found = next((one for one in registry_of(self._project).versions() if one.number == version), None)
+            if found is None:
+                return None
+            try:
+                self._references[version] = read_profile(found.path / PROFILE)
+            except BundleError:
+                return None
+        return self._references[version]
+
+    def _watched(self, watch: str) -> tuple[Window, ...]:
+        """A series, of which only what is new is read: a day that was measured is never measured again."""
+        kept = self._windows.get(watch, ())
+        since = kept[-1].start if kept else None
+        new = read_windows(self._engine, self._environment, watch, since=since)
+        self._windows[watch] = (*kept[:-1], *new)
+        return self._windows[watch]
+
     def _read(self) -> Seen:
         engine, environment = self._engine, self._environment
         found = tuple(trials.history(engine, environment))
@@ -155,8 +197,14 @@ class Reader:
             deliveries=_deliveries(engine),
             runs=tuple(runs.all(engine)),
             events=tuple(events(engine)),
-            windows={watch: tuple(read_windows(engine, environment, watch)) for watch in _WATCHED},
+            windows={watch: self._watched(watch) for watch in _WATCHED},
+            budget=budget_of(engine, self._project, environment),
+            silences=self._silences(),
         )
+
+    def _silences(self) -> tuple[Silence, ...]:
+        with self._engine.connect() as connection:
+            return read_silences(connection, self._environment)
 
     def _versions(self) -> tuple[Made, ...]:
         """None before there is a registry: to look into one that is not there makes it, which takes seconds."""
@@ -225,6 +273,13 @@ def _deliveries(engine: sa.Engine) -> tuple[Delivery, ...]:
         )
         for row in rows
     )
+
+
+class _Counted(msgspec.Struct):
+    """What of a window of counts is read."""
+
+    version: int
+    profile: Profile
 
 
 class _Gate(msgspec.Struct):

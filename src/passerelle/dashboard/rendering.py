@@ -13,7 +13,7 @@ import msgspec
 from markupsafe import Markup, escape
 
 from passerelle.dashboard import words
-from passerelle.dashboard.charts import Figure
+from passerelle.dashboard.drawing import Figure
 
 #: Between "version" or "day" and a number, and between a day and its month.
 _TIED = re.compile(r"(?<=\b[Vv]ersion) (?=\d)|(?<=\bday) (?=\d)|(?<=\d) (?=[A-Z][a-z]{2})")

@@ -23,16 +23,23 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_windows(
-    target: sa.Engine | sa.Connection, environment: str, watch: str, *, since: datetime | None = None
+    target: sa.Engine | sa.Connection,
+    environment: str,
+    watch: str,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> list[Window]:
-    """The windows of a series, oldest first; with ``since``, those that begin then or later."""
+    """The windows of a series, oldest first; those that begin at ``since`` or later, and before ``until``."""
     if isinstance(target, sa.Engine):
         with target.connect() as connection:
-            return read_windows(connection, environment, watch, since=since)
+            return read_windows(connection, environment, watch, since=since, until=until)
     table = tables.windows
     query = sa.select(table.c.start, table.c.value).where(table.c.environment == environment, table.c.watch == watch)
     if since is not None:
         query = query.where(table.c.start >= since)
+    if until is not None:
+        query = query.where(table.c.start < until)
     rows = target.execute(query.order_by(table.c.start))
     return [Window(start=row.start, watch=watch, value=row.value) for row in rows]
 

@@ -1,0 +1,120 @@
+"""Drawing: the parts that all charts share. Colours are names of the page's own ("--good"): its script knows them.
+
+plotly itself is not imported: a figure is a mapping, and the tests hold each against plotly's own schema.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from typing import Any
+
+Figure = dict[str, Any]
+
+#: From so many days on, months stand under the chart; below, this many days at most.
+_MONTHS = 75
+_TICKS = 5
+_DAY_MS = 86_400_000
+_HALF_DAY = timedelta(hours=12)
+
+
+def trace(
+    days: list[str],
+    values: list[float | None] | list[float],
+    colour: str,
+    *,
+    width: int,
+    name: str,
+    dash: str = "solid",
+) -> dict[str, Any]:
+    """A line over days."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": days,
+        "y": values,
+        "line": {"color": colour, "width": width, "dash": dash},
+        "hovertemplate": "%{x|%-d %B %Y}<br>" + name + ": %{y:.4~g}<extra></extra>",
+    }
+
+
+def blank(title: str, *, shapes: list[dict[str, Any]], notes: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all charts share: quiet, without a legend (the page has one), and with nothing that catches a finger."""
+    axis = {"gridcolor": "--line", "linecolor": "--line", "zeroline": False, "fixedrange": True, "automargin": True}
+    return {
+        "autosize": True,
+        "margin": {"l": 8, "r": 8, "t": 28, "b": 8},
+        "paper_bgcolor": "--clear",
+        "plot_bgcolor": "--clear",
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "--soft"},
+        "showlegend": False,
+        "dragmode": False,
+        "hovermode": "x unified",
+        "hoverlabel": {"bgcolor": "--card", "bordercolor": "--line", "font": {"color": "--ink"}},
+        "xaxis": {**axis, "type": "date", "showgrid": False, "hoverformat": "%-d %B %Y", "tickformat": "%-d %b"},
+        "yaxis": {**axis, "title": {"text": title, "standoff": 10, "font": {"size": 12}}},
+        "shapes": shapes,
+        "annotations": notes,
+    }
+
+
+def middle(start: datetime) -> str:
+    """The middle of the day, so that a mark stands on its day."""
+    return (start + _HALF_DAY).strftime("%Y-%m-%dT%H:%M")
+
+
+def axis_of_days(first: datetime, last: datetime) -> dict[str, Any]:
+    """From the first day to the last, whole, with ticks that stand on whole days, or on months."""
+    ends = [f"{first:%Y-%m-%dT00:00}", f"{last + timedelta(days=1):%Y-%m-%dT00:00}"]
+    days = (last - first).days + 1
+    if days > _MONTHS:
+        return {"range": ends, "dtick": "M1", "tickformat": "%b"}
+    return {"range": ends, "tick0": middle(first), "dtick": math.ceil(days / _TICKS) * _DAY_MS}
+
+
+def zone(low: float, high: float, colour: str) -> dict[str, Any]:
+    """A coloured band from one value to another."""
+    box = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": low, "y1": high}
+    return {**box, "fillcolor": colour, "line": {"width": 0}, "layer": "below"}
+
+
+def across(value: float, colour: str, *, dash: str) -> dict[str, Any]:
+    """A line at a value."""
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": value, "y1": value}
+    return {**line, "line": {"color": colour, "width": 1.5, "dash": dash}, "layer": "below"}
+
+
+def upright(start: datetime, colour: str) -> dict[str, Any]:
+    """A line at a day."""
+    at = middle(start)
+    line = {"type": "line", "xref": "x", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1}
+    return {**line, "line": {"color": colour, "width": 1.5, "dash": "dot"}}
+
+
+def note(value: float, text: str, colour: str, *, above: bool) -> dict[str, Any]:
+    """Words at a value."""
+    place = {
+        "xref": "paper",
+        "x": 0,
+        "xanchor": "left",
+        "yref": "y",
+        "y": value,
+        "yanchor": "bottom" if above else "top",
+    }
+    return {**place, "text": text, "showarrow": False, "font": {"color": colour, "size": 12}}
+
+
+def mark(start: datetime, text: str) -> dict[str, Any]:
+    """Words at a day."""
+    place = {"xref": "x", "x": middle(start), "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "bottom"}
+    return {**place, "text": f"<b>{text}</b>", "showarrow": False, "font": {"color": "--ink", "size": 12}}
+
+
+def shown(text: str) -> str:
+    """What users named, to stand in a chart as it is: plotly would read some of it as HTML.
+
+    >>> shown("<b>late</b> & more")
+    '&lt;b>late&lt;/b> &amp; more'
+    """
+    return text.replace("&", "&amp;").replace("<", "&lt;")

@@ -50,7 +50,7 @@ def tolerated(axes: Any) -> None:
             sums = start()
     at = np.arange(len(chances))
     axes.plot(at, evidence, color=_OURS, label="ours: evidence")
-    naive = windows.performance(losses, **asked)
+    naive = windows.performance(list(losses), **asked)
     axes.plot(naive, np.full(len(naive), 0.02), "|", color=_NAIVE, label="z test of a window, at 5 %")
     axes.axhline(EVERY, color=_GREY, linestyle=":", label="alarm; the evidence begins anew")
     for place, name in enumerate((f"loss {_REFERENCE:g}", f"{_REFERENCE + _TOLERANCE:g}: tolerated", f"{_WORSE:g}")):

@@ -28,6 +28,7 @@ from passerelle.state.timeline import Event, record_once
 from passerelle.trial import trials
 from passerelle.trial.breaker import breaks, broken_verdict, count_of, last_answers, look_since
 from passerelle.trial.evidence import close_blocks
+from passerelle.trial.failing import failing
 from passerelle.trial.judging import digest, judge, set_aside
 from passerelle.trial.planning import make_plan, reference_loss
 from passerelle.trial.verdict import Record
@@ -198,6 +199,8 @@ def _judged(project: Project, registry: Registry, engine: sa.Engine, record: Rec
     else:
         blocks = close_blocks(project, record, now=now)
         verdict = judge(plan, blocks, now=now)
+        if verdict.kind == "KEEP_GOING":
+            verdict = failing(folder, plan, blocks, now=now) or verdict
     if verdict.kind == "KEEP_GOING":
         with lease(project.state, _LEASE, wait_s=_WAIT_S):
             if step(project, registry, plan, verdict=verdict, blocks=blocks, answers=answers, now=now):

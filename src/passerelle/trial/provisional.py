@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 import pyarrow.compute as pc
 
+from passerelle.ledger.position import Position
 from passerelle.ledger.storage import ledger_folder
 from passerelle.monitoring.maturity import DAY, Day, floor_day, read_days
 from passerelle.project.settings import Project
@@ -20,7 +22,7 @@ from passerelle.trial import trials
 from passerelle.trial.evidence import block_of
 from passerelle.trial.guarding import guard
 from passerelle.trial.judging import first_block
-from passerelle.trial.verdict import Block, Guarding, Record
+from passerelle.trial.verdict import Block, Guarding, Plan, Record
 
 
 class Provisional(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,11 +75,23 @@ def guardrails_now(project: Project, record: Record, now: datetime) -> list[Guar
 
 def _open_days(project: Project, record: Record, closed: Sequence[Block], now: datetime) -> list[Block]:
     """The days after the closed ones, as they stand now; none of a trial that does not run."""
-    plan = msgspec.structs.replace(record.plan, unit="day")
-    start, end = (closed[-1].start + DAY if closed else first_block(plan)), floor_day(now) + DAY
-    if record.status != "running" or start >= end:
+    if record.status != "running":
         return []
-    read = read_days(ledger_folder(project.state, plan.environment), start, end, horizon_hours=plan.horizon_hours)
+    return open_days(ledger_folder(project.state, record.plan.environment), record.plan, closed, now=now)
+
+
+def open_days(
+    folder: Path, plan: Plan, closed: Sequence[Block], *, now: datetime, upto: Position | None = None
+) -> list[Block]:
+    """The days of a trial after its closed ones, with what had happened and was known at ``now``; up to a position.
+
+    As blocks of days; they are never kept. Raises LedgerError.
+    """
+    plan = msgspec.structs.replace(plan, unit="day")
+    start, end = (closed[-1].start + DAY if closed else first_block(plan)), floor_day(now) + DAY
+    if start >= end:
+        return []
+    read = read_days(folder, start, end, horizon_hours=plan.horizon_hours, upto=upto)
     happened = read.rows.filter(pc.less_equal(read.rows["event_at"], now))
     known = pc.fill_null(pc.less_equal(happened["known_at"], now), fill_value=False)
     truth = pc.if_else(known, happened["truth"], None)

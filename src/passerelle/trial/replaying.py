@@ -15,6 +15,7 @@ from passerelle.state.database import open_state
 from passerelle.trial import trials
 from passerelle.trial.breaker import broken_verdict, recount
 from passerelle.trial.evidence import read_block
+from passerelle.trial.failing import failing
 from passerelle.trial.judging import UNCOUNTED, digest, judge
 from passerelle.trial.verdict import Block, Plan, Verdict
 
@@ -63,6 +64,8 @@ def replay(project: Project, trial_id: str) -> Replayed:
     if kept.breaker is not None:
         recomputed, again_broken = _broken_again(folder, plan, kept, recomputed, again)
         differences += again_broken
+    elif kept.watched is not None and recomputed.kind == "KEEP_GOING":
+        recomputed = failing(folder, plan, again, now=kept.watched.until, watched=kept.watched) or recomputed
     elif _was_set_aside(kept, recomputed):
         # Somebody ended it before it decided: then the blocks must not have decided either.
         recomputed = kept

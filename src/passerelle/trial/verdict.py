@@ -146,6 +146,14 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
     signature: str
 
 
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """What a guardrail failed on before the days had closed: it needs no outcome, and waits for none."""
+
+    #: Up to this moment, in event time, and how far the ledger was read.
+    until: datetime
+    position: Position
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What a trial says after some blocks, with its reason in one sentence."""
 
@@ -176,6 +184,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     #: Champion's and challenger's share of events whose outcome came in time; None: not counted.
     coverage: tuple[float, float] | None = None
     guardrails: tuple[Guarding, ...] = ()
+    #: Of a roll-back by a guardrail before its days had closed.
+    watched: Watched | None = None
     #: Of BROKEN: the count that ended the trial.
     breaker: Broken | None = None
 

@@ -1,4 +1,4 @@
-"""The verbs of a trial: start, status, stop, approve, refuse, replay."""
+"""The verbs of a trial: start, status, stop, approve, refuse; see trial_plan and trial_record for the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from passerelle.project.settings import Project
-    from passerelle.trial.verdict import Block, Record
+    from passerelle.trial.verdict import Block, Plan, Record
 
 
 @main.group()
@@ -35,11 +35,13 @@ def start(context: click.Context, version: int, environment: str, *, as_json: bo
     A trial that is going on ends first: as INCONCLUSIVE, or with its verdict set aside. Without a champion VERSION
     answers alone at once.
     """
+    from passerelle.loop.signing import sign
     from passerelle.loop.train import registry_of
     from passerelle.loop.trying import begin
 
     project = working(context)
     made = begin(project, registry_of(project), version, environment=environment, now=system_clock())
+    sign(project, environment, now=system_clock())
     text = f"Version {version} answers alone in {environment}: there is nothing to try it against."
     show(made, as_json=as_json, text=text if made is None else _lines(made))
 
@@ -92,11 +94,13 @@ def status(context: click.Context, id_: str | None, environment: str, *, as_json
 @click.pass_context
 def stop(context: click.Context, environment: str, *, as_json: bool) -> None:
     """End the trial that is going on, as INCONCLUSIVE; the champion answers alone."""
+    from passerelle.loop.signing import sign
     from passerelle.loop.train import registry_of
     from passerelle.loop.trying import stop as end
 
     project = working(context)
     ended = end(project, registry_of(project), environment=environment, now=system_clock())
+    sign(project, environment, now=system_clock())
     show(ended, as_json=as_json, text=_lines(ended))
 
 
@@ -106,11 +110,13 @@ def stop(context: click.Context, environment: str, *, as_json: bool) -> None:
 @click.pass_context
 def approve(context: click.Context, environment: str, *, as_json: bool) -> None:
     """Execute the verdict that waits for a person."""
+    from passerelle.loop.signing import sign
     from passerelle.loop.train import registry_of
     from passerelle.loop.trying import approve as execute
 
     project = working(context)
     done = execute(project, registry_of(project), environment=environment, now=system_clock())
+    sign(project, environment, now=system_clock())
     show(done, as_json=as_json, text=_lines(done))
 
 
@@ -120,39 +126,14 @@ def approve(context: click.Context, environment: str, *, as_json: bool) -> None:
 @click.pass_context
 def refuse(context: click.Context, environment: str, *, as_json: bool) -> None:
     """Set the verdict that waits for a person aside; the champion answers alone."""
+    from passerelle.loop.signing import sign
     from passerelle.loop.train import registry_of
     from passerelle.loop.trying import refuse as keep
 
     project = working(context)
     done = keep(project, registry_of(project), environment=environment, now=system_clock())
+    sign(project, environment, now=system_clock())
     show(done, as_json=as_json, text=_lines(done))
-
-
-@trial.command()
-@click.argument("id_", metavar="[ID]", required=False)
-@TO
-@AS_JSON
-@click.pass_context
-def replay(context: click.Context, id_: str | None, environment: str, *, as_json: bool) -> None:
-    """Recompute the verdict of the trial ID (else the newest) from the ledger alone.
-
-    Exit code 1 if it is not the one that was kept.
-    """
-    from passerelle.state.database import open_state
-    from passerelle.trial import trials
-    from passerelle.trial.replaying import replay as recompute
-
-    project = working(context, "looks")
-    if id_ is None:
-        found = trials.history(open_state(project.state), environment)
-        if not found:
-            raise click.UsageError(f"there was no trial in {environment} yet: passerelle trial start VERSION.")
-        id_ = found[-1].plan.id
-    replayed = recompute(project, id_)
-    same = f"The same from the ledger alone, over {replayed.blocks} days." if replayed.same else "It is NOT the same:"
-    show(replayed, as_json=as_json, text=[replayed.recomputed.sentence, same, *replayed.differences])
-    if not replayed.same:
-        context.exit(1)
 
 
 def _standing(project: Project, record: Record, blocks: Sequence[Block]) -> list[str]:
@@ -164,9 +145,11 @@ def _standing(project: Project, record: Record, blocks: Sequence[Block]) -> list
     if record.status == "running":
         verdict = judge(plan, blocks)
         days = f"{verdict.blocks} day{'' if verdict.blocks == 1 else 's'}"
+        stepped = _step(project, plan)
         needed = f"a verdict needs {plan.min_days} days, and comes within {plan.max_days}"
         return [
             *lines,
+            *stepped,
             f"  {days} of evidence and {verdict.rows:,} mature events so far; {needed}.",
             f"  {verdict.sentence}",
         ]
@@ -179,10 +162,25 @@ def _standing(project: Project, record: Record, blocks: Sequence[Block]) -> list
     return [*lines, "  The loop executes it at its next look (passerelle up)."]
 
 
+def _step(project: Project, plan: Plan) -> list[str]:
+    """Of a split that goes up by steps: where it stands, and when it goes on."""
+    from passerelle.loop.rollout import revisions
+    from passerelle.loop.stepping import held, of_trial
+
+    at = held(plan, of_trial(revisions(project, plan.environment), plan))
+    if at is None:
+        return []
+    line = f"  It answers {at.share * 100:.3g}% of the units since {at.since:%Y-%m-%d %H:%M} UTC"
+    if at.next_share is None:
+        return [f"{line}: the last step."]
+    return [f"{line}; {at.next_share * 100:.3g}% from {at.until:%Y-%m-%d %H:%M} on, if nothing speaks against it."]
+
+
 def _lines(record: Record) -> list[str]:
     """A trial, for a person."""
     plan = record.plan
-    how = "in shadow" if plan.mode == "shadow" else f"on {plan.share:.0%} of the units"
+    shares = ", then ".join(f"{share * 100:.3g}%" for share in plan.steps or (plan.share,))
+    how = "in shadow" if plan.mode == "shadow" else f"on {shares} of the units"
     who = f"version {plan.challenger} against version {plan.champion} {how}"
     lines = [f"{plan.id}  {record.status}  {who}, since {plan.started_at:%Y-%m-%d %H:%M} UTC"]
     if record.verdict is not None:

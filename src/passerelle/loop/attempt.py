@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.exc import SQLAlchemyError
 
 from passerelle.errors import PasserelleError
@@ -28,13 +29,18 @@ PROBLEM = "problem"
 Act = Callable[[], dict[str, Any]]
 
 
-def in_order(project: Project, environment: str, *, now: datetime) -> tuple[tuple[str, Act], ...]:
-    """The steps of a tick: name and work, each to be attempted whatever became of the one before it."""
+def in_order(
+    project: Project, environment: str, *, key: Ed25519PrivateKey | None = None, now: datetime
+) -> tuple[tuple[str, Act], ...]:
+    """The steps of a tick: name and work, each to be attempted whatever became of the one before it.
+
+    ``key`` signs trials that have ended, by default the user's own.
+    """
     return (
         ("ingest", lambda: msgspec.structs.asdict(steps.land(project, now=now))),
         ("compact", lambda: {"segments": steps.gather(project, environment, now=now)}),
         ("gaps", lambda: {"filled": steps.fill(project, environment, now=now)}),
-        ("trial", lambda: msgspec.structs.asdict(steps.judge(project, environment, now=now))),
+        ("trial", lambda: msgspec.structs.asdict(steps.judge(project, environment, key=key, now=now))),
         ("watch", lambda: {"alerts": steps.look(project, environment, now=now)}),
         ("deliver", lambda: steps.send(project, now=now)),
         ("decide", lambda: {"decision": steps.decide(project, environment, now=now)}),

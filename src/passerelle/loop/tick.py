@@ -37,6 +37,7 @@ from passerelle.loop.decide import Decision, should_retrain
 from passerelle.loop.gaps import fill_gaps
 from passerelle.loop.jobs import runner_of
 from passerelle.loop.provenance import code_digest, run_key
+from passerelle.loop.signing import sign
 from passerelle.loop.train import is_lasting, registry_of, train
 from passerelle.loop.trying import advance, begin
 from passerelle.monitoring.alerts import find_alerts
@@ -118,11 +119,12 @@ def fill(project: Project, environment: str, *, now: datetime) -> int:
     return fill_gaps(project, environment, now=now)
 
 
-def judge(project: Project, environment: str, *, now: datetime) -> Tried:
-    """4. Close the trial's blocks, judge, execute the verdict or ask a person."""
-    if trials.current(open_state(project.state), environment) is None:
-        return Tried()  # the registry takes long to open
-    found = advance(project, registry_of(project), environment=environment, now=now)
+def judge(project: Project, environment: str, *, key: Ed25519PrivateKey | None = None, now: datetime) -> Tried:
+    """4. Close the trial's blocks, judge, execute the verdict or ask a person; sign what has ended."""
+    found = None
+    if trials.current(open_state(project.state), environment) is not None:  # the registry takes long to open
+        found = advance(project, registry_of(project), environment=environment, now=now)
+    sign(project, environment, key=key, now=now)
     if found is None:
         return Tried()
     return Tried(trial=found.plan.id, verdict=None if found.verdict is None else found.verdict.kind)

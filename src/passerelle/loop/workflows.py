@@ -233,7 +233,7 @@ def _tick(environment: str, now: str) -> dict[str, Any]:
             problems.append(f"{name}: {problem}")
         done.update(answer)
 
-    for name, act in in_order(project, environment, now=at):
+    for name, act in in_order(project, environment, key=_hands.key, now=at):
         take(name, act)
     return done | {"problems": problems}
 

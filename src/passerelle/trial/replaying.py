@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from passerelle.bundle.keys import trusted
+from passerelle.decoding import prepared
 from passerelle.errors import StateError
 from passerelle.ledger.storage import ledger_folder
 from passerelle.project.settings import Project
@@ -17,7 +19,8 @@ from passerelle.trial.breaker import broken_verdict, recount
 from passerelle.trial.evidence import read_block
 from passerelle.trial.failing import failing
 from passerelle.trial.judging import UNCOUNTED, digest, judge
-from passerelle.trial.verdict import Block, Plan, Verdict
+from passerelle.trial.signing import Checked, check_file, check_record, read_file
+from passerelle.trial.verdict import Block, Plan, Record, Verdict
 
 #: Sums of the same numbers in another order (another machine's arithmetic) may differ by this.
 _TOLERANCE = 1e-12
@@ -39,6 +42,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     same: bool
     #: What differs, a sentence each.
     differences: tuple[str, ...] = ()
+    #: What is to be said of the record's signature.
+    signature: Checked
 
 
 def replay(project: Project, trial_id: str) -> Replayed:
@@ -51,8 +56,26 @@ def replay(project: Project, trial_id: str) -> Replayed:
     if record is None:
         known = ", ".join(trials.identifiers(engine)) or "none"
         raise StateError(f"there is no trial {trial_id!r}: the trials are {known}.")
+    checked = check_record(record, trials.table(engine, trial_id), trusted(project.state))
+    return _replay(project, record, trials.blocks(engine, trial_id), checked)
+
+
+def replay_file(project: Project, data: bytes) -> Replayed:
+    """The same of a record that was written for an auditor: nothing of the state is asked but whom the project trusts.
+
+    Raises StateError for what is no record, LedgerError.
+    """
+    file, record = read_file(data)
+    checked = check_file(file, data, trusted(project.state))
+    try:
+        blocks = [msgspec.convert(block, prepared(Block)) for block in file.blocks]
+    except msgspec.ValidationError as error:
+        raise StateError(f"the block table of this record cannot be read ({error}). {checked.sentence}") from error
+    return _replay(project, record, blocks, checked)
+
+
+def _replay(project: Project, record: Record, kept_blocks: Sequence[Block], checked: Checked) -> Replayed:
     plan = record.plan
-    kept_blocks = trials.blocks(engine, trial_id)
     folder = ledger_folder(project.state, plan.environment)
     again = [read_block(folder, plan, block.start, upto=block.position) for block in kept_blocks]
     again = [_as_counted(one, other) for one, other in zip(kept_blocks, again, strict=True)]
@@ -76,6 +99,7 @@ def replay(project: Project, trial_id: str) -> Replayed:
         blocks=len(again),
         same=not differences,
         differences=tuple(differences[:_SHOWN]),
+        signature=checked,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from passerelle.state import tables
 from passerelle.state.database import writing
 from passerelle.state.timeline import Event
 from passerelle.state.timeline import record as tell
-from passerelle.trial.verdict import Block, Plan, Record, Verdict
+from passerelle.trial.verdict import Block, Plan, Record, Signed, Verdict
 from passerelle.trial.words import LOSSES
 
 _NOT_ENDED = ("running", "decided")
@@ -56,6 +57,13 @@ def blocks(engine: sa.Engine, id: str) -> list[Block]:  # noqa: A002  (the plan'
     query = sa.select(tables.blocks.c.value).where(tables.blocks.c.trial == id).order_by(tables.blocks.c.start)
     with engine.connect() as connection:
         return [msgspec.convert(value, prepared(Block)) for value in connection.execute(query).scalars()]
+
+
+def table(engine: sa.Engine, id: str) -> list[dict[str, Any]]:  # noqa: A002  (the plan's own word)
+    """The closed blocks of a trial, in their order, as they were written when each closed: values of JSON."""
+    query = sa.select(tables.blocks.c.value).where(tables.blocks.c.trial == id).order_by(tables.blocks.c.start)
+    with engine.connect() as connection:
+        return list(connection.execute(query).scalars())
 
 
 def start(target: sa.Engine | sa.Connection, plan: Plan) -> Record:
@@ -116,7 +124,9 @@ def decide(
         if record.status != "running":
             return record
         changes: dict[str, Any] = {"status": "decided", "verdict": verdict, "decided_at": at}
-        record = msgspec.structs.replace(record, **changes, delta=dict(delta), digest=digest)
+        record = msgspec.structs.replace(
+            record, **changes, delta=dict(delta), digest=digest, software=version("passerelle")
+        )
         _put(connection, record)
         details = {
             "trial": id,
@@ -146,6 +156,14 @@ def end(engine: sa.Engine, id: str, *, at: datetime, revision: int | None, execu
         sentence = f"the trial of version {record.plan.challenger} has ended: {execution}"
         tell(connection, Event(at=at, kind="trial", subject=id, sentence=sentence, details=details))
     return record
+
+
+def seal(engine: sa.Engine, id: str, signed: Signed) -> None:  # noqa: A002  (the plan's own word)
+    """Keep the signature of a trial that has ended; one that is signed stays as it is."""
+    with writing(engine) as connection:
+        record = _get(connection, id)
+        if record.signed is None and record.status == "ended":
+            _put(connection, msgspec.structs.replace(record, signed=signed))
 
 
 def _find(connection: sa.Connection, id: str) -> Record | None:  # noqa: A002  (the plan's own word)

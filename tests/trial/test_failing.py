@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 from trial_days import DAY, START, plan_of, prediction, project_in, write
 
-from passerelle.ledger.records import Record
+from passerelle.ledger.records import Prediction
 from passerelle.project.settings import Guardrail
 from passerelle.state.database import open_state
 from passerelle.trial import trials
@@ -20,7 +20,7 @@ _DIGEST = "the plan or the block table is not what the verdict was decided from:
 PLAN = plan_of(mode="split", rollback_above=0.0, guardrails=(Guardrail(watch="errors", margin=0.02),))
 
 
-def events(first: int, last: int, *, broken: bool) -> list[Record]:
+def events(first: int, last: int, *, broken: bool) -> list[Prediction]:
     """An event each quarter of an hour, to each version in turn; a broken challenger fails on every other."""
     return [
         prediction(
@@ -48,7 +48,9 @@ def test_errors_are_not_waited_for(tmp_path: Path) -> None:
     assert verdict.guardrails[0].state == "fail"
     assert "without waiting for outcomes: errors +50.00 % (" in verdict.sentence
     trials.decide(engine, PLAN.id, verdict, at=now, delta={}, digest="")
-    write(project, events(140, 400, broken=False), slot="later")
+    came_late = [msgspec.structs.replace(one, id=f"late-{one.id}") for one in events(0, 400, broken=False)]
+    write(project, came_late, slot="later")
+    assert failing(folder, PLAN, blocks, now=now) != verdict
     assert failing(folder, PLAN, blocks, now=now, watched=verdict.watched) == verdict
     assert replay(project, PLAN.id).differences == (_DIGEST,)
 

@@ -79,7 +79,7 @@ def test_a_day_that_is_asked_for_stands_beside_the_reference(seen: Seen, project
 def test_the_charts_are_what_plotly_knows(seen: Seen, project: Project) -> None:
     page = made(seen, project)
     heat = graph_objects.Figure(coloured(drift_charts.heat_chart(page)))
-    assert heat.data[0].y[-1] == "carrier"
+    assert heat.data[0].y[-2:] == ("carrier", "an alarm")
     assert max(value for value in heat.data[0].z[1] if value is not None) == 6  # temp, clipped
     assert list(heat.data[1].x) == [f"{page.alarms[0].start:%Y-%m-%d}T12:00"]
     mean = graph_objects.Figure(coloured(drift_charts.mean_chart(page.rules)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,11 +21,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from passerelle.clock import Clock, system_clock
-from passerelle.dashboard import actions, charts, drift_charts, drifted
+from passerelle.dashboard import actions, calibrating, charts, drift_charts, drifted, performance_charts, performed
 from passerelle.dashboard.comparing import versions_page
 from passerelle.dashboard.drawing import Figure
 from passerelle.dashboard.exporting import as_csv
 from passerelle.dashboard.guard import COOKIE, COOKIE_S, HEADERS, Guard, NotAdminError
+from passerelle.dashboard.later import PAGE_S, PROGRAM_S, Found, Later
 from passerelle.dashboard.lists import MOST, alerts_page, data_page, losses, quarantine_page, timeline_page
 from passerelle.dashboard.pages import path_page, running
 from passerelle.dashboard.reading import Reader, Seen, points
@@ -60,6 +61,7 @@ def make_app(
         "/versions": shown.versions,
         "/trial": shown.trial,
         "/trials/{id}": shown.trial,
+        "/performance": shown.performance,
         "/drift": shown.drift,
         "/alerts": shown.alerts,
         "/data": shown.data,
@@ -91,6 +93,7 @@ class _Dashboard:
         self._clock = clock
         self._guard = guard
         self._reader = Reader(project, environment)
+        self._later = Later()
 
     def warm_up(self) -> None:
         """Read once: the libraries behind the first page take seconds to begin. What is wrong, that page will say."""
@@ -152,6 +155,39 @@ class _Dashboard:
             }
         return self._answer(request, "trial.html", page, now=now, drawn=drawn)
 
+    def performance(self, request: Request) -> Response:
+        """How good the answers were, and what is expected of those whose outcome is not due."""
+        seen, now = self._reader.read(), self._clock()
+        calibrated, coming = self._measured(request, seen, now)
+        span = _span(request.query_params.get("days"), performed.SPANS)
+        page = performed.performance_page(seen, span=span, calibrated=calibrated, coming=coming, now=now)
+        drawn = {"loss": performance_charts.tolerance_chart(page)} if page.days else {}
+        if page.calibration is not None:
+            drawn["calibration"] = performance_charts.calibration_chart(page.calibration)
+        return self._answer(request, "performance.html", page, now=now, drawn=drawn, table=performed.table(page))
+
+    def _measured(self, request: Request, seen: Seen, now: datetime) -> tuple[Found | None, Found | None]:
+        """Calibration of the newest mature days, and what is expected of those that are not due, by the hour."""
+        days = calibrating.days_for(seen.windows.get("performance", ()))
+        if days is None or seen.current is None or self._project.task.kind == "regression":
+            return None, None
+        classes = self._reader.classes(seen.current.champion.version)
+        if not classes:
+            return None, None
+        wait_s = PROGRAM_S if _wants_json(request) else PAGE_S
+        start, hour = seen.windows["performance"][-1].start + timedelta(days=1), now.replace(minute=0, second=0)
+        calibrated = self._later.get(
+            ("calibration", *days),
+            lambda: calibrating.calibrate(self._project, self._environment, classes, *days),
+            wait_s=wait_s,
+        )
+        coming = self._later.get(
+            ("coming", start, hour),
+            lambda: calibrating.coming(self._project, self._environment, start, now),
+            wait_s=wait_s,
+        )
+        return calibrated, coming
+
     def drift(self, request: Request) -> Response:
         """How far inputs and scores have moved, field by field."""
         seen, now = self._reader.read(), self._clock()
@@ -199,7 +235,7 @@ class _Dashboard:
 
     def fingerprint(self, request: Request) -> Response:
         """What a page asks for now and then: has anything changed? 304 if not."""
-        mark = f'"{hashlib.sha256(self._reader.fingerprint().encode()).hexdigest()[:24]}"'
+        mark = f'"{hashlib.sha256(f"{self._reader.fingerprint()}-{self._later.finished}".encode()).hexdigest()[:24]}"'
         headers = {"ETag": mark, "Cache-Control": "no-cache"}
         same = request.headers.get("if-none-match") == mark
         return Response(status_code=HTTPStatus.NOT_MODIFIED if same else HTTPStatus.NO_CONTENT, headers=headers)

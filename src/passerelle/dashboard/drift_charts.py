@@ -16,6 +16,7 @@ _MOST = 1e6
 _ROW_PX = 26
 #: Of more bars only the first, the middle and the last are named: the table has them all.
 _NAMED = 6
+_ALARM = "an alarm"
 #: With more days there is no room between them.
 _GAPS = 120
 
@@ -29,14 +30,15 @@ def heat_chart(page: DriftPage) -> Figure:
         raise ValueError("no day was judged: say so instead of a chart")
     fields = list(reversed(page.fields))  # plotly draws the first at the bottom
     most = max(math.log10(field.alone) for field in page.fields)
-    names = [shown(field.name) for field in fields]
+    # A row of its own, above, for the marks: plotly wants figures for every row.
+    names = [*(shown(field.name) for field in fields), _ALARM]
+    empty = [None] * len(page.days)
     layout = blank("", shapes=[], notes=[])
     layout["height"] = 120 + _ROW_PX * len(fields)
     layout["margin"]["t"] = 48
     layout["hovermode"] = "closest"
     layout["xaxis"] |= axis_of_days(page.days[0], page.days[-1])
     layout["yaxis"] |= {"type": "category", "showgrid": False, "tickfont": {"size": 12}}
-    layout["yaxis"] |= {"categoryorder": "array", "categoryarray": [*names, "alarm"]}
     layout["yaxis"].pop("title")
     alarms = sorted({day.start for rule in page.rules for day in rule.days if day.alarm})
     bar = {
@@ -57,8 +59,8 @@ def heat_chart(page: DriftPage) -> Figure:
         "type": "heatmap",
         "x": [middle(start) for start in page.days],
         "y": names,
-        "z": [[_log(value) for value in field.evidence] for field in fields],
-        "text": [_said(field) for field in fields],
+        "z": [*([_log(value) for value in field.evidence] for field in fields), empty],
+        "text": [*(_said(field) for field in fields), [""] * len(page.days)],
         "hovertemplate": "%{y}<br>%{x|%-d %B %Y}<br>%{text}<extra></extra>",
         "hoverongaps": False,
         "zmin": 0,
@@ -72,7 +74,7 @@ def heat_chart(page: DriftPage) -> Figure:
         "type": "scatter",
         "mode": "markers",
         "x": [middle(start) for start in alarms],
-        "y": ["alarm"] * len(alarms),
+        "y": [_ALARM] * len(alarms),
         "marker": {"symbol": "diamond", "size": 10, "color": "--bad", "line": {"color": "--card", "width": 1.5}},
         "hovertemplate": "an alarm<br>%{x|%-d %B %Y}<extra></extra>",
         "cliponaxis": False,

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from passerelle.bundle.manifest import PROFILE, read_manifest
+from passerelle.bundle.manifest import PROFILE, Label, read_manifest
 from passerelle.bundle.profile import Profile, read_profile
 from passerelle.data.deliveries import Delivery
 from passerelle.data.quarantine import Report, quarantine_path
@@ -110,6 +110,7 @@ class Reader:
         self._kept: tuple[str, Seen] | None = None
         self._said: dict[tuple[str, int], Verdict] = {}
         self._windows: dict[str, tuple[Window, ...]] = {}
+        self._classes: dict[int, tuple[Label, ...]] = {}
         self._references: dict[int, Profile] = {}
 
     def fingerprint(self) -> str:
@@ -158,6 +159,16 @@ class Reader:
         except msgspec.ValidationError:  # of a later version of passerelle
             return None
         return counted.version, counted.profile
+
+    def classes(self, version: int) -> tuple[Label, ...]:
+        """A version's classes; () for numbers, or if its bundle is not here any more."""
+        if version not in self._classes:
+            found = next((one for one in registry_of(self._project).versions() if one.number == version), None)
+            try:
+                self._classes[version] = () if found is None else read_manifest(found.path)[0].classes
+            except BundleError:
+                return ()
+        return self._classes[version]
 
     def reference(self, version: int) -> Profile | None:
         """A version's reference profile; None if its bundle is not here any more."""

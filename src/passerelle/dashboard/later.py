@@ -1,0 +1,65 @@
+"""Later: what takes longer than a page may wait is computed beside it, once, and kept; the page follows."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYetError
+from typing import Any, Literal
+
+import msgspec
+
+from passerelle.errors import PasserelleError
+
+_log = logging.getLogger(__name__)
+#: A page waits so long for what it shows, and no longer; a program waits for all of it.
+PAGE_S = 0.2
+PROGRAM_S = 60.0
+_KEPT = 64
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What has become of it."""
+
+    standing: Literal["there", "computing", "failed"]
+    #: What was computed; None while it is not.
+    value: Any = None
+    #: Why it could not be.
+    reason: str = ""
+
+
+class Later:
+    """Computes one thing after the other, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="later")
+        self._kept: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+        self._lock = threading.Lock()
+        #: How many have been computed: pages follow this, too.
+        self.finished = 0
+
+    def get(self, key: Hashable, make: Callable[[], Any], *, wait_s: float = PAGE_S) -> Found:
+        """What ``make`` returns, computed once for each key; a key says all that it depends on."""
+        with self._lock:
+            future = self._kept.get(key)
+            if future is None:
+                future = self._kept[key] = self._threads.submit(make)
+                future.add_done_callback(self._count)
+                while len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+        try:
+            return Found(standing="there", value=future.result(wait_s))
+        except NotYetError:
+            return Found(standing="computing")
+        except PasserelleError as error:
+            return Found(standing="failed", reason=str(error))
+        except Exception:  # noqa: BLE001  (it is told and logged: a page shows the rest)
+            _log.exception("what a page shows could not be computed")
+            return Found(standing="failed", reason="it could not be computed: the dashboard's log says why.")
+
+    def _count(self, _future: Future[Any]) -> None:
+        self.finished += 1

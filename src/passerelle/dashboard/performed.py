@@ -1,0 +1,92 @@
+"""The page of performance: the mature loss by day, what is tolerated, the days that are not due, calibration. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from passerelle.dashboard.calibrating import Calibration, Coming
+from passerelle.dashboard.later import Found
+from passerelle.dashboard.lists import DayLoss, losses
+from passerelle.dashboard.reading import Seen
+from passerelle.dashboard.unjudged import unjudged
+from passerelle.dashboard.words import capital, counted, day, figure
+from passerelle.monitoring.performance import WORSE
+from passerelle.trial.words import LOSSES
+
+SPANS = (90, 28, 365)
+
+
+class PerformancePage(msgspec.Struct, frozen=True, kw_only=True):
+    """How good the answers were."""
+
+    sentence: str
+    span: int
+    spans: tuple[int, ...]
+    #: "Brier"
+    loss: str
+    days: tuple[DayLoss, ...]
+    #: An alarm needs a loss of at least so many times the usual.
+    worse: float
+    #: From here on outcomes are not due yet; None before there is a mature day.
+    not_due: datetime | None
+    now: datetime
+    #: What scores expect of the days that are not due; empty while it is computed.
+    coming: tuple[Coming, ...]
+    calibration: Calibration | None
+    #: there, computing or failed; and why it failed. "none" for numbers, of which there is no calibration.
+    calibrated: str
+    reason: str
+
+
+def performance_page(
+    seen: Seen, *, span: int, calibrated: Found | None, coming: Found | None, now: datetime
+) -> PerformancePage:
+    """The last ``span`` days."""
+    every = losses(seen)
+    newest = every[-1].start if every else None
+    days = tuple(one for one in every if newest is not None and one.start > newest - timedelta(days=span))
+    windows = seen.windows.get("performance", ())
+    return PerformancePage(
+        sentence=_sentence(seen, every, now=now),
+        span=span,
+        spans=SPANS,
+        loss=LOSSES[seen.project.loss],
+        days=days,
+        worse=WORSE,
+        not_due=windows[-1].start + timedelta(days=1) if windows else None,
+        now=now,
+        coming=coming.value if coming and coming.standing == "there" else (),
+        calibration=calibrated.value if calibrated and calibrated.standing == "there" else None,
+        calibrated=calibrated.standing if calibrated else "none",
+        reason=calibrated.reason if calibrated else "",
+    )
+
+
+def table(page: PerformancePage) -> list[dict[str, Any]]:
+    """The page as a table: a row for each mature day."""
+    return [
+        {
+            "day": one.start,
+            "events": one.rows,
+            "loss": one.loss,
+            "usual": one.reference,
+            "expected": one.expected,
+            "alert": one.alerting,
+        }
+        for one in page.days
+    ]
+
+
+def _sentence(seen: Seen, every: tuple[DayLoss, ...], *, now: datetime) -> str:
+    reason = unjudged(seen)
+    if not every:
+        return capital(f"{reason or 'no outcomes yet'}.")
+    last = every[-1]
+    usual = f", where {figure(last.reference)} is usual" if last.reference is not None else ""
+    told = f"the model lost {figure(last.loss)} on {day(last.start, now=now)}, the last mature day{usual}"
+    odd = sum(one.alerting for one in every)
+    since = f"{counted(odd, 'day')} out of the ordinary since {day(every[0].start, now=now)}"
+    return capital(f"{told}; {reason or since}.")

@@ -1,0 +1,132 @@
+"""The page of performance: what is mature, what is not due yet, and calibration from the ledger."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import large
+import lived
+import numpy as np
+import pytest
+from plotly import graph_objects
+from shown import PAGES, ask
+from test_charts import coloured
+
+from passerelle.dashboard import calibrating, performance_charts, performed
+from passerelle.dashboard.later import Found, Later
+from passerelle.dashboard.reading import Reader
+from passerelle.errors import LedgerError
+from passerelle.ledger.storage import ledger_folder
+from passerelle.project.settings import FILE, Project, load_project
+
+DAYS = 12
+FIRST = lived.NOW.replace(hour=0) - DAYS * large.DAY
+#: At full size a page over a million predictions is opened.
+ROWS = 1_000_000 if "PASSERELLE_SOAK" in os.environ else 6000
+
+
+@pytest.fixture(scope="module")
+def answered(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project that has lived, with predictions and outcomes of twelve days."""
+    root = tmp_path_factory.mktemp("answered") / "project"
+    shutil.copytree(project.root, root)
+    copy = load_project(root / FILE)
+    trial = "production-5-8"
+    folder = ledger_folder(copy.state, "production")
+    large.fill(folder, first=FIRST, days=DAYS, rows=ROWS, horizon_hours=36, trial=trial, versions=[4, 5])
+    return copy
+
+
+def test_calibration_counts_what_happened_of_what_was_said(answered: Project) -> None:
+    found = calibrating.calibrate(answered, "production", (False, True), FIRST, FIRST + 8 * large.DAY)
+    assert found.of == "True"
+    assert found.rows == min(9 * (ROWS // DAYS), found.rows)
+    assert found.rows >= min(4500, calibrating.ROWS)
+    assert found.error < 0.05  # drawn from their own probabilities
+    second = found.bins[2]
+    assert second.said == pytest.approx(0.25, abs=0.02)
+    assert second.happened == pytest.approx(second.said, abs=0.06)
+    wrong = calibrating.binned(np.array([0.9, 0.95]), np.array([False, False]))
+    assert (wrong[9].rows, wrong[9].happened) == (2, 0.0)
+
+
+def test_days_that_are_not_due_show_what_their_scores_expect(answered: Project) -> None:
+    coming = calibrating.coming(answered, "production", lived.NOW.replace(hour=0) - 2 * large.DAY, lived.NOW)
+    assert [one.start for one in coming] == [lived.NOW.replace(hour=0) - n * large.DAY for n in (2, 1)]
+    # E p (1 - p) of Beta(2, 6): 2 / 8 - (2 * 3) / (8 * 9)
+    assert coming[0].expected == pytest.approx(1 / 4 - 6 / 72, abs=0.02)
+
+
+def test_calibration_is_of_the_newest_days_that_are_enough(answered: Project) -> None:
+    windows = Reader(answered, "production").read().windows["performance"]
+    found = calibrating.days_for(windows)
+    assert found is not None
+    first, last = found
+    assert last == windows[-1].start
+    rows = [one.value["rows"] for one in windows if one.start >= first]
+    assert sum(rows) >= calibrating.ROWS > sum(rows[1:])
+    assert calibrating.days_for(()) is None
+
+
+def test_the_page_shades_what_is_not_due_and_draws_what_is_tolerated(answered: Project) -> None:
+    with ask(answered) as client:
+        page: dict[str, Any] = client.get("/performance", params={"format": "json", "days": "28"}).json()
+        rows = client.get("/performance", params={"format": "csv"}).text.splitlines()
+        text = client.get("/performance").text
+    assert page["sentence"].startswith("The model lost 0.1")
+    assert page["not_due"] == "2013-06-25T00:00:00Z"
+    assert [one["start"] for one in page["coming"]] == ["2013-06-25T00:00:00Z", "2013-06-26T00:00:00Z"]
+    assert page["calibration"]["last"] == "2013-06-24T00:00:00Z"
+    assert len(page["days"]) == 28
+    assert rows[0] == "day,events,loss,usual,expected,alert"
+    assert len(rows) == 91
+    assert "labels not yet due" in text
+    seen = Reader(answered, "production").read()
+    coming = Found(standing="there", value=(calibrating.Coming(start=lived.NOW, expected=0.2),))
+    made = performed.performance_page(seen, span=90, calibrated=None, coming=coming, now=lived.NOW)
+    figure = graph_objects.Figure(coloured(performance_charts.tolerance_chart(made)))
+    zone = figure.layout.shapes[-1]
+    assert (zone.x0, zone.x1) == ("2013-06-25T00:00", "2013-06-27T12:00")
+    assert figure.data[-2].y[-1] == pytest.approx(0.148 * 1.25)
+    assert figure.data[-1].y == (0.2,)
+    bins = calibrating.binned(np.array([0.1, 0.9]), np.array([False, True]))
+    shown = calibrating.Calibration(first=FIRST, last=FIRST, rows=2, bins=bins, error=0.1, of="True")
+    assert graph_objects.Figure(coloured(performance_charts.calibration_chart(shown))).data[0].y == (0.0, 1.0)
+
+
+def test_what_takes_long_is_computed_once_beside_the_page() -> None:
+    later, go, made = Later(), threading.Event(), list[int]()
+
+    def slow() -> int:
+        go.wait(30)
+        made.append(1)
+        return 7
+
+    assert later.get("a", slow, wait_s=0).standing == "computing"
+    assert later.get("a", slow, wait_s=0).standing == "computing"
+    go.set()
+    assert later.get("a", slow, wait_s=30).value == 7
+    assert (made, later.finished) == ([1], 1)
+
+    def wrong() -> int:
+        raise LedgerError("the ledger cannot be read")
+
+    assert later.get("b", wrong, wait_s=30) == Found(standing="failed", reason="the ledger cannot be read")
+
+
+@pytest.mark.skipif("PASSERELLE_SOAK" not in os.environ, reason="a million predictions: PASSERELLE_SOAK=1")
+def test_a_page_over_a_million_predictions_opens_within_a_second(answered: Project, tmp_path: Path) -> None:
+    took = {}
+    with ask(answered) as client:
+        for path in PAGES.values():
+            client.get(path)
+            began = time.monotonic()
+            assert client.get(path).status_code == 200
+            took[path] = time.monotonic() - began
+    (tmp_path / "took.json").write_text(str(took), encoding="utf-8")
+    assert max(took.values()) <= 1.0, took

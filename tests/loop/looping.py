@@ -32,6 +32,7 @@ PLACES: dict[str, Any] = {
     "put": rollout.Revisions,
     "reconcile": trying,
     "deploy": trying,
+    "step": trying,
     "wait_observed": trying,
     "start": trials,
     "verdict": trials,

@@ -7,17 +7,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from living import Take, current
+from splitting import answer
 
 from passerelle.loop.rollout import PRODUCTION, revisions
 from passerelle.loop.train import registry_of
+from passerelle.loop.trying import begin, stop
 from passerelle.monitoring.alerts import find_alerts
-from passerelle.project.settings import Project
+from passerelle.project.settings import Project, load_project
 from passerelle.state import runs
 from passerelle.state.database import open_state
 from passerelle.state.timeline import events
@@ -31,6 +33,8 @@ Tick = Callable[[Project, datetime, str | None], int]
 DELIVERED = ("land", "make", "run_notebook", "register", "finish", "deploy", "reconcile", "start", "begin_trial")
 #: The tick that fills the last gap, decides, and promotes.
 TRIED = ("gather", "fill", "verdict", "put", "wait_observed", "reconcile", "end", "judge", "look", "send", "decide")
+#: The tick that goes up a step.
+STEPPED = ("gather", "step", "put", "wait_observed", "reconcile", "judge", "look")
 SOAK = bool(os.environ.get("PASSERELLE_SOAK"))
 
 
@@ -88,26 +92,50 @@ def uncut() -> dict[str, dict[str, Any]]:
     return {}
 
 
+def taken(take: Take, stage: str) -> tuple[Project, datetime]:
+    """A stage; stepped: the trial of "tried" was stopped, and begun anew as a split that is to go up a step now."""
+    if stage != "stepped":
+        return take(stage)
+    made, now = take("tried")
+    path = made.root / "passerelle.toml"
+    steps = '[trial]\nmode = "split"\nsteps = [0.1, 0.3]\n'
+    path.write_text(path.read_text().replace("[trial]\n", steps))
+    project = load_project(path)
+    begun = now - timedelta(days=1)
+    stop(project, registry_of(project), now=begun)
+    begin(project, registry_of(project), 2, now=begun)
+    answer(project, begun, rows=400)
+    return project, now
+
+
 @pytest.mark.parametrize(
     ("stage", "point"),
     [
         *[("delivered", point) for point in points(DELIVERED, ("after:register", "after:deploy"))],
+        *[("stepped", point) for point in points(STEPPED, ("after:put", "before:reconcile"))],
         *[("tried", point) for point in points(TRIED, ("after:verdict", "after:put", "before:end"))],
     ],
 )
 def test_killed_and_taken_again(stage: str, point: str, take: Take, tick: Tick, uncut: dict[str, Any]) -> None:
     if stage not in uncut:
-        project, now = take(stage)
+        project, now = taken(take, stage)
         assert tick(project, now, None) == 0
         uncut[stage] = made(project)
-    project, now = take(stage)
+    project, now = taken(take, stage)
     assert tick(project, now, point) == -9, "it was killed"
     assert tick(project, now, None) == 0
     found = made(project)
     for name, value in uncut[stage].items():
         assert found[name] == value, name
     assert len(set(found["timeline"])) == len(found["timeline"])
-    if stage == "tried":
+    if stage == "stepped":
+        assert found["trials"] == [
+            ("production-2-2", "ended", "INCONCLUSIVE", 3),
+            ("production-2-4", "running", None, None),
+        ]
+        assert [one.weight for one in current(project).variants] == [0.7, 0.3]
+        assert len(found["revisions"]) == 5, "one step, by one revision"
+    elif stage == "tried":
         assert [one.version for one in current(project).variants] == [2], "the challenger answers alone"
         assert found["trials"] == [("production-2-2", "ended", "PROMOTE", 3)]
     else:

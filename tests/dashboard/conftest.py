@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import large
 import lived
 import pytest
 from shown import showing
 
-from passerelle.project.settings import Project
+from passerelle.ledger.storage import ledger_folder
+from passerelle.project.settings import FILE, Project, load_project
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +34,25 @@ def client(url: str) -> Iterator[httpx.Client]:
     """Asks the dashboard of that project."""
     with httpx.Client(base_url=url, timeout=60) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def answered(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """That project, with predictions of both versions and outcomes of twelve days in its ledger. Read only."""
+    root = tmp_path_factory.mktemp("answered") / "project"
+    shutil.copytree(project.root, root)
+    copy = load_project(root / FILE)
+    folder = ledger_folder(copy.state, "production")
+    large.fill(
+        folder,
+        first=large.FIRST,
+        days=large.DAYS,
+        rows=large.ROWS,
+        horizon_hours=36,
+        trial="production-5-8",
+        versions=[4, 5],
+    )
+    return copy
 
 
 @pytest.fixture

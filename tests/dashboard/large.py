@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,11 @@ from passerelle.ledger.segments import record
 from passerelle.ledger.storage import LocalStorage
 
 DAY = timedelta(days=1)
+#: The days before lived.NOW that the tests' project has predictions of.
+DAYS = 12
+FIRST = datetime(2013, 6, 27, tzinfo=UTC) - DAYS * DAY
+#: At full size pages over a million predictions are opened.
+ROWS = 1_000_000 if "PASSERELLE_SOAK" in os.environ else 6000
 #: Records of a day that are written at once.
 _FRAME = 5000
 
@@ -73,6 +79,3 @@ def _day(
             records = []
     if records:
         yield records
-
-
-FIRST = datetime(2013, 3, 1, tzinfo=UTC)

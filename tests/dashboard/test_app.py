@@ -31,6 +31,7 @@ SENTENCES = {
     "/trials/production-2-2": "Version 2 is no worse than version 1: promoted on 29 March, after 14 days of evidence.",
     "/trials/production-3-4": "Version 3 is worse than version 2: rolled back on 29 April, after 14 days of evidence.",
     "/alerts": "1 alert is open, since 25 June; 2 others have closed.",
+    "/drift": "1 alarm of drift so far, the last on 22 June: the inputs differed from the days before (temp).",
     "/data": "5 deliveries accepted, the last on 5 June; 2 put aside, the last on 25 May.",
 }
 EMPTY = {
@@ -39,6 +40,8 @@ EMPTY = {
     "/versions": ("There is no version yet: passerelle train makes the first", ""),
     "/trial": ("Nothing has been tried yet", "passerelle trial start VERSION"),
     "/alerts": ("No alert has opened, but no version answers yet, so nothing is watched.", "passerelle up"),
+    "/performance": ("No version answers yet, so nothing is watched.", ""),
+    "/drift": ("No day has been measured yet", ""),
     "/data": ("Nothing has been delivered yet: put files into deliveries/ and run passerelle ingest.", ""),
 }
 

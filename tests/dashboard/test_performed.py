@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import large
 import lived
 import numpy as np
 import pytest
+from large import DAYS, FIRST, ROWS
 from plotly import graph_objects
 from shown import PAGES, ask
 from test_charts import coloured
@@ -21,25 +21,7 @@ from passerelle.dashboard import calibrating, performance_charts, performed
 from passerelle.dashboard.later import Found, Later
 from passerelle.dashboard.reading import Reader
 from passerelle.errors import LedgerError
-from passerelle.ledger.storage import ledger_folder
-from passerelle.project.settings import FILE, Project, load_project
-
-DAYS = 12
-FIRST = lived.NOW.replace(hour=0) - DAYS * large.DAY
-#: At full size a page over a million predictions is opened.
-ROWS = 1_000_000 if "PASSERELLE_SOAK" in os.environ else 6000
-
-
-@pytest.fixture(scope="module")
-def answered(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project that has lived, with predictions and outcomes of twelve days."""
-    root = tmp_path_factory.mktemp("answered") / "project"
-    shutil.copytree(project.root, root)
-    copy = load_project(root / FILE)
-    trial = "production-5-8"
-    folder = ledger_folder(copy.state, "production")
-    large.fill(folder, first=FIRST, days=DAYS, rows=ROWS, horizon_hours=36, trial=trial, versions=[4, 5])
-    return copy
+from passerelle.project.settings import Project
 
 
 def test_calibration_counts_what_happened_of_what_was_said(answered: Project) -> None:

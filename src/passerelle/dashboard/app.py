@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
@@ -21,18 +21,29 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from passerelle.clock import Clock, system_clock
-from passerelle.dashboard import actions, calibrating, charts, drift_charts, drifted, performance_charts, performed
+from passerelle.dashboard import actions, charts, drift_charts, drifted, performance_charts, performed
+from passerelle.dashboard.beside import Computed
 from passerelle.dashboard.comparing import versions_page
 from passerelle.dashboard.drawing import Figure
 from passerelle.dashboard.exporting import as_csv
 from passerelle.dashboard.guard import COOKIE, COOKIE_S, HEADERS, Guard, NotAdminError
-from passerelle.dashboard.later import PAGE_S, PROGRAM_S, Found, Later
-from passerelle.dashboard.lists import MOST, alerts_page, data_page, losses, quarantine_page, timeline_page
+from passerelle.dashboard.later import PAGE_S, PROGRAM_S
+from passerelle.dashboard.lists import (
+    MOST,
+    alerts_page,
+    alerts_table,
+    data_page,
+    deliveries_table,
+    losses,
+    quarantine_page,
+    timeline_page,
+    timeline_table,
+)
 from passerelle.dashboard.pages import path_page, running
 from passerelle.dashboard.reading import Reader, Seen, points
 from passerelle.dashboard.rendering import as_json, render
 from passerelle.dashboard.statics import NoSuchPageError, plotly_version, static
-from passerelle.dashboard.trying import TrialPage, trial_page
+from passerelle.dashboard.trying import TrialPage, stages, table, trial_page
 from passerelle.errors import PasserelleError
 from passerelle.loop.rollout import PRODUCTION
 from passerelle.monitoring import gauges
@@ -93,7 +104,7 @@ class _Dashboard:
         self._clock = clock
         self._guard = guard
         self._reader = Reader(project, environment)
-        self._later = Later()
+        self._computed = Computed(project, environment, self._reader)
 
     def warm_up(self) -> None:
         """Read once: the libraries behind the first page take seconds to begin. What is wrong, that page will say."""
@@ -132,7 +143,7 @@ class _Dashboard:
             skip=int(skip) if skip.isascii() and skip.isdigit() and len(skip) < 8 else 0,  # noqa: PLR2004  (no timeline is longer)
             now=self._clock(),
         )
-        return self._answer(request, "timeline.html", page, now=self._clock())
+        return self._answer(request, "timeline.html", page, now=self._clock(), table=timeline_table(page))
 
     def versions(self, request: Request) -> Response:
         """Versions side by side."""
@@ -147,46 +158,34 @@ class _Dashboard:
         if named is not None and record is None:
             raise NoSuchPageError(f"There is no trial {named!r}.")
         page = self._trial(seen, record, now=now)
+        if record is not None:
+            field, blocks = request.query_params.get("segments"), seen.blocks[record.plan.id]
+            found = self._computed.trial(seen, record, blocks, field=field, now=now, wait_s=_wait_s(request))
+            page = msgspec.structs.replace(page, beside=found)
         drawn = {}
         if record is not None and page.points:
             drawn = {
-                "estimate": charts.estimate_chart(record.plan, page.points, record.verdict),
+                "estimate": charts.estimate_chart(
+                    record.plan,
+                    page.points,
+                    record.verdict,
+                    provisional=page.beside.provisional,
+                    stages=stages(seen, record),
+                ),
                 "evidence": charts.evidence_chart(record.plan, page.points, record.verdict),
             }
-        return self._answer(request, "trial.html", page, now=now, drawn=drawn)
+        return self._answer(request, "trial.html", page, now=now, drawn=drawn, table=table(page))
 
     def performance(self, request: Request) -> Response:
         """How good the answers were, and what is expected of those whose outcome is not due."""
         seen, now = self._reader.read(), self._clock()
-        calibrated, coming = self._measured(request, seen, now)
+        calibrated, coming = self._computed.measured(seen, now, wait_s=_wait_s(request))
         span = _span(request.query_params.get("days"), performed.SPANS)
         page = performed.performance_page(seen, span=span, calibrated=calibrated, coming=coming, now=now)
         drawn = {"loss": performance_charts.tolerance_chart(page)} if page.days else {}
         if page.calibration is not None:
             drawn["calibration"] = performance_charts.calibration_chart(page.calibration)
         return self._answer(request, "performance.html", page, now=now, drawn=drawn, table=performed.table(page))
-
-    def _measured(self, request: Request, seen: Seen, now: datetime) -> tuple[Found | None, Found | None]:
-        """Calibration of the newest mature days, and what is expected of those that are not due, by the hour."""
-        days = calibrating.days_for(seen.windows.get("performance", ()))
-        if days is None or seen.current is None or self._project.task.kind == "regression":
-            return None, None
-        classes = self._reader.classes(seen.current.champion.version)
-        if not classes:
-            return None, None
-        wait_s = PROGRAM_S if _wants_json(request) else PAGE_S
-        start, hour = seen.windows["performance"][-1].start + timedelta(days=1), now.replace(minute=0, second=0)
-        calibrated = self._later.get(
-            ("calibration", *days),
-            lambda: calibrating.calibrate(self._project, self._environment, classes, *days),
-            wait_s=wait_s,
-        )
-        coming = self._later.get(
-            ("coming", start, hour),
-            lambda: calibrating.coming(self._project, self._environment, start, now),
-            wait_s=wait_s,
-        )
-        return calibrated, coming
 
     def drift(self, request: Request) -> Response:
         """How far inputs and scores have moved, field by field."""
@@ -214,12 +213,13 @@ class _Dashboard:
         now = self._clock()
         page = alerts_page(self._reader.read(), now=now)
         drawn = {"loss": charts.loss_chart(page.losses)} if page.losses else {}
-        return self._answer(request, "alerts.html", page, now=now, drawn=drawn)
+        return self._answer(request, "alerts.html", page, now=now, drawn=drawn, table=alerts_table(page))
 
     def data(self, request: Request) -> Response:
         """What was delivered."""
         now = self._clock()
-        return self._answer(request, "data.html", data_page(self._reader.read(), now=now), now=now)
+        page = data_page(self._reader.read(), now=now)
+        return self._answer(request, "data.html", page, now=now, table=deliveries_table(page))
 
     def quarantine(self, request: Request) -> Response:
         """Why a delivery was put aside."""
@@ -235,7 +235,8 @@ class _Dashboard:
 
     def fingerprint(self, request: Request) -> Response:
         """What a page asks for now and then: has anything changed? 304 if not."""
-        mark = f'"{hashlib.sha256(f"{self._reader.fingerprint()}-{self._later.finished}".encode()).hexdigest()[:24]}"'
+        said = f"{self._reader.fingerprint()}-{self._computed.later.finished}"
+        mark = f'"{hashlib.sha256(said.encode()).hexdigest()[:24]}"'
         headers = {"ETag": mark, "Cache-Control": "no-cache"}
         same = request.headers.get("if-none-match") == mark
         return Response(status_code=HTTPStatus.NOT_MODIFIED if same else HTTPStatus.NO_CONTENT, headers=headers)
@@ -369,6 +370,11 @@ def _status(error: Exception) -> int:
     if isinstance(error, RefusedError | NotAdminError | WrongHostError):
         return HTTPStatus.FORBIDDEN
     return HTTPStatus.CONFLICT
+
+
+def _wait_s(request: Request) -> float:
+    """A page shows what is there; a program waits for all of it."""
+    return PROGRAM_S if _wants_json(request) else PAGE_S
 
 
 def _day(text: str | None) -> date | None:

@@ -13,6 +13,7 @@ from typing import Any
 from passerelle.dashboard.drawing import Figure, across, axis_of_days, blank, mark, middle, note, trace, upright, zone
 from passerelle.dashboard.lists import DayLoss
 from passerelle.dashboard.reading import Point
+from passerelle.trial.provisional import Provisional
 from passerelle.trial.verdict import Plan, Verdict
 
 #: Fewer points than this are marked: of one alone there is no line.
@@ -22,8 +23,18 @@ _HALF_DAY = timedelta(hours=12)
 _MOST_EVIDENCE = 1e6
 
 
-def estimate_chart(plan: Plan, points: Sequence[Point], verdict: Verdict | None) -> Figure:
-    """The estimate with its running band, the margin and zero; the zone below the margin is where it is promoted."""
+def estimate_chart(
+    plan: Plan,
+    points: Sequence[Point],
+    verdict: Verdict | None,
+    *,
+    provisional: Sequence[Provisional] = (),
+    stages: Sequence[tuple[datetime, str]] = (),
+) -> Figure:
+    """The estimate with its running band, the margin and zero; the zone below the margin is where it is promoted.
+
+    ``provisional`` days are dashed; ``stages`` are moments at which the share was changed, and to what.
+    """
     points = _decisive(points, verdict)
     known = [point for point in points if point.estimate is not None]
     days = [middle(point.start) for point in known] or [middle(plan.started_at)]
@@ -57,6 +68,17 @@ def estimate_chart(plan: Plan, points: Sequence[Point], verdict: Verdict | None)
         due = points[0].start + timedelta(days=plan.min_days - 1)
         shapes.append(upright(due, "--soft"))
         notes.append(mark(due, "first possible verdict"))
+    early = [one for one in provisional if one.estimate is not None]
+    if early:
+        joined = [(known[-1].start, known[-1].estimate)] if known else []
+        joined += [(one.start, one.estimate) for one in early]
+        x = [middle(start) for start, _ in joined]
+        line = trace(x, [value for _, value in joined], "--soft", width=2, name="provisional", dash="dash")
+        traces.append(line)
+        days = [*days, x[-1]]
+    for at, share in stages:
+        shapes.append(upright(at.replace(hour=0, minute=0), "--accent"))
+        notes.append(mark(at.replace(hour=0, minute=0), share))
     layout = blank("challenger − champion", shapes=shapes, notes=notes)  # noqa: RUF001  (a true minus)
     layout["yaxis"] |= {"range": [low, high], "tickformat": "+.4~g"}
     layout["xaxis"] |= axis_of_days(*_span(plan, days))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYetError
 from typing import Any, Literal
@@ -60,6 +61,15 @@ class Later:
         except Exception:  # noqa: BLE001  (it is told and logged: a page shows the rest)
             _log.exception("what a page shows could not be computed")
             return Found(standing="failed", reason="it could not be computed: the dashboard's log says why.")
+
+    def all(self, asked: Mapping[str, tuple[Hashable, Callable[[], Any]]], *, wait_s: float) -> dict[str, Found]:
+        """What each of some things is, by name, after waiting for all of them together."""
+        for key, make in asked.values():
+            self.get(key, make, wait_s=0)
+        end = time.monotonic() + wait_s
+        return {
+            name: self.get(key, make, wait_s=max(0.0, end - time.monotonic())) for name, (key, make) in asked.items()
+        }
 
     def _count(self, _future: Future[Any]) -> None:
         self.finished += 1

@@ -16,7 +16,9 @@ from passerelle.dashboard.unjudged import rows_of, unjudged
 from passerelle.dashboard.words import capital, counted, day, listed
 from passerelle.data.deliveries import Delivery
 from passerelle.data.quarantine import Report
-from passerelle.monitoring.alerts import Alert
+from passerelle.monitoring.alerts import Alert, grouped
+from passerelle.monitoring.budget import Budget
+from passerelle.monitoring.silences import Silence
 
 #: Entries of the timeline on one page.
 MOST = 150
@@ -89,6 +91,12 @@ class AlertsPage(msgspec.Struct, frozen=True, kw_only=True):
     drift_day: datetime | None
     #: Its events.
     drift_rows: int
+    #: The open ones by their cause: the first of it, then what came with it. Newest cause first.
+    causes: tuple[tuple[Alert, ...], ...] = ()
+    #: Alarms that chance may have raised so far, beside those that came.
+    budget: Budget = Budget(families=(), expected=0.0, raised=0)
+    #: What is silenced now.
+    silences: tuple[Silence, ...] = ()
 
 
 class DataPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +156,41 @@ def alerts_page(seen: Seen, *, now: datetime) -> AlertsPage:
         drift=drift,
         drift_day=drift_day,
         drift_rows=drift_rows,
+        causes=tuple(reversed(grouped(still))),
+        budget=seen.budget,
+        silences=tuple(one for one in seen.silences if now < one.until),
     )
+
+
+def alerts_table(page: AlertsPage) -> list[dict[str, Any]]:
+    """All alerts as a table, newest first."""
+    names = ("id", "watch", "level", "opened_at", "closed_at", "first_day", "last_day", "sentence", "action")
+    seen_to = ("cause", "acknowledged_at", "acknowledged_by", "note")
+    return [{name: getattr(one, name) for name in (*names, *seen_to)} for one in (*page.open, *page.past)]
+
+
+def deliveries_table(page: DataPage) -> list[dict[str, Any]]:
+    """The deliveries as a table, newest first."""
+    return [
+        {
+            "id": one.id,
+            "at": one.at,
+            "status": one.status,
+            "files": one.files,
+            "rows": sum(one.rows.values()),
+            "problems": one.problems,
+        }
+        for one in page.deliveries
+    ]
+
+
+def timeline_table(page: TimelinePage) -> list[dict[str, Any]]:
+    """The entries that the page shows as a table."""
+    return [
+        {"at": one.at, "kind": one.kind, "sentence": one.sentence, "link": one.link}
+        for day in page.days
+        for one in day.entries
+    ]
 
 
 def losses(seen: Seen) -> tuple[DayLoss, ...]:

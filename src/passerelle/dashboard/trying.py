@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
+from typing import Any
 
 import msgspec
 
+from passerelle.dashboard.beside import Beside
 from passerelle.dashboard.ending import done, ending, found, undone
 from passerelle.dashboard.pages import Waiting, path_page, progress
 from passerelle.dashboard.reading import Point, Seen
 from passerelle.dashboard.words import capital, counted, day, figure, minute, places
-from passerelle.trial.verdict import Block, Kind, Plan, Record, Verdict
+from passerelle.trial.verdict import Block, Guarding, Kind, Plan, Record, Verdict
 from passerelle.trial.words import LOSSES
 
 
@@ -56,6 +59,39 @@ class TrialPage(msgspec.Struct, frozen=True, kw_only=True):
     #: All trials, newest first.
     past: tuple[Past, ...]
     waiting: Waiting
+    #: What must not get worse, as it was said last.
+    guardrails: tuple[Guarding, ...] = ()
+    #: What is for people to look at, and never decides.
+    beside: Beside = Beside()
+
+
+def stages(seen: Seen, record: Record) -> list[tuple[datetime, str]]:
+    """When the share of traffic was changed on the way, and to what."""
+    mine = [one for one in seen.revisions if one.trial == record.plan.id]
+    shares = [
+        (one.created_at, next((v.weight for v in one.variants if v.version == record.plan.challenger), 0.0))
+        for one in mine
+    ]
+    return [(at, f"{share:.0%}") for (_, before), (at, share) in pairwise(shares) if share != before]
+
+
+def table(page: TrialPage) -> list[dict[str, Any]]:
+    """The page as a table: a row for each closed day."""
+    return [
+        {
+            "day": block.start,
+            "events": block.rows,
+            "champion": block.champion_loss,
+            "challenger": block.challenger_loss,
+            "difference": block.difference,
+            "estimate": point.estimate,
+            "from": point.lower,
+            "to": point.upper,
+            "without_outcome": block.unlabelled,
+            "failed": block.challenger_failed,
+        }
+        for block, point in zip(page.blocks, page.points, strict=True)
+    ]
 
 
 def trial_page(
@@ -93,6 +129,7 @@ def trial_page(
         decimals=places(record.plan.margin),
         points=tuple(points),
         blocks=blocks,
+        guardrails=() if said is None else said.guardrails,
         past=past,
         waiting=waiting if record.plan.id in (waiting.decided, waiting.running) else Waiting(),
     )

@@ -162,7 +162,10 @@ def roll_back(
             now=now,
             rolls_back_to=before.revision,
         )
-    raise DeploymentError(f"{environment} never answered with anything else: there is nothing to roll back to.")
+    raise DeploymentError(
+        f"{environment} never answered with anything else: there is nothing to roll back to. passerelle versions says "
+        "which there are, passerelle deploy VERSION lets another answer."
+    )
 
 
 def reconcile(project: Project, registry: Registry) -> None:

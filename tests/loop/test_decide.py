@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passerelle.loop.decide import Decision, should_retrain
+from passerelle.loop.decide import Decision, Gain, expected_gain, is_harmless, should_retrain
 
 NOON = datetime(2013, 3, 1, 12, tzinfo=UTC)
 
@@ -68,3 +68,32 @@ def test_more_data_and_more_alerts_never_turn_yes_into_no(
         assert asked(**usual, mature=mature + 1, alerts=alerts).retrain
         assert asked(**usual, mature=mature, alerts=[*alerts, "performance"]).retrain
         assert mature > (usual["learnt"] or 0), "never on nothing new"
+
+
+@pytest.mark.parametrize(
+    ("per_event", "cost", "alerts", "retrain"),
+    [(0.1, 5.0, (), "yes"), (0.1, 5.1, (), "no"), (0.1, 5.1, ("performance",), "yes"), (None, 5.1, (), "yes")],
+)
+def test_a_gain_is_held_to_its_cost(
+    per_event: float | None, cost: float, alerts: tuple[str, ...], retrain: str
+) -> None:
+    gain = Gain(figure="cost", per_event=per_event, basis="3 versions", cost=cost)
+    decision = asked(gain=gain, alerts=alerts)
+    assert decision.retrain is (retrain == "yes")
+    assert ("not known" if per_event is None else "over as many events again") in decision.reason
+
+
+def test_a_gain_is_known_from_three_sizes_that_help() -> None:
+    assert expected_gain([(100, 0.3), (100, 0.2), (400, 0.25)], 900, figure="rmse").per_event is None
+    assert expected_gain([(100, 0.2), (400, 0.25), (900, 0.3)], 2500, figure="rmse").per_event is None
+    found = expected_gain([(100, 0.3), (400, 0.25), (2500, 0.22)], 10_000, figure="rmse").per_event
+    assert found == pytest.approx(0.01)
+
+
+def test_drift_without_harm_is_told_and_hastens_nothing() -> None:
+    decision = asked(mature=1049, harmless=["input_drift"])
+    assert not decision.retrain
+    assert "without harm to the loss: input_drift" in decision.reason
+    assert not is_harmless([True, None])
+    assert not is_harmless([True, False])
+    assert is_harmless([None, True, True])

@@ -33,7 +33,7 @@ from passerelle.errors import (
     StoreError,
 )
 from passerelle.loop import gathering
-from passerelle.loop.decide import Decision, should_retrain
+from passerelle.loop.decide import Decision, Gain, expected_gain, is_harmless, should_retrain
 from passerelle.loop.gaps import fill_gaps
 from passerelle.loop.jobs import runner_of
 from passerelle.loop.provenance import code_digest, run_key
@@ -43,7 +43,8 @@ from passerelle.loop.trying import advance, begin
 from passerelle.monitoring.alerts import find_alerts
 from passerelle.monitoring.channels import deliver
 from passerelle.monitoring.watching import watch
-from passerelle.project.settings import Project
+from passerelle.monitoring.windows import read_windows
+from passerelle.project.settings import METRICS, Project
 from passerelle.state import runs
 from passerelle.state.database import open_state
 from passerelle.state.timeline import Event, record_once
@@ -156,16 +157,41 @@ def decide(project: Project, environment: str, *, now: datetime) -> Decision:
     if latest is not None and latest.details.get("lasting") and _same(latest, taken.tables, project):
         reason = f"the newest run was of this very data and code, and came to nothing: {latest.details['reason']}"
         return Decision(retrain=False, reason=reason)
-    alerts = [one.watch for one in find_alerts(engine, environment, open_only=True) if one.watch in _STALE]
+    harmful, harmless = _stale(engine, environment)
+    mature = _count_once(project, taken, now=now)
     return should_retrain(
         learnt=None if newest is None else int(newest.details["outcomes"]),
-        mature=_count_once(project, taken, now=now),
+        mature=mature,
         share=project.loop.retrain_share,
         last_attempt=None if latest is None else latest.started_at,
         cooldown_hours=project.loop.cooldown_hours,
-        alerts=alerts,
+        alerts=harmful,
+        harmless=harmless,
+        gain=_gain(project, sealed, mature),
         now=now,
     )
+
+
+def _stale(engine: sa.Engine, environment: str) -> tuple[list[str], list[str]]:
+    """What open alerts watch that say that the model may not fit any more: with harm or unsure, and without harm."""
+    found = [one for one in find_alerts(engine, environment, open_only=True) if one.watch in _STALE]
+    harmful: list[str] = []
+    harmless: list[str] = []
+    lossy = any(one.watch == "performance" for one in found)
+    for one in found:
+        days = [] if lossy else read_windows(engine, environment, "performance", since=one.first_day or one.opened_at)
+        calm = one.watch != "performance" and is_harmless([day.value.get("in_control") for day in days])
+        (harmless if calm else harmful).append(one.watch)
+    return harmful, harmless
+
+
+def _gain(project: Project, sealed: list[runs.Run], mature: int) -> Gain:
+    """What a retraining is expected to bring, by the versions that were made before."""
+    cost = project.loop.retrain_cost if project.task.kind == "binary" else None
+    figure = METRICS[project.task.kind][0] if cost is None else "cost"
+    measured = [(run.details["outcomes"], run.details.get("metrics", {}).get(figure)) for run in sealed]
+    points = [(int(rows), float(value)) for rows, value in measured if value is not None and rows]
+    return expected_gain(points, mature, figure=figure, cost=cost)
 
 
 def _count_once(project: Project, taken: Snapshot, *, now: datetime) -> int:

@@ -6,6 +6,7 @@ Found by key before it is made: the same notebook, settings and snapshot give th
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -203,7 +204,9 @@ def train(
             sentence = f"no version was made: {error or type(error).__name__}"
             record_once(engine, Event(at=now, kind="run", subject=run, sentence=sentence))
             raise
-        runs.finish(engine, run, at=now, status="sealed", details=details | {"version": training.version})
+        reached = {name: value for name, value in training.metrics.items() if math.isfinite(value)}
+        details |= {"version": training.version, "metrics": reached}
+        runs.finish(engine, run, at=now, status="sealed", details=details)
         reconcile(project, registry)
         return training
 

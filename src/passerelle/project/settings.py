@@ -168,6 +168,8 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     retrain_share: Share = 0.05
     #: ... and this many hours have passed since that run.
     cooldown_hours: Annotated[float, msgspec.Meta(ge=0)] = 12
+    #: What a retraining costs, in the unit of [costs] (binary): it must be expected to bring that. None: not asked.
+    retrain_cost: Positive | None = None
     #: Who executes a verdict: the loop itself, or a person with ``passerelle trial approve``.
     approval: Literal["automatic", "human"] = "automatic"
     #: Seconds between two looks (machine time).

@@ -45,6 +45,7 @@ def memory_case() -> TargetCase:
         roll_back=lambda: place.order(ends="rolled back"),
         fail=lambda: place.order(ends="failed"),
         clash=lambda: place.order(strangers=["trips-production"]),
+        move=lambda: place.order(account="2"),
         refused={
             "three-variants": msgspec.structs.replace(sample_deployment(1), variants=four),
             "trial-needs-container": sample_deployment(1, trial="production-2-1"),

@@ -50,9 +50,9 @@ def test_a_cluster_that_is_named_later_is_no_move_and_another_one_is(project: Pr
         settings = Kubernetes(image="r/i@sha256:" + "a" * 64, instance="", store="s3://b/o", context=context)
         return msgspec.structs.replace(project, targets={"cluster": settings})
 
-    note_where(at(None), "cluster")
+    note_where(at(None), "cluster", {})
     refuse_moved(at("paris"), "cluster")
-    note_where(at("paris"), "cluster")
+    note_where(at("paris"), "cluster", {})
     with pytest.raises(SettingsError, match=r"last brought to context = 'paris', and .* says context = 'lyon' now"):
         refuse_moved(at("lyon"), "cluster")
     with pytest.raises(SettingsError, match=r"last brought to context = 'paris', and .* says nothing of that now"):

@@ -43,7 +43,7 @@ State = Literal["changing", "serving", "failed"]
 
 
 class KubernetesTarget:
-    """See Target and Logs. Who this machine is, kubectl's own settings say (KUBECONFIG)."""
+    """See Target, Logs and Placed. Who this machine is, kubectl's own settings say (KUBECONFIG)."""
 
     def __init__(
         self,
@@ -65,6 +65,21 @@ class KubernetesTarget:
     def refuse(self, deployment: Deployment) -> None:
         """See Target."""
         check(deployment, self._settings)
+
+    def place(self) -> dict[str, str]:
+        """See Placed: the cluster's address, as kubectl's own settings have it; the cluster is not asked.
+
+        From then on this target stays with that context, whichever becomes the current one while it works. Without
+        settings, as in a pod, there is none: what else is wrong with them the next question tells.
+        """
+        try:
+            view = self._json("config", "view", "--minify")
+        except TargetError:
+            return {}
+        if not self._settings.context:
+            self._command = (*self._command, "--context", view["current-context"])
+        servers = [one["cluster"].get("server") for one in view["clusters"] or ()]
+        return {"cluster": servers[0]} if servers and servers[0] else {}
 
     def observe(self, environment: str) -> Observed:
         """See Target. Everything is found by its labels, and packages by where they lie."""

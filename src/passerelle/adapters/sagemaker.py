@@ -30,7 +30,7 @@ _STATES = {"InProgress": "running", "Stopping": "running", "Completed": "succeed
 
 
 class SageMakerTarget:
-    """An account's region, for one project. Implements Target and Jobs.
+    """An account's region, for one project. Implements Target, Jobs and Placed.
 
     ``pack`` packs a revision (see deployment.package); ``every_s`` is between two looks at what changes.
     """
@@ -60,6 +60,10 @@ class SageMakerTarget:
             training_instances=self._calls.types("TrainingInstanceType"),
             in_service=in_service,
         )
+
+    def place(self) -> dict[str, str]:
+        """See Placed: the account that the credentials are of. AWS answers that to whoever has some."""
+        return {"account": self._calls.call("sts", "GetCallerIdentity", "the credentials")["Account"]}
 
     def observe(self, environment: str) -> Observed:
         """See Target."""

@@ -163,3 +163,15 @@ class Logs(Protocol):
 
         Called by ``passerelle target logs``.
         """
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A target whose settings alone do not say where it is: credentials, or kubectl's, do, too."""
+
+    def place(self) -> dict[str, str]:
+        """What says where it is besides the settings: "account" or "cluster" → which; empty where that is not known.
+
+        Only asks, and needs no permission. Called before ``observe``, by whoever then refuses another place than the
+        last. Raises TargetError.
+        """

@@ -29,7 +29,7 @@ from passerelle.deployment.spec import Deployment
 from passerelle.deployment.target import Observed, Plan, Step
 from passerelle.errors import DeploymentError, PasserelleError, SettingsError
 from passerelle.loop.rollout import kept_at, revisions
-from passerelle.loop.whereabouts import forget_where, left_behind, note_where, refuse_moved
+from passerelle.loop.whereabouts import forget_where, left_behind, note_where, place_of, refuse_moved
 from passerelle.names import load
 from passerelle.project.settings import FILE, Project
 from passerelle.project.targets import Cloud
@@ -81,7 +81,8 @@ def names_of(project: Project, environment: str, target: str | None = None) -> t
 def plan_for(project: Project, deployment: Deployment | None, name: str) -> Plan:
     """What an apply would do; nothing is changed. Raises what bring would tell before it changes anything.
 
-    PlanError for what the target or its image cannot do, before the target is asked; SettingsError as refuse_moved.
+    PlanError for what the target or its image cannot do, before the target is asked; SettingsError as refuse_moved
+    and place_of.
     """
     refuse_moved(project, name)
     asked: tuple[str, ...] = ()
@@ -90,6 +91,7 @@ def plan_for(project: Project, deployment: Deployment | None, name: str) -> Plan
             refuse_unfit(project, deployment)
             target.refuse(deployment)
             asked = _asked(project, name)
+        place_of(project, name, target)
         plan = target.plan(deployment, target.observe(project.targets[name].environment))
     return msgspec.structs.replace(plan, notes=(*plan.notes, *asked))
 
@@ -108,11 +110,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def status(project: Project, name: str) -> Status:
     """Look at a target; nothing is changed there, nor here.
 
-    Raises TargetError if it cannot be reached, and as refuse_moved does.
+    Raises TargetError if it cannot be reached, and as refuse_moved and place_of do.
     """
     refuse_moved(project, name)
     due: tuple[str, ...] = ()
     with target_to_look_at(project, name) as target:
+        place_of(project, name, target)
         environment = project.targets[name].environment
         current, observed = revisions(project, environment).current(), target.observe(environment)
         if current is not None and not _removed(project, name).exists():
@@ -172,7 +175,9 @@ def keep_brought(project: Project, environment: str, *, key: Ed25519PrivateKey |
 def has(project: Project, name: str, deployment: Deployment) -> bool | None:
     """Does a target have this revision: as it says itself, or if it is away, as it said last; None: nobody knows."""
     try:
-        return open_target(project, name).observe(deployment.environment).revision == deployment.revision
+        target = open_target(project, name)
+        place_of(project, name, target)
+        return target.observe(deployment.environment).revision == deployment.revision
     except PasserelleError:
         told = events(open_state(project.state), kind=KIND, subject=name)
         return any(one.details.get("revision") == deployment.revision for one in told) or None
@@ -219,11 +224,12 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
 ) -> Brought:
     def heard(number: int, steps: int, step: Step) -> None:
         if deployment is not None:
-            note_where(project, name)  # before anything is there
+            note_where(project, name, place)  # before anything is there
         if on_step is not None:
             on_step(name, number, steps, step)
 
     environment = project.targets[name].environment
+    place: dict[str, str] = {}
     try:
         refuse_moved(project, name)
         notes = _asked(project, name) if asks else ()
@@ -233,7 +239,11 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
                 if deployment is None:  # to a target None means: leave nothing
                     raise DeploymentError(f"the revisions of {environment} are gone: restore {project.state}.")
             refuse_unfit(project, deployment)
-            applied = apply_deployment(open_target(project, name, key), deployment, environment, heard)
+            target = open_target(project, name, key)
+            if deployment is not None:
+                target.refuse(deployment)  # before anything is asked
+            place |= place_of(project, name, target)
+            applied = apply_deployment(target, deployment, environment, heard)
     except (PasserelleError, OSError) as error:
         code = error.exit_code if isinstance(error, PasserelleError) else 1
         brought = Brought(target=name, problem=str(error), exit_code=code)
@@ -243,7 +253,7 @@ def _bring(  # noqa: PLR0917  (one act, from three doors)
     if deployment is None:
         forget_where(project, name)
     else:
-        note_where(project, name)
+        note_where(project, name, place)
     plan = msgspec.structs.replace(applied.plan, notes=(*applied.plan.notes, *notes))
     brought = Brought(target=name, applied=msgspec.structs.replace(applied, plan=plan))
     number = applied.observed.revision

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
+from passerelle.deployment.target import Placed, Target
 from passerelle.errors import SettingsError
 from passerelle.project.settings import FILE, Project
 from passerelle.project.targets import Cloud
@@ -21,12 +23,20 @@ _WHERE = (
 )
 #: Those that were not kept from the beginning, or need not be said: what was not known then is no change.
 _MAYBE = ("location", "context")
+#: What targets say of their place besides (see Placed) → how to come back there.
+_SEEN = {
+    "account": "sign in there, or name it by AWS_PROFILE",
+    "cluster": "kubectl config use-context NAME (if it is one cluster with two addresses: deploy from the former once, "
+    f"with its context in {FILE})",
+}
 
 
 def refuse_moved(project: Project, name: str) -> None:
     """Raise SettingsError if a target is at another place than its settings now say: what is there would be lost."""
     there = _last(project, name)
     here = _where(project, name)
+    if there is not None:
+        there = {key: value for key, value in there.items() if key not in _SEEN}
     for key in _MAYBE:
         if there is not None and key in here and key not in there:
             there[key] = here[key]
@@ -41,10 +51,32 @@ def refuse_moved(project: Project, name: str) -> None:
     )
 
 
-def note_where(project: Project, name: str) -> None:
-    """Keep where a target in a cloud is."""
+def place_of(project: Project, name: str, target: Target) -> dict[str, str]:
+    """What a target says of its place besides its settings; what was kept of it, where it says nothing.
+
+    Raises SettingsError if it is another than the last, TargetError if it cannot be asked. A context that is in the
+    settings, and was at the last place, says enough: one cluster may have two addresses.
+    """
+    there, context = _last(project, name) or {}, _where(project, name).get("context")
+    kept = {key: there[key] for key in _SEEN if key in there}
+    if not isinstance(target, Placed) or (kept and context is not None and context == there.get("context")):
+        return kept
+    here = target.place()
+    for key, was in kept.items():
+        if here.get(key, was) != was:
+            raise SettingsError(
+                f"target {name} was last brought to {key} = {was!r}, and from here it is {key} = {here[key]!r} now, by "
+                "credentials or kubectl's settings: what is there would stay, and be paid for. Go back there: "
+                f"{_SEEN[key]}. To leave it for good, passerelle target remove {name} from there; then deploy from "
+                f"here. (If nothing is there any more, delete {_path(project, name)}.)"
+            )
+    return kept | here
+
+
+def note_where(project: Project, name: str, place: Mapping[str, str]) -> None:
+    """Keep where a target in a cloud is; ``place``: see place_of."""
     if isinstance(project.targets[name], Cloud):
-        content = msgspec.json.encode(_where(project, name))
+        content = msgspec.json.encode({**_where(project, name), **place})
         path = _path(project, name)
         if not path.exists() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ import msgspec
 
 from passerelle.deployment.applying import Applied, apply_deployment
 from passerelle.deployment.spec import Deployment, Variant
-from passerelle.deployment.target import DriftError, Observed, Plan, PlanError, Step, Target, TargetError
+from passerelle.deployment.target import DriftError, Observed, Placed, Plan, PlanError, Step, Target, TargetError
 
 
 class TargetCase(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +40,9 @@ class TargetCase(msgspec.Struct, frozen=True, kw_only=True):
     fail: Callable[[], object] | None = None
     #: Put an endpoint there that bears our name and is not ours.
     clash: Callable[[], object] | None = None
+    #: Have what says where it is, besides the settings, lead elsewhere: other credentials, another current context.
+    #: Needed of a target that is Placed only.
+    move: Callable[[], object] | None = None
     #: Rule → a deployment that it refuses.
     refused: dict[str, Deployment] = {}
     #: What a person does before everything is removed.
@@ -308,6 +311,27 @@ def check_name_clash(case: TargetCase) -> None:
     _expect(theirs <= set(case.there()), due=True, what="is it still there")
 
 
+def check_place(case: TargetCase) -> None:
+    """A target that says a place says the same by each client, before and after an apply, and another elsewhere."""
+
+    def place() -> dict[str, str] | None:
+        target = case.open()
+        return target.place() if isinstance(target, Placed) else None
+
+    before = place()
+    if before is None:
+        return
+    move = _given(case.move, "move")
+    _expect(bool(before) and all(before.values()), due=True, what=f"does {before} say a place")
+    _expect(list(case.there()), [], "what is there after the question")
+    _apply(case, 1)
+    _expect(place(), before, "the place after an apply")
+    move()
+    elsewhere = place() or {}
+    _expect(elsewhere.keys(), before.keys(), "what is said of the place elsewhere")
+    _expect(elsewhere != before, due=True, what=f"is the place another elsewhere ({elsewhere})")
+
+
 def check_rules(case: TargetCase) -> None:
     """What cannot be expressed is refused before anything is changed, by the rule's name."""
     before = sorted(case.there())
@@ -331,6 +355,7 @@ _CHECKS: tuple[Check, ...] = (
     check_silent_roll_back,
     check_failed_change,
     check_name_clash,
+    check_place,
     check_rules,
 )
 

@@ -37,6 +37,8 @@ class There(msgspec.Struct, kw_only=True):
     #: The endpoint's settings before the change that is going on, or None.
     before: dict[str, Any] | None = None
     problem: str | None = None
+    #: The account that whoever asks is signed in to.
+    account: str = "1"
     #: Orders, each for the next time: "act kind" → the refusal's words ...
     refusals: dict[str, str] = {}
     #: ... how the next change ends if not well ...
@@ -119,6 +121,10 @@ class MemoryTarget:
                 f"revision {deployment.revision} has {len(deployment.variants)} variants, and a MemoryPlace takes "
                 f"{MOST_VARIANTS}: deploy fewer.",
             )
+
+    def place(self) -> dict[str, str]:
+        """See Placed."""
+        return {"account": self._place.read().account}
 
     def observe(self, environment: str) -> Observed:
         """See Target."""

@@ -36,6 +36,8 @@ class QuickTarget(KubernetesTarget):
             where = f"{address(plural)}/{given['metadata']['name']}?fieldManager=passerelle"
             CLIENT.patch(self._command[2] + where, content=json.dumps(given), headers=headers).raise_for_status()
             return ""
+        if arguments[0] == "config":
+            return json.dumps({"clusters": [{"cluster": {"server": self._command[2]}}], "current-context": "here"})
         plurals = [one.partition(".")[0] for one in arguments[1].split(",")]
         if arguments[0] == "delete":
             CLIENT.delete(f"{self._command[2]}{address(plurals[0])}/{arguments[2]}")
@@ -120,4 +122,5 @@ def case(
         meddle=meddle,
         fail=lambda: setattr(place, "fails", True),
         clash=clash,
+        move=lambda: setattr(place, "host", "localhost"),
     )

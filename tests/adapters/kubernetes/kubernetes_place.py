@@ -53,6 +53,8 @@ class Place(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        #: By which it is addressed: "localhost" is another cluster to whoever goes by addresses.
+        self.host = "127.0.0.1"
         self.fails = False
         #: Is KServe installed?
         self.kserve = True
@@ -73,7 +75,7 @@ class Place(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"http://{self.host}:{self.server_port}"
 
     def kubeconfig(self) -> dict[str, Any]:
         """By which kubectl finds it."""

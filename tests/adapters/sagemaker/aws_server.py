@@ -26,6 +26,8 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_ba
 from werkzeug.serving import WSGIRequestHandler, run_simple
 
 REGION = "eu-west-3"
+#: The access key of another account.
+ELSEWHERE, ELSEWHERE_ACCOUNT = "elsewhere", "999999999999"
 #: How often an endpoint is described before its change has ended.
 LOOKS = 2
 
@@ -61,16 +63,10 @@ class Door:
         prefix, _, operation = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
         service = SERVICES.get(prefix)
         try:
-            who = re.search(r"Credential=([^/]+)/", environ.get("HTTP_AUTHORIZATION", ""))
+            who = re.search(r"Credential=([^/]+)/\d+/[\w-]+/([\w-]+)/", environ.get("HTTP_AUTHORIZATION", ""))
             seen = {"who": who[1] if who else "nobody", "service": service or "s3"}
             if service is None:
-                query = dict(parse_qsl(environ.get("QUERY_STRING", "")))
-                keys = re.findall(r"<Key>([^<]+)</Key>", body.decode())  # of a removal of many
-                method = "DELETE" if keys else environ["REQUEST_METHOD"]
-                paths = [f"{path.rstrip('/')}/{key}" for key in keys] or [path]
-                self._seen += [seen | {"method": method, "path": one, "query": query} for one in paths]
-                self._ordered("s3", environ["REQUEST_METHOD"])
-                return self._moto(environ, start)
+                return self._unnamed(environ, start, body, seen, sts=bool(who) and who[2] == "sts")
             asked = json.loads(body)
             self._seen.append(seen | {"operation": operation, "body": asked})
             self._log.append(f"{service}:{operation}")
@@ -97,6 +93,21 @@ class Door:
             return _say(
                 start, f"{error.status} Refused", {"__type": code, "message": str(error), "Message": str(error)}
             )
+
+    def _unnamed(
+        self, environ: dict[str, Any], start: Callable[..., Any], body: bytes, seen: dict[str, Any], *, sts: bool
+    ) -> Iterable[bytes]:
+        """What no header names: S3's requests, and STS's only one."""
+        if sts:
+            self._seen.append(seen | {"service": "sts", "operation": dict(parse_qsl(body.decode()))["Action"]})
+            return _identity(start, ELSEWHERE_ACCOUNT if seen["who"] == ELSEWHERE else DEFAULT_ACCOUNT_ID)
+        path, query = environ.get("PATH_INFO", ""), dict(parse_qsl(environ.get("QUERY_STRING", "")))
+        keys = re.findall(r"<Key>([^<]+)</Key>", body.decode())  # of a removal of many
+        method = "DELETE" if keys else environ["REQUEST_METHOD"]
+        paths = [f"{path.rstrip('/')}/{key}" for key in keys] or [path]
+        self._seen += [seen | {"method": method, "path": one, "query": query} for one in paths]
+        self._ordered("s3", environ["REQUEST_METHOD"])
+        return self._moto(environ, start)
 
     def _control(self, path: str, order: Any, start: Callable[..., Any]) -> Iterable[bytes]:
         if path == "/_reset":
@@ -291,6 +302,7 @@ def _new(name: str, there: Any, what: str) -> None:
 def _body(environ: dict[str, Any]) -> bytes:
     """The body, which stays to be read. Objects of S3 are left to moto: their bodies may be in chunks."""
     small = environ.get("HTTP_X_AMZ_TARGET") or environ.get("QUERY_STRING", "").startswith("delete")
+    small = small or "/sts/aws4_request" in environ.get("HTTP_AUTHORIZATION", "")
     if not small and not environ.get("PATH_INFO", "").startswith("/_"):
         return b""
     body: bytes = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
@@ -307,6 +319,13 @@ def _answer(app: Callable[..., Any], environ: dict[str, Any], body: bytes) -> An
     if not seen[0].startswith("200"):
         raise Refusal(found.get("message") or found.get("Message", ""), found.get("__type", "ValidationException"))
     return found
+
+
+def _identity(start: Callable[..., Any], account: str) -> Iterable[bytes]:
+    inner = f"<GetCallerIdentityResult><Account>{account}</Account></GetCallerIdentityResult>"
+    text = f"<GetCallerIdentityResponse>{inner}</GetCallerIdentityResponse>".encode()
+    start("200 OK", [("Content-Type", "text/xml"), ("Content-Length", str(len(text)))])
+    return [text]
 
 
 def _say(start: Callable[..., Any], status: str, value: Any) -> Iterable[bytes]:

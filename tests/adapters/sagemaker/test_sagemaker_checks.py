@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import aws_place
@@ -42,6 +43,7 @@ def case(folder: Path, address: str) -> TargetCase:
         roll_back=lambda: aws_place.control(address, "_order", {"ends": "rolled back"}),
         fail=lambda: aws_place.control(address, "_order", {"ends": "failed"}),
         clash=clash,
+        move=lambda: os.environ.update(AWS_ACCESS_KEY_ID="elsewhere"),
         refused={
             "auth": aws_place.revision(1, auth="tokens"),
             "ledger": aws_place.revision(1, ledger_at=None),

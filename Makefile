@@ -30,7 +30,7 @@ soak: .venv/test.stamp  ## the long tests at full size: kill -9 at every step an
 	! $(BIN)/python -m benchmarks.statistics --naive
 	$(BIN)/python -m benchmarks.statistics.page
 	PASSERELLE_SOAK=1 $(BIN)/pytest tests/ledger/test_compaction.py tests/loop/test_walk.py tests/project/test_ci_shared.py \
-	  tests/journey/test_tour.py tests/journey/test_live_suite.py tests/journey/test_clouds.py tests/adapters tests/deployment/test_image_built.py tests/trial
+	  tests/journey/test_tour.py tests/journey/test_live_suite.py tests/journey/test_clouds.py tests/adapters tests/deployment/test_image_built.py tests/trial tests/dashboard/test_performed.py
 	$(BIN)/passerelle tour examples/flights
 	$(BIN)/python examples/flights/analysis/value.py --compare tour-report/report.json
 	$(BIN)/python examples/flights/analysis/recompute_verdicts.py tour-report/project

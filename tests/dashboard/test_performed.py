@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -101,8 +100,10 @@ def test_what_takes_long_is_computed_once_beside_the_page() -> None:
     assert later.get("b", wrong, wait_s=30) == Found(standing="failed", reason="the ledger cannot be read")
 
 
-@pytest.mark.skipif("PASSERELLE_SOAK" not in os.environ, reason="a million predictions: PASSERELLE_SOAK=1")
-def test_a_page_over_a_million_predictions_opens_within_a_second(answered: Project, tmp_path: Path) -> None:
+def test_every_page_opens_over_many_predictions_and_at_full_size_within_a_second(
+    answered: Project, tmp_path: Path
+) -> None:
+    """By the clock only at full size, a million, where nothing else runs."""
     took = {}
     with ask(answered) as client:
         for path in PAGES.values():
@@ -111,4 +112,5 @@ def test_a_page_over_a_million_predictions_opens_within_a_second(answered: Proje
             assert client.get(path).status_code == 200
             took[path] = time.monotonic() - began
     (tmp_path / "took.json").write_text(str(took), encoding="utf-8")
-    assert max(took.values()) <= 1.0, took
+    if ROWS >= 1_000_000:
+        assert max(took.values()) <= 1.0, took

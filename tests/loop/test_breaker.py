@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from living import A_DAY, FIRST, answer_day, current, make_project
 from splitting import NOON, answer, split_project
-from test_trying import begun, last, live_days, registry, told, variants
+from test_trying import begun, last, registry, told, variants
 
 from passerelle.loop import trying
 from passerelle.loop.rollout import PRODUCTION, revisions, roll_back
@@ -23,11 +23,10 @@ from passerelle.trial.replaying import replay
 EVENING = NOON + A_DAY / 4
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_a_challenger_that_fails_is_taken_away_and_a_person_is_called_once(tmp_path: Path, late: bool) -> None:  # noqa: FBT001  (pytest)
+def test_a_challenger_that_fails_is_taken_away_and_a_person_is_called_once(tmp_path: Path) -> None:
     project, versions = split_project(tmp_path / "orders")
     project = msgspec.structs.replace(project, alerts=Alerts(channels=("DUTY",)))
-    answer(project, NOON, failing=0.5, late=late, slots=3)
+    answer(project, NOON, failing=0.5, slots=3)
     record = advance(project, versions, now=EVENING)
     assert record is not None
     assert record.verdict is not None
@@ -47,6 +46,29 @@ def test_a_challenger_that_fails_is_taken_away_and_a_person_is_called_once(tmp_p
     assert "passerelle trial status production-2-2" in message.body
     assert advance(project, versions, now=EVENING + A_DAY) is None
     assert revisions(project, PRODUCTION).numbers() == [1, 2, 3]
+
+
+def test_what_came_too_late_may_be_the_machines_fault_and_breaks_nothing(tmp_path: Path) -> None:
+    project, versions = split_project(tmp_path / "orders")
+    answer(project, NOON, failing=0.5, late=True, slots=3)
+    record = advance(project, versions, now=EVENING)
+    assert record is not None
+    assert (record.status, record.verdict) == ("running", None)
+
+
+def test_a_trial_that_broke_calls_a_person_whoever_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut between the verdict and its execution, and then another version is tried before the next tick."""
+    project, versions = split_project(tmp_path / "orders")
+    project = msgspec.structs.replace(project, alerts=Alerts(channels=("DUTY",)))
+    answer(project, NOON, failing=0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(trying, "execute", lambda _project, _registry, record, **_: record)
+        record = advance(project, versions, now=EVENING)
+    assert record is not None
+    assert record.status == "decided"
+    assert told(project, "breaker") == []
+    trying.begin(project, versions, 1, now=EVENING)
+    assert [one[:5] for one in told(project, "breaker")] == ["page:"]
 
 
 def test_a_challenger_that_fails_less_goes_on_and_nineteen_answers_say_nothing(tmp_path: Path) -> None:
@@ -77,7 +99,7 @@ def test_exactly_the_share_is_borne_and_one_more_is_not(tmp_path: Path) -> None:
     assert record.verdict.kind == "BROKEN"
 
 
-def test_a_shadow_is_taken_away_too(tmp_path: Path) -> None:
+def test_a_shadow_harms_nobody_and_waits_for_its_verdict(tmp_path: Path) -> None:
     from shelf import Shelf
 
     project = make_project(tmp_path / "orders")
@@ -86,10 +108,7 @@ def test_a_shadow_is_taken_away_too(tmp_path: Path) -> None:
     answer_day(project, FIRST + A_DAY, challenger=float("nan"))
     record = advance(project, registry(shelf), now=FIRST + 2 * A_DAY)
     assert record is not None
-    assert record.verdict is not None
-    assert record.verdict.kind == "BROKEN"
-    assert record.verdict.breaker is not None
-    assert (record.verdict.breaker.failed, record.verdict.breaker.answers) == (20, 20)
+    assert (record.status, record.verdict) == ("running", None)
 
 
 def test_a_person_who_rolled_back_wins(tmp_path: Path) -> None:
@@ -105,20 +124,22 @@ def test_a_person_who_rolled_back_wins(tmp_path: Path) -> None:
 
 
 def test_a_verdict_that_waits_for_a_person_does_not_keep_a_broken_challenger(tmp_path: Path) -> None:
-    from shelf import Shelf
-
-    project = make_project(tmp_path / "orders")
+    project, versions = split_project(tmp_path / "orders")
     project = msgspec.structs.replace(project, loop=msgspec.structs.replace(project.loop, approval="human"))
-    shelf = Shelf(project)
-    begun(project, shelf)
-    now = live_days(project, shelf, challenger=0.2)
+    for day in range(1, 12):
+        answer(project, FIRST + day * A_DAY, challenger=0.1)
+        now = FIRST + (day + 1) * A_DAY + NOON.hour * A_DAY / 24 + A_DAY / 24
+        record = advance(project, versions, now=now)
+        assert record is not None
+        if record.status == "decided":
+            break
     assert last(project).status == "decided"
-    answer_day(project, now.replace(hour=0), challenger=float("nan"), rows=60)
-    record = advance(project, registry(shelf), now=now + A_DAY)
+    answer(project, FIRST + 12 * A_DAY, failing=1.0)
+    record = advance(project, versions, now=FIRST + 13 * A_DAY)
     assert record is not None
     assert record.verdict is not None
     assert (record.status, record.verdict.kind, variants(project)) == ("ended", "PROMOTE", [(1, "live", 1.0)])
-    assert (record.execution or "").startswith("the circuit breaker set the verdict aside, for version 2 failed on 60")
+    assert (record.execution or "").startswith("the circuit breaker set the verdict aside, for version 2 failed on ")
     assert len(told(project, "breaker")) == 1
 
 

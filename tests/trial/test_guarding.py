@@ -173,3 +173,23 @@ def test_a_splits_errors_are_counted_by_share(tmp_path: Path) -> None:
         (Tally(share=0.25, events=2, worse=1, better=0), Tally(share=0.5, events=2, worse=0, better=1)),
     )
     assert guard(plan, [found], 0).says.estimate == pytest.approx((4 - 2) / 4)
+
+
+def test_what_a_unit_does_again_is_no_new_evidence(tmp_path: Path) -> None:
+    """One unit that always fails is drawn to the challenger half of the time: that is one event, and proves nothing."""
+    project = project_in(tmp_path)
+    plan = guarded(mode="split", share=0.5, rollback_above=0.0)
+    record = trials.start(open_state(project.state), plan)
+    records = []
+    for day in range(2):
+        at = START + DAY * (day + 1 / 3)
+        poisoned = [prediction(f"{day}-{one}", at, None, version=2, probability=0.5, unit="bad") for one in range(150)]
+        others = [prediction(f"{day}-u{one}", at, [0.3], version=one % 2 + 1, probability=0.5) for one in range(40)]
+        records += [*poisoned, *others, outcome(f"{day}-u0", value=True, at=at)]
+    write(project, records)
+    blocks = close_blocks(project, record, now=START + DAY * 3.6)[:2]
+    assert [block.guards for block in blocks] == [
+        ((Tally(share=0.5, events=41, worse=1, better=0),),),
+        ((Tally(share=0.5, events=40, worse=0, better=0),),),
+    ]
+    assert guard(plan, blocks, 0).failed is None

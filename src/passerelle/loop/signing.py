@@ -6,7 +6,7 @@ from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from passerelle.bundle.keys import own_key
+from passerelle.bundle.keys import own_key, public_hex, trust
 from passerelle.errors import SettingsError
 from passerelle.project.settings import Project
 from passerelle.state.database import open_state
@@ -28,4 +28,5 @@ def sign(project: Project, environment: str, *, key: Ed25519PrivateKey | None = 
         told = f"the trials that have ended are not signed: {error}"
         record_once(engine, Event(at=now, kind="signature", subject=environment, sentence=told))
         return
+    trust(project.state, public_hex(mine))  # as that of whoever trains here: who may write to the state could do that
     sign_ended(engine, environment, mine, now=now)

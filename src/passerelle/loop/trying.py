@@ -135,9 +135,8 @@ def advance(project: Project, registry: Registry, *, environment: str = PRODUCTI
         record = _judged(project, registry, engine, record, now=now)
     if record.status != "decided":
         return record
-    if record.verdict is not None and record.verdict.kind == "BROKEN":
-        page(engine, record, record.verdict.sentence, project.alerts.channels, now=now)
-    elif project.loop.approval == "human" and not _is_over(project, record):
+    broken = record.verdict is not None and record.verdict.kind == "BROKEN"
+    if project.loop.approval == "human" and not broken and not _is_over(project, record):
         return _waited(project, registry, engine, record, now=now)
     return execute(project, registry, record, now=now)
 
@@ -260,6 +259,7 @@ def _conclude(project: Project, registry: Registry, record: Record, version: int
     What an attempt that was cut has made stands, whatever it was, and is what the trial's end says.
     """
     plan, engine = record.plan, open_state(project.state)
+    _page_broken(project, engine, record, now=now)
     place = revisions(project, plan.environment)
     mark = _mark(plan.id)
     made = _made(place, plan.id)
@@ -315,7 +315,14 @@ def _set_aside(project: Project, engine: sa.Engine, record: Record, why: str, *,
     """End a trial without a revision: undecided if it was running; a verdict that waited stays unexecuted."""
     if record.status == "running":
         record = _undecided(project, engine, record, why, now=now)
+    _page_broken(project, engine, record, now=now)
     return trials.end(engine, record.plan.id, at=now, revision=None, execution=why)
+
+
+def _page_broken(project: Project, engine: sa.Engine, record: Record, *, now: datetime) -> None:
+    """A trial that the breaker has ended calls a person, whoever brings it to its end; once."""
+    if record.verdict is not None and record.verdict.kind == "BROKEN":
+        page(engine, record, record.verdict.sentence, project.alerts.channels, now=now)
 
 
 def _undecided(project: Project, engine: sa.Engine, record: Record, why: str, *, now: datetime) -> Record:

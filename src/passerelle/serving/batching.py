@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerelle.bundle.scorer import Scorer
-from passerelle.errors import ScoringError, ServingError
+from passerelle.errors import KilledError, ScoringError, ServingError
 from passerelle.ledger.records import Status
 from passerelle.schema import Columns, take
 
@@ -118,6 +118,10 @@ class Batcher:
         try:
             outputs = await self._scorer.score(columns)
             return _read(outputs, rows)
+        except (
+            KilledError
+        ) as error:  # somebody, or want of memory: no fault of the model's, as an answer in time is none
+            return [Scored("timed_out", None, str(error))] * rows
         except TimeoutError:
             return [self._late] * rows
         except ScoringError as error:

@@ -49,18 +49,26 @@ def look_since(now: datetime) -> datetime:
 
 
 def is_failure(status: str, output: Sequence[float] | None) -> bool:
-    """Did the model fail, come too late, or answer with what is no finite number?
+    """Did the model fail, or answer with what is no finite number? What came too late may be the machine's fault.
 
-    >>> is_failure("scored", [0.5]), is_failure("timed_out", None), is_failure("scored", [math.nan])
-    (False, True, True)
+    >>> is_failure("failed", None), is_failure("timed_out", None), is_failure("scored", [math.nan])
+    (True, False, True)
     """
-    return status != "scored" or output is None or not all(map(math.isfinite, output))
+    return status == "failed" or not all(map(math.isfinite, output or ()))
 
 
 def breaks(plan: Plan, answers: Answers) -> Broken | None:
-    """What breaks: more failures among the last answers than the plan bears; None if they do not, or are too few."""
+    """What breaks: more failures among the last answers than the plan bears; None if they do not, or are too few.
+
+    And in a shadow, which harms nobody: its failures are losses, and the verdict on them can wait.
+    """
     count, failed = len(answers.failed), sum(answers.failed)
-    if plan.breaker_percent is None or count < LEAST or failed * 100 <= plan.breaker_percent * count:
+    if (
+        plan.mode == "shadow"
+        or plan.breaker_percent is None
+        or count < LEAST
+        or failed * 100 <= plan.breaker_percent * count
+    ):
         return None
     return Broken(answers=count, failed=failed, since=answers.since, position=answers.position)
 

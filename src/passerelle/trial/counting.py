@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from passerelle.trial.comparing import Array, Compared, Losses, challenger_chances, invalid, scores_of
+from passerelle.trial.comparing import Array, Compared, Losses, challenger_chances, invalid, only, scores_of
 from passerelle.trial.counts import DELAY_PARTS, Arm, Clusters, Stage, Tally
 from passerelle.trial.verdict import Plan
 
@@ -85,8 +85,19 @@ def arrival_shares(plan: Plan, arrivals: pa.Table) -> tuple[Array, Array]:
     return challenger, np.round(np.where(challenger, chance, 1 - chance), _DECIMALS)
 
 
-def guards_of(plan: Plan, compared: Compared) -> tuple[tuple[Tally, ...], ...]:
-    """The tallies of each guardrail of the plan, over all events of the day, labelled or not."""
+def guards_of(plan: Plan, compared: Compared, arrivals: pa.Table | None) -> tuple[tuple[Tally, ...], ...]:
+    """The tallies of each guardrail of the plan, over the day's events, labelled or not.
+
+    With ``arrivals``, the units that came first on this day, only the first event of each: what a unit does again is no
+    new evidence, and in a split its version is no new draw.
+    """
+    if not plan.guardrails:
+        return ()
+    if arrivals is not None:
+        units = compared.units.combine_chunks()
+        first = np.zeros(len(units), dtype=bool)
+        first[np.unique(np.asarray(units.dictionary_encode().indices), return_index=True)[1]] = True
+        compared = only(compared, first & np.asarray(pc.is_in(units, value_set=arrivals["unit"].combine_chunks())))
     return tuple(_tallies(plan, compared, guardrail.watch) for guardrail in plan.guardrails)
 
 

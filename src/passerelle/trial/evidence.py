@@ -103,10 +103,10 @@ def read_block(folder: Path, plan: Plan, day: datetime, *, upto: Position | None
     whole = first >= since
     read = read_days(folder, first if whole else day, day + DAY, horizon_hours=plan.horizon_hours, upto=upto)
     arrivals = cohort = None
-    if plan.mode == "split" or plan.unit in ("row", "unit"):
-        arrivals = _arrivals(folder, plan, day, read.position)
+    if plan.mode == "split" or plan.unit in ("row", "unit") or plan.guardrails:
+        arrivals = arrivals_of(folder, plan, day, read.position)
     if plan.unit == "unit" and whole:
-        cohort = _arrivals(folder, plan, first, read.position)
+        cohort = arrivals_of(folder, plan, first, read.position)
     return block_of(plan, read, day=day, arrivals=arrivals, cohort=cohort)
 
 
@@ -153,12 +153,12 @@ def block_of(
         clusters=clusters_of(mine.units, mine.values),
         stages=stages_of(plan, arrivals, with_outcome) if split and arrivals is not None else (),
         least_chance=found.least_chance,
-        guards=guards_of(plan, today),
+        guards=guards_of(plan, today, arrivals),
         selective=selective_of(plan, today),
     )
 
 
-def _arrivals(folder: Path, plan: Plan, day: datetime, upto: Position) -> pa.Table:
+def arrivals_of(folder: Path, plan: Plan, day: datetime, upto: Position) -> pa.Table:
     """The units that came first on this day; of a split those whose version was drawn."""
     found = read_arrivals(folder, plan.id, first_block(plan), day, upto=upto)
     return found if plan.mode == "shadow" else found.filter(pc.less(found["probability"], 1.0))

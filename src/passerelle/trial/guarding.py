@@ -1,10 +1,12 @@
 """Guarding: is what must not get worse (errors, invalid answers) no worse than its margin? Exact bets on 0/1. Pure.
 
-A guardrail is a loss of 0 or 1 for each event, labelled or not. In a shadow d = challenger's - champion's; in a split d
-is 1 / p where the challenger (drawn with the probability p) did it, -1 / (1 - p) where the champion did, else 0: given
-the past its mean is the difference of the shares. As in betting, for a null u the products of 1 + bet (u - d) are
-supermartingales while the mean is at least u. The bets are fixed, as shares of the largest that can be borne at each
-share of traffic, so that a day's counts are all that is needed, in any order; their mean needs no plan.
+A guardrail is a loss of 0 or 1 for the first event of each unit, labelled or not: a unit stays with its version, so
+that what it does again would be the same draw once more (one that always fails would roll anything back). In a shadow
+d = challenger's - champion's; in a split d is 1 / p where the challenger (drawn with the probability p) did it,
+-1 / (1 - p) where the champion did, else 0: given the past its mean is the difference of the shares. As in betting, for
+a null u the products of 1 + bet (u - d) are supermartingales while the mean is at least u. The bets are fixed, shares
+of the largest that can be borne at each share of traffic, so that a day's counts are all that is needed, in any order;
+their mean needs no plan.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Provisional: what the outcomes that have come so far say of the days that are not mature. Drawn, and never decides.
+"""Provisional: what the outcomes that have come so far say of the days that are not mature. Drawn, and decides nothing.
 
 Outcomes that come early are no random sample: a challenger whose errors are found out late looks good here at first.
 """
@@ -19,7 +19,7 @@ from passerelle.monitoring.maturity import DAY, Day, floor_day, read_days
 from passerelle.project.settings import Project
 from passerelle.state.database import open_state
 from passerelle.trial import trials
-from passerelle.trial.evidence import block_of
+from passerelle.trial.evidence import arrivals_of, block_of
 from passerelle.trial.guarding import guard
 from passerelle.trial.judging import first_block
 from passerelle.trial.verdict import Block, Guarding, Plan, Record
@@ -65,8 +65,8 @@ def provisional(project: Project, record: Record, now: datetime) -> list[Provisi
 def guardrails_now(project: Project, record: Record, now: datetime) -> list[Guarding]:
     """Each guardrail of a trial over all of its events up to ``now``, also of days that wait for their outcomes.
 
-    It needs no outcome, so that these bounds hold as those of the verdict do; but a verdict is of closed days alone. In
-    a shadow, scores that are still to be filled in are not among them. Raises LedgerError.
+    It needs no outcome, so that these bounds hold as those of the verdict do; a promotion is of closed days alone. In a
+    shadow, scores that are still to be filled in are not among them. Raises LedgerError.
     """
     closed = trials.blocks(open_state(project.state), record.plan.id)
     blocks = [*closed, *_open_days(project, record, closed, now)]
@@ -100,6 +100,7 @@ def open_days(
     while start < end:
         within = pc.and_(pc.greater_equal(happened["event_at"], start), pc.less(happened["event_at"], start + DAY))
         day = Day(start=start, rows=happened.filter(within), position=read.position, late=0)
-        found.append(block_of(plan, day, day=start))
+        arrivals = arrivals_of(folder, plan, start, read.position) if plan.guardrails else None
+        found.append(block_of(plan, day, day=start, arrivals=arrivals))
         start += DAY
     return found

@@ -101,7 +101,7 @@ def test_never_is_a_value_too() -> None:
     st.floats(0.001, 0.2),
     st.floats(0.01, 0.5),
     st.floats(10, 1e6),
-    st.sampled_from(["row", "key"]),
+    st.sampled_from(["row", "unit"]),
     st.floats(0.05, 0.5),
 )
 def test_more_margin_needs_less_and_90_in_100_need_more(

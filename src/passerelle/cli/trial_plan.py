@@ -65,7 +65,7 @@ def plan(
 def _lines(found: Outlook) -> list[str]:
     """A forecast, for a person."""
     forecast = found.forecast
-    unit = {"key": "one unit"}.get(forecast.unit, f"one {forecast.unit}")
+    unit = f"one {forecast.unit}"
     margin = f"margin {found.margin_share:.3g} of its loss, {forecast.margin:.3g} ({found.loss} {found.reference:.3g})"
     lines = [
         f"A trial against version {found.champion} in {found.environment}, in {forecast.mode}: {margin}.",

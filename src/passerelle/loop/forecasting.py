@@ -26,9 +26,8 @@ from passerelle.state.database import open_state
 from passerelle.trial import plan, trials
 from passerelle.trial.needs import Mode, Unit
 from passerelle.trial.planner import Forecast
-from passerelle.trial.planning import REFERENCE_DAYS
+from passerelle.trial.planning import REFERENCE_DAYS, UNITS
 
-_UNITS: dict[str, Unit] = {"rows": "row", "units": "key", "days": "day", "weeks": "week"}
 #: Fewer days of an earlier trial do not say how days vary.
 _FEW = 8
 
@@ -83,7 +82,7 @@ def forecast_trial(
             f"nothing is known of the losses of version {version.number}: neither mature outcomes in {environment} nor "
             "its answers on held-out rows are here. Record outcomes of its predictions first, or train on this machine."
         )
-    unit = _UNITS[project.trial.evidence]
+    unit = UNITS[project.trial.evidence]
     losses, days, daily = _in_units(record, unit)
     if (traffic := per_day or daily) is None:
         raise DeploymentError("the held-out rows have no times, so the traffic is not known: say --per-day.")
@@ -186,7 +185,7 @@ def _in_units(record: _Record, unit: Unit) -> tuple[Array, Array | None, float |
     """The losses, one for each unit of evidence (of blocks: of each event, with its block), and how many come a day."""
     days = record.days
     span = None if days is None else len(np.unique(days))
-    if unit == "key" and record.units is not None:
+    if unit == "unit" and record.units is not None:
         _, which = np.unique(record.units, return_inverse=True)
         means = np.bincount(which, weights=record.losses) / np.bincount(which)
         return means, None, None if span is None else len(means) / span

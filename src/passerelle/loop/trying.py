@@ -190,8 +190,9 @@ def _judged(project: Project, registry: Registry, engine: sa.Engine, record: Rec
         with lease(project.state, _LEASE, wait_s=_WAIT_S):
             return _set_aside(project, engine, record, _overtaken(current), now=now)
     folder = ledger_folder(project.state, plan.environment)
-    answers = last_answers(folder, plan, since=look_since(now))
-    broken = breaks(plan, answers)
+    # A shadow has neither a breaker nor steps: nothing is read for it.
+    answers = last_answers(folder, plan, since=look_since(now)) if plan.mode == "split" else None
+    broken = None if answers is None else breaks(plan, answers)
     if broken is not None:
         blocks = trials.blocks(engine, plan.id)
         verdict = broken_verdict(plan, blocks, broken)
@@ -201,6 +202,8 @@ def _judged(project: Project, registry: Registry, engine: sa.Engine, record: Rec
         if verdict.kind == "KEEP_GOING":
             verdict = failing(folder, plan, blocks, now=now) or verdict
     if verdict.kind == "KEEP_GOING":
+        if answers is None:
+            return record
         with lease(project.state, _LEASE, wait_s=_WAIT_S):
             if step(project, registry, plan, verdict=verdict, blocks=blocks, answers=answers, now=now):
                 _wait_observed(project, plan.environment)
@@ -213,7 +216,9 @@ def _judged(project: Project, registry: Registry, engine: sa.Engine, record: Rec
 def _waited(project: Project, registry: Registry, engine: sa.Engine, record: Record, *, now: datetime) -> Record:
     """A verdict that waits for a person: ask. A challenger that breaks meanwhile does not wait: it is taken away."""
     plan = record.plan
-    broken = breaks(plan, last_answers(ledger_folder(project.state, plan.environment), plan, since=look_since(now)))
+    broken = None
+    if plan.breaker_percent is not None:
+        broken = breaks(plan, last_answers(ledger_folder(project.state, plan.environment), plan, since=look_since(now)))
     if broken is None:
         ask(engine, record, project.alerts.channels, now=now)
         return record

@@ -58,17 +58,9 @@ def is_failure(status: str, output: Sequence[float] | None) -> bool:
 
 
 def breaks(plan: Plan, answers: Answers) -> Broken | None:
-    """What breaks: more failures among the last answers than the plan bears; None if they do not, or are too few.
-
-    And in a shadow, which harms nobody: its failures are losses, and the verdict on them can wait.
-    """
+    """What breaks: more failures among the last answers than the plan bears; None if they do not, or are too few."""
     count, failed = len(answers.failed), sum(answers.failed)
-    if (
-        plan.mode == "shadow"
-        or plan.breaker_percent is None
-        or count < LEAST
-        or failed * 100 <= plan.breaker_percent * count
-    ):
+    if plan.breaker_percent is None or count < LEAST or failed * 100 <= plan.breaker_percent * count:
         return None
     return Broken(answers=count, failed=failed, since=answers.since, position=answers.position)
 

@@ -26,7 +26,7 @@ import numpy as np
 from passerelle.trial.blocks import critical_t
 
 Mode = Literal["shadow", "split"]
-Unit = Literal["row", "key", "day", "week"]
+Unit = Literal["row", "unit", "day", "week"]
 #: Units that are blocks of time: so many days each.
 BLOCK_DAYS = {"day": 1, "week": 7}
 
@@ -48,7 +48,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     #: The standard deviation of one unit's value that this rests on.
     deviation: float
-    #: Units (rows, keys; blocks) of a test of fixed size and 80 % power: what ``planned_n`` should be.
+    #: Observations (rows, units; blocks) of a test of fixed size and 80 % power: what ``planned_n`` should be.
     planned_n: int
     #: Mature labels until the verdict: in half of all trials, and in 90 % of them. None: more than ten years bring.
     labels: int | None

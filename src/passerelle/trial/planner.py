@@ -70,13 +70,13 @@ def plan(
 
     Args:
         margin: The worsening that is accepted, in units of the loss.
-        per_day: Labels that become mature each day: of rows, or of keys where a key is the unit.
+        per_day: Labels that become mature each day: of rows, or of units where a unit is one value.
         horizon_days: Days after an event until its outcome is taken as the truth.
-        unit: Of evidence: "row" (events are independent), "key" (one value for each), "day" or "week" (its mean).
+        unit: Of evidence: "row" (events are independent), "unit" (one value for each), "day" or "week" (its mean).
         mode: Which of the two is to be tried: ``refused`` and ``instead`` are about it.
         deviation: The standard deviation of one unit's paired difference, from an earlier trial; of a day its mean's.
             Without it ``losses`` are needed.
-        losses: The champion's losses in the past, of shape (units,): one for each row or key, or one for each event
+        losses: The champion's losses in the past, of shape (units,): one for each row or unit, or one for each event
             where a day or a week is the unit.
         days: Of the same shape: on which day (in which week) each was, any labels. For days (weeks) as the unit.
         correlation: Of the two versions' losses on one unit, where ``deviation`` is not known: the spread of a

@@ -25,7 +25,7 @@ REFERENCE_DAYS = 28
 _POWER = 6.1826
 #: Of rows and units a day keeps this many values; where there are more, neighbours share one.
 VALUES_A_DAY = 500
-_UNITS: dict[Evidence, Literal["row", "day", "unit", "week"]] = {
+UNITS: dict[Evidence, Literal["row", "day", "unit", "week"]] = {
     "rows": "row",
     "units": "unit",
     "days": "day",
@@ -71,7 +71,7 @@ def make_plan(
         reference=reference,
         reference_source=reference_source,
         alpha=trial.alpha,
-        unit=_UNITS[trial.evidence],
+        unit=UNITS[trial.evidence],
         min_days=trial.min_days,
         max_days=trial.max_days,
         horizon_hours=project.task.horizon_hours,
@@ -83,7 +83,7 @@ def make_plan(
         guardrails=trial.guardrails,
         steps=trial.steps,
         hold_days=trial.hold_days,
-        breaker_percent=trial.breaker_percent,
+        breaker_percent=trial.breaker_percent if trial.mode == "split" else None,  # a shadow harms nobody
     )
 
 

@@ -34,7 +34,15 @@ def test_what_is_moved_is_what_was_recorded(tmp_path: Path) -> None:
     assert compact(tmp_path, now=NOW) == Compaction()
     write(
         tmp_path,
-        prediction("a", at_s=1, inputs={"x": float("nan"), "name": "é"}, output=(0.1, 0.9), trial="t", probability=0.5),
+        prediction(
+            "a",
+            at_s=1,
+            inputs={"x": float("nan"), "name": "é"},
+            output=(0.1, 0.9),
+            trial="t",
+            probability=0.5,
+            latency_ms=7.5,
+        ),
         outcome("a", "late", at_s=2),
         prediction("b", at_s=3, status="failed", output=None, error="why", role="shadow", version=2, revision=4),
     )
@@ -57,6 +65,7 @@ def test_what_is_moved_is_what_was_recorded(tmp_path: Path) -> None:
         "error": None,
         "event_at": datetime(2013, 2, 1, 0, 0, 0, tzinfo=UTC),
         "received_at": datetime(2013, 2, 1, 0, 0, 1, tzinfo=UTC),
+        "latency_ms": 7.5,
         "writer": first["writer"],
         "sequence": 1,
         "position": 0,

@@ -220,6 +220,8 @@ def _commit(folder: Path, table: TableName, group: list[SegmentRows]) -> tuple[i
             delta,
             rows,
             mode="append",
+            # A table of an earlier Passerelle gets the columns that came since, in the same commit.
+            schema_mode="merge" if {*rows.column_names} - {field.name for field in delta.schema().fields} else None,
             commit_properties=CommitProperties(
                 app_transactions=[Transaction(writer, sequence) for writer, sequence in newest.items()]
             ),

@@ -43,6 +43,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, tag_field="record", 
     event_at: datetime
     #: When we received it (machine time).
     received_at: datetime
+    #: Milliseconds from receipt until the version had answered, by the endpoint's monotonic clock: validation and the
+    #: wait for its turn too, not the network and the ledger. A timed_out one's is the deadline at least; a shadow's is
+    #: measured beside the serving path. None: nobody waited (a scored file, a gap that was filled), or an older record.
+    latency_ms: float | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, tag_field="record", tag="outcome"):

@@ -52,6 +52,7 @@ SCHEMAS: dict[TableName, pa.Schema] = {
             ("error", pa.string()),
             ("event_at", _MOMENT),
             ("received_at", _MOMENT),
+            ("latency_ms", pa.float64()),
             *_ORIGIN,
         ]
     ),
@@ -177,8 +178,11 @@ def files_of(delta: DeltaTable | None) -> list[str]:
 
 
 def parquet(files: Sequence[str]) -> str:
-    """These files' rows as a table in SQL, with no column of a folder that is called like one (``version=9``)."""
-    return f"read_parquet({listed([plain(file) for file in files])}, hive_partitioning = false)"
+    """These files' rows as a table in SQL, with no column of a folder that is called like one (``version=9``).
+
+    Files that were written before a column came hold NULL there, if others of them have it.
+    """
+    return f"read_parquet({listed([plain(file) for file in files])}, hive_partitioning = false, union_by_name = true)"
 
 
 def plain(file: str) -> str:

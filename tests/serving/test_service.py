@@ -56,6 +56,7 @@ def test_an_event_is_answered_and_recorded_as_the_design_says(house: Any) -> Non
             output=(0.75,),
             event_at=at,
             received_at=record.received_at,
+            latency_ms=record.latency_ms,
         )
 
     run(work())

@@ -180,7 +180,10 @@ async def _answers(project: Project, deployment: Deployment, sent: list[Event]) 
         return Writer(storage, slot=SLOT, mode=deployment.ledger)
 
     service = Service(
-        open_scorer=open_scorer, open_recorder=open_recorder, deadline_s=project.serving.deadline_ms / 1000
+        open_scorer=open_scorer,
+        open_recorder=open_recorder,
+        deadline_s=project.serving.deadline_ms / 1000,
+        timed=False,  # a file's rows are scored many at a time, and nobody waits for one of them
     )
     try:
         variants = tuple(

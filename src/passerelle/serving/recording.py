@@ -97,6 +97,7 @@ def record_of(
     scored: Scored,
     *,
     probability: float = 1.0,
+    latency_ms: float | None = None,
 ) -> Prediction:
     """The record of one score, with its private fields as the deployment wants them."""
     privacy, salt = deployment.privacy, deployment.salt
@@ -115,6 +116,7 @@ def record_of(
         error=_recorded_error(scored, event, deployment),
         event_at=fact.at,
         received_at=fact.received_at,
+        latency_ms=latency_ms,
     )
 
 

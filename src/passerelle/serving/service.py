@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, Protocol
 
 import msgspec
@@ -89,7 +90,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Service:
-    """An endpoint's answers, in one event loop. ``apply`` is called by whoever watches the revisions."""
+    """An endpoint's answers, in one event loop. ``apply`` is called by whoever watches the revisions.
+
+    ``timed``: the ledger is told how long each answer took; False where nobody waits for one.
+    """
 
     def __init__(
         self,
@@ -98,12 +102,14 @@ class Service:
         open_recorder: Callable[[Deployment], Recorder],
         deadline_s: float,
         measures: Measures | None = None,
+        timed: bool = True,
     ) -> None:
         self.measures = measures or Measures()
         self.problem: Problem | None = None
         self._open_scorer = open_scorer
         self._open_recorder = open_recorder
         self._deadline_s = deadline_s
+        self._timed = timed
         self._active: Active | None = None
         #: By where and how they record.
         self._recorders: dict[tuple[str | None, LedgerMode], Recorder] = {}
@@ -228,7 +234,7 @@ class Service:
             await recorder.close()
 
     async def _predict(self, active: Active, events: Sequence[Event]) -> list[Answer]:
-        received_at = datetime.now(UTC)
+        received_at, started_s = datetime.now(UTC), monotonic()
         refuse_repeats([event.id for event in events])
         read = active.read([event.inputs for event in events])
         facts = [fact_of(event, active.deployment, row, received_at) for row, event in enumerate(events)]
@@ -236,9 +242,17 @@ class Service:
         parts: dict[int, list[int]] = {}
         for row, (variant, _) in enumerate(chosen):
             parts.setdefault(variant.version, []).append(row)
-        scored = await _score(active, parts, read, len(events))
+        scored, took_ms = await _score(active, parts, read, len(events), started_s=started_s)
         records = [
-            record_of(active.deployment, variant, event, fact, one, probability=probability)
+            record_of(
+                active.deployment,
+                variant,
+                event,
+                fact,
+                one,
+                probability=probability,
+                latency_ms=self._latency_ms(one, took_ms[variant.version]),
+            )
             for event, fact, (variant, probability), one in zip(events, facts, chosen, scored, strict=True)
         ]
         await self._append(active.deployment, records)
@@ -266,6 +280,12 @@ class Service:
             raise failed[0]
         return {variant.version: (kept | loaded)[key_of(variant, deployment)] for variant in deployment.variants}
 
+    def _latency_ms(self, scored: Scored, took_ms: float) -> float | None:
+        """As the ledger keeps it. What timed out has waited for the deadline, even if it was killed before."""
+        if not self._timed:
+            return None
+        return max(took_ms, 1000 * self._deadline_s) if scored.status == "timed_out" else took_ms
+
     def _recorder(self, deployment: Deployment) -> Recorder | None:
         if deployment.ledger == "off":
             return None
@@ -290,11 +310,13 @@ class Service:
         facts: Sequence[Fact],
         read: dict[int, Columns],
     ) -> None:
+        started_s = monotonic()
         try:
             scored = await active.score_shadow(lane, [event.inputs for event in events], read)
+            took_ms = _since_ms(started_s)
             # Late here is the haste of a busy endpoint, which must not count against the shadow.
             records = [
-                record_of(active.deployment, lane.variant, event, fact, one)
+                record_of(active.deployment, lane.variant, event, fact, one, latency_ms=self._latency_ms(one, took_ms))
                 for event, fact, one in zip(events, facts, scored, strict=True)
                 if one.status != "timed_out"
             ]
@@ -318,23 +340,36 @@ class Service:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _score(active: Active, parts: dict[int, list[int]], read: dict[int, Columns], rows: int) -> list[Scored]:
-    """What became of each row; ``parts`` says which rows each version answers."""
+async def _score(
+    active: Active, parts: dict[int, list[int]], read: dict[int, Columns], rows: int, *, started_s: float
+) -> tuple[list[Scored], dict[int, float]]:
+    """What became of each row, and the milliseconds until each version had answered; ``parts``: which rows it has."""
     lanes = active.lanes
     if not all(lanes[version].batcher.has_room(len(part)) for version, part in parts.items()):
         raise OverloadedError  # before any of them is scored: the request is refused whole
+    took_ms: dict[int, float] = {}
+
+    async def answers(version: int, columns: Columns, count: int) -> list[Scored]:
+        found = await lanes[version].batcher.score(columns, count)
+        took_ms[version] = _since_ms(started_s)
+        return found
+
     if len(parts) == 1:
         version = next(iter(parts))
-        return await lanes[version].batcher.score(read[version], rows)
+        return await answers(version, read[version], rows), took_ms
     results = await asyncio.gather(
-        *(lanes[version].batcher.score(rows_of(read[version], part), len(part)) for version, part in parts.items())
+        *(answers(version, rows_of(read[version], part), len(part)) for version, part in parts.items())
     )
     scored = {
         row: one
         for part, result in zip(parts.values(), results, strict=True)
         for row, one in zip(part, result, strict=True)
     }
-    return [scored[row] for row in range(rows)]
+    return [scored[row] for row in range(rows)], took_ms
+
+
+def _since_ms(started_s: float) -> float:
+    return round(1000 * (monotonic() - started_s), 3)
 
 
 def _answer(active: Active, id: str, version: int, scored: Scored) -> Answer:  # noqa: A002  (the caller's word)

@@ -113,3 +113,12 @@ def test_durations_are_minutes_hours_or_days(project: Project) -> None:
         since, until = (datetime.fromisoformat(made[name]) for name in ("since", "until"))
         assert until - since == lasts
     assert project.alerts.channels == ("ONE",)
+
+
+@pytest.mark.usefixtures("project")
+def test_an_option_of_the_list_before_a_verb_is_refused() -> None:
+    """The verb would not see it, and silence production."""
+    refused = _run("--to", "staging", "silence", "latency", "--for", "4h", "--reason", "work")
+    assert refused.exit_code == 2
+    assert "--to stands before silence: say it after, passerelle alerts silence ... --to ..." in refused.output
+    assert json.loads(_run("--json").output)["silences"] == []

@@ -99,6 +99,38 @@ def test_it_arrives_when_the_channel_is_back(tmp_path: Path, monkeypatch: pytest
     assert (row.tries, row.sent_at, row.problem) == (2, NOW + MINUTE, None)
 
 
+def test_a_loop_that_was_stopped_for_days_does_not_use_up_the_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path, ALERTS)
+    _open(project)
+    with listening() as heard:
+        heard.status = 500
+        monkeypatch.setenv("HOOK", f"http://127.0.0.1:{heard.port}/")
+        later = NOW + timedelta(days=2)
+        tried = [minute for minute in range(20) if deliver(project, now=later + minute * MINUTE).failed]
+    assert tried == [0, 1, 3, 7, 15]
+
+
+def test_nobody_reads_that_it_is_over_before_that_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path, ALERTS)
+    _open(project)
+    with listening() as heard:
+        monkeypatch.setenv("HOOK", f"http://127.0.0.1:{heard.port}/")
+        heard.status = 500
+        assert len(deliver(project, now=NOW).failed) == 1
+        heard.status = 200
+        with writing(open_state(project.state)) as connection:
+            quiet = Finding(state="quiet", sentence="quick again.")
+            rule = rule_of(project, "latency")
+            settle(connection, "production", rule, quiet, now=NOW, channels=project.alerts.channels)
+        _open(project, "silence")  # another alert waits for neither
+        assert deliver(project, now=NOW + MINUTE / 2) == Delivered(sent=1)
+        assert deliver(project, now=NOW + MINUTE) == Delivered(sent=2)
+    titles = [value["title"] for _, value in heard.posts]
+    assert titles == ["production: silence", "production: latency", "production: latency is over"]
+
+
 def test_a_variable_that_is_not_set_is_told_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_project(tmp_path, ALERTS.replace('["HOOK"]', '["MISSING", "HOOK"]'))
     _open(project)
@@ -211,6 +243,20 @@ def test_the_connection_goes_to_the_address_that_was_looked_at(monkeypatch: pyte
         channel.send(Message(id="1", title="t", body="b"))
         assert heard.posts[0][0]["host"] == f"hook.example:{heard.port}"
     assert asked.count("hook.example") == 1
+
+
+def test_the_next_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``localhost`` is ::1 first on many machines, and the server listens on 127.0.0.1."""
+    import socket
+
+    found = [(10, 1, 6, "", ("::1", 0, 0, 0)), (2, 1, 6, "", ("127.0.0.1", 0))]
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *more, **named: found if host == "both" else real(host, *more, **named)
+    )
+    with listening() as heard:
+        Webhook(f"http://both:{heard.port}/", private_addresses=True).send(Message(id="1", title="t", body="b"))
+        assert len(heard.posts) == 1
 
 
 def test_https_wants_a_certificate_of_the_name() -> None:

@@ -73,6 +73,17 @@ def test_another_delivery_that_is_put_aside_is_another_alert(tmp_path: Path) -> 
     assert second.details["newest"] == "weather-2"
 
 
+def test_the_older_delivery_that_still_waits_is_the_same_alert(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    _deliver(project, "stray", "quarantined", table="readme")
+    _deliver(project, "weather-2", "quarantined", day=1)
+    assert _watch(project, 1) == ["+quarantine"]
+    _deliver(project, "weather-2b", "accepted", day=2)
+    assert _watch(project, 2) == []
+    [alert] = find_alerts(open_state(project.state), "production")
+    assert (alert.closed_at, alert.details["newest"]) == (None, "stray")
+
+
 def test_a_damaged_segment_is_a_ticket_for_a_day(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     folder = ledger_folder(project.state, "production")

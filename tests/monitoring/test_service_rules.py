@@ -18,6 +18,7 @@ from passerelle.deployment.spec import environment_folder
 from passerelle.monitoring.alerts import find_alerts
 from passerelle.monitoring.looking import look
 from passerelle.monitoring.service import (
+    CALM_LOOKS,
     Counts,
     Looked,
     Silence,
@@ -69,6 +70,15 @@ def _look(project: Project, minutes: float) -> list[str]:
     return [("-" if one.closed_at else "+") + one.watch for one in changed if one is not None]
 
 
+def _calm(project: Project, minute: float, *, more: int = 0) -> list[str]:
+    """What opened or closed in the looks that an alert waits for after its first quiet one, and so many more."""
+    changed = []
+    for number in range(CALM_LOOKS - 1 + more):
+        _count(project, 100)
+        changed += _look(project, minute + number)
+    return changed
+
+
 def test_counts_of_all_workers_are_added(tmp_path: Path) -> None:
     project = make_project(tmp_path)
     assert read_counts(environment_folder(project.state, "production")) is None
@@ -94,9 +104,10 @@ def test_slow_answers_page_until_they_are_quick_again(tmp_path: Path) -> None:
     _count(project, 50)  # too few to say
     assert _look(project, 2) == []
     _count(project, 50)
-    assert _look(project, 3) == ["-latency"]
+    assert _look(project, 3) == []
+    assert _calm(project, 4) == ["-latency"]
     [window] = read_windows(engine, "production", "latency")
-    assert (window.value["requests"], window.value["day_requests"]) == (100, 500)
+    assert (window.value["requests"], window.value["day_requests"]) == (100, 900)
     assert window.value["p99_ms"] == pytest.approx(4.96, abs=0.05)
 
 
@@ -114,8 +125,17 @@ def test_events_that_fail_page_and_shadows_do_not(tmp_path: Path) -> None:
     assert alert.sentence == (
         "the model failed on 12 of the last 1,000 events and was too slow for 0: 1.2 %, where 1 % may be."
     )
-    _count(project, 100)
-    assert _look(project, 1) == ["-errors"]
+    assert _calm(project, 1, more=1) == ["-errors"]
+
+
+def test_what_comes_and_goes_pages_once(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    told = []
+    for minute in range(12):
+        _count(project, 100, slow=20 if minute % 3 == 0 else 0)
+        told += _look(project, minute)
+    assert told == ["+latency"]
+    assert _calm(project, 12, more=-1) == ["-latency"]  # two quiet looks came before
 
 
 def test_requests_that_are_refused_page(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
+from click.core import ParameterSource
 
 from passerelle.cli.group import AS_JSON, TO, main, project_of, refuse_unknown, show, working
 from passerelle.clock import system_clock
@@ -52,6 +53,7 @@ def alerts(context: click.Context, environment: str, *, open_only: bool, test: b
     failed, 2 if there is none.
     """
     if context.invoked_subcommand is not None:
+        _refuse_before(context)
         return
     from passerelle.monitoring.alerts import find_alerts
     from passerelle.monitoring.budget import budget_of, lines_of
@@ -75,6 +77,17 @@ def alerts(context: click.Context, environment: str, *, open_only: bool, test: b
     if not open_only and any(one.days or one.raised for one in budget.families):
         lines += lines_of(budget)
     show({"alerts": found, "silences": silent, "budget": budget}, as_json=as_json, text=lines)
+
+
+def _refuse_before(context: click.Context) -> None:
+    """Refuse the list's own options before a verb, which would not see them: ``alerts --to staging silence``."""
+    for option in context.command.params:
+        if option.name and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            verb = context.invoked_subcommand
+            said = option.opts[0]
+            raise click.UsageError(
+                f"{said} stands before {verb}: say it after, passerelle alerts {verb} ... {said} ..."
+            )
 
 
 def _test(context: click.Context, *, as_json: bool) -> None:

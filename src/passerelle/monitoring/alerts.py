@@ -139,7 +139,8 @@ def settle(
     """
     alert = find_open(connection, environment, rule.watch)
     if finding.state == "firing" and rule.level != "off":
-        another = alert is not None and alert.details.get("newest") != finding.details.get("newest")
+        newest = finding.details.get("newest")
+        another = alert is not None and newest is not None and newest not in alert.details.get("deliveries", ())
         if alert is not None and another:  # another delivery was put aside: whoever knew of the first must hear of it
             _close(connection, alert, "another was put aside since.", now=now, channels=channels)
         if alert is None or another:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -136,12 +137,13 @@ def _deliver(project: Project, engine: sa.Engine, *, now: datetime) -> Delivered
     table = tables.outbox
     query = sa.select(table).where(table.c.sent_at.is_(None), table.c.tries < TRIES).order_by(table.c.at, table.c.id)
     with engine.connect() as connection:
-        waiting = [row for row in connection.execute(query) if now >= _due(row.at, row.tries)]
+        rows = sorted(connection.execute(query), key=_ends)
+    waiting = {row.id for row in rows}
     sent, failed = 0, []
     stuck: set[str] = set()
-    for row in waiting:
-        if row.channel in stuck:
-            continue  # its turn comes at the next look
+    for row in rows:
+        if row.channel in stuck or now < _due(row.at, row.tries) or _overtakes(row, waiting):
+            continue  # its turn comes at a later look
         try:
             _send(channel_of(project, row.channel), Message(id=row.id, title=row.title, body=row.body))
         except ChannelError as error:
@@ -151,6 +153,7 @@ def _deliver(project: Project, engine: sa.Engine, *, now: datetime) -> Delivered
             _note_failure(engine, row, str(error), now=now)
             continue
         sent += 1
+        waiting.remove(row.id)
         with writing(engine) as connection:
             values = {"sent_at": now, "tries": row.tries + 1, "problem": None}
             connection.execute(table.update().where(table.c.id == row.id).values(**values))
@@ -182,15 +185,26 @@ def _send(channel: Channel, message: Message) -> None:
 
 
 def _due(at: datetime, tries: int) -> datetime:
-    """When a message that failed so often is tried again."""
-    return at + _FIRST_WAIT * float(2**tries - 1)
+    """When a message that failed so often, the last time at that moment, is tried again."""
+    return at + _FIRST_WAIT * float(2 ** (tries - 1)) if tries else at
+
+
+def _ends(row: sa.Row[Any]) -> bool:
+    """Does the message say that an alert is over?"""
+    return str(row.id).endswith(f"-closed-{row.channel}")
+
+
+def _overtakes(row: sa.Row[Any], waiting: Collection[str]) -> bool:
+    """Would somebody read that an alert is over before they read that there is one?"""
+    alert = str(row.id).removesuffix(f"closed-{row.channel}")
+    return _ends(row) and any(one != row.id and one.startswith(alert) and one.endswith(row.channel) for one in waiting)
 
 
 def _note_failure(engine: sa.Engine, row: sa.Row[Any], problem: str, *, now: datetime) -> None:
     """Keep what the channel said; tell the timeline at the first and at the last try."""
     tries = row.tries + 1
     with writing(engine) as connection:
-        values = {"tries": tries, "problem": problem}
+        values = {"at": now, "tries": tries, "problem": problem}
         connection.execute(tables.outbox.update().where(tables.outbox.c.id == row.id).values(**values))
         if tries in (1, TRIES):
             what = "is not tried again" if tries == TRIES else "will be tried again"

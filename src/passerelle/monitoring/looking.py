@@ -76,8 +76,9 @@ def _judge(
     )
     if latency is not None:
         looked = msgspec.structs.replace(looked, latency=counts)
+        looked, finding = service.calm_down(looked, "latency", latency[1])
         _keep(connection, environment, "latency", today, latency[0])
-        changed.append(settle(connection, environment, rule, latency[1], now=now, channels=channels))
+        changed.append(settle(connection, environment, rule, finding, now=now, channels=channels))
     rule = rule_of(project, "errors")
     known = _today(connection, environment, "errors", today)
     errors = service.judge_errors(
@@ -87,8 +88,9 @@ def _judge(
     )
     if errors is not None:
         looked = msgspec.structs.replace(looked, errors=counts)
+        looked, finding = service.calm_down(looked, "errors", errors[1])
         _keep(connection, environment, "errors", today, errors[0])
-        changed.append(settle(connection, environment, rule, errors[1], now=now, channels=channels))
+        changed.append(settle(connection, environment, rule, finding, now=now, channels=channels))
     return looked, changed
 
 

@@ -30,6 +30,8 @@ UNKNOWN_MINUTES = 24 * 60.0
 #: An alert on silence waits at least so long, and twice the longest silence that was usual.
 LEAST_MINUTES = 60.0
 _TIMES = 2.0
+#: An alert on latency or errors is over after so many looks in a row that find nothing: what comes and goes calls once.
+CALM_LOOKS = 5
 #: Between two looks no more than this counts as silence: while nobody looked, the endpoint may have been stopped, too.
 _MOST_BETWEEN_S = 900.0
 _PREDICT = "/predict"
@@ -65,6 +67,8 @@ class Looked(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime | None = None
     #: Seconds without an event, as far as somebody looked. None before the first event.
     silent_s: float | None = None
+    #: Watch → looks in a row that found nothing wrong.
+    calm: dict[str, int] = {}
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,6 +233,14 @@ def judge_errors(new: Counts, before: Errors | None, *, limit_percent: float) ->
         sentence = f"{figures}: {percent:.1f} %, where {limit_percent:g} % may be."
         return errors, Finding(state="firing", sentence=sentence, details=msgspec.to_builtins(errors))
     return errors, Finding(state="quiet" if percent <= limit_percent else "unsure", sentence=f"{figures}.")
+
+
+def calm_down(looked: Looked, watch: str, found: Finding) -> tuple[Looked, Finding]:
+    """A finding of latency or errors that ends an alert only after CALM_LOOKS quiet ones in a row."""
+    looks = looked.calm.get(watch, 0) + 1 if found.state == "quiet" else 0
+    kept = msgspec.structs.replace(looked, calm=looked.calm | {watch: looks})
+    early = found.state == "quiet" and looks < CALM_LOOKS
+    return kept, msgspec.structs.replace(found, state="unsure") if early else found
 
 
 def look_on(looked: Looked, now: Counts | None, *, at: datetime) -> Looked:

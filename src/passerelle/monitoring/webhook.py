@@ -1,8 +1,8 @@
 """Webhook: a message as JSON to an http(s) address of the user's, by a sender that goes nowhere else.
 
 The host's name is resolved once; if any of its addresses is private or of this machine the message is refused; then the
-connection is made to one of the addresses that were looked at, so that no second answer of the name server can lead
-elsewhere. No proxy, no redirect, a deadline, and no more of the answer is read than its status.
+connection is made to the first that answers of the addresses that were looked at, so that no second answer of the name
+server can lead elsewhere. No proxy, no redirect, a deadline, and no more of the answer is read than its status.
 """
 
 from __future__ import annotations
@@ -81,22 +81,22 @@ class Webhook:
                 f"{self._host} is {hidden[0]}, an address that is private or of this machine: nothing was sent. "
                 "If that is meant, say private_addresses = true in [alerts]."
             )
-        return _Pinned(self._host, self._port, addresses[0], secure=self._secure)
+        return _Pinned(self._host, self._port, addresses, secure=self._secure)
 
 
 class _Pinned(http.client.HTTPConnection):
-    """HTTP to an address that was chosen before, under the name that its certificate must have."""
+    """HTTP to an address that was looked at before, under the name that its certificate must have."""
 
-    def __init__(self, host: str, port: int, address: str, *, secure: bool) -> None:
+    def __init__(self, host: str, port: int, addresses: list[str], *, secure: bool) -> None:
         super().__init__(host, port, timeout=TIMEOUT_S)
-        self._address = address
+        self._addresses = addresses
         self._secure = secure
         if secure:
             self.default_port = 443  # leaves the port out of the Host header
 
     def connect(self) -> None:
-        """Connect to the address; check the certificate against the name."""
-        plain = socket.create_connection((self._address, self.port), TIMEOUT_S)
+        """Connect to the first address that answers; check the certificate against the name."""
+        plain = self._connected()
         self.sock: Any = plain
         if self._secure:
             try:
@@ -104,6 +104,14 @@ class _Pinned(http.client.HTTPConnection):
             except BaseException:
                 plain.close()
                 raise
+
+    def _connected(self) -> socket.socket:
+        for address in self._addresses[:-1]:
+            try:
+                return socket.create_connection((address, self.port), TIMEOUT_S)
+            except OSError:
+                continue  # such as ::1, where only 127.0.0.1 listens
+        return socket.create_connection((self._addresses[-1], self.port), TIMEOUT_S)
 
 
 def is_public(address: str) -> bool:

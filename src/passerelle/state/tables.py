@@ -152,6 +152,7 @@ outbox = sa.Table(
     "outbox",
     metadata,
     sa.Column("id", Text, primary_key=True),
+    #: When it was put here, or tried last.
     sa.Column("at", Moment, nullable=False),
     sa.Column("channel", Text, nullable=False),
     sa.Column("title", Text, nullable=False),

@@ -13,6 +13,7 @@ from watched import make_project
 from passerelle.cli import main
 from passerelle.clock import system_clock
 from passerelle.monitoring.alerts import Alert, Finding, settle
+from passerelle.monitoring.channels import deliver, undelivered
 from passerelle.monitoring.rules import DEFAULTS
 from passerelle.project.settings import Project, Watch
 from passerelle.state.database import open_state, writing
@@ -122,3 +123,16 @@ def test_an_option_of_the_list_before_a_verb_is_refused() -> None:
     assert refused.exit_code == 2
     assert "--to stands before silence: say it after, passerelle alerts silence ... --to ..." in refused.output
     assert json.loads(_run("--json").output)["silences"] == []
+
+
+def test_messages_that_did_not_arrive_are_shown(project: Project) -> None:
+    _fire(project, "latency")
+    assert "Undelivered to ONE: 1 message waits: it has not been asked yet." in _run("--open").output
+    deliver(project, now=system_clock())
+    [kept] = json.loads(_run("--json").output)["undelivered"]
+    assert (kept["channel"], kept["waiting"], kept["given_up"]) == ("ONE", 1, 0)
+    assert kept["problem"].startswith("the environment variable ONE, which alerts.channels names, is not set")
+    for days in range(12):
+        deliver(project, now=system_clock() + timedelta(days=days + 1))
+    assert undelivered(open_state(project.state), now=system_clock() + timedelta(days=14))[0].given_up == 1
+    assert undelivered(open_state(project.state), now=system_clock() + timedelta(days=30)) == []

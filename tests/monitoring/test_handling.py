@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from watched import make_project
@@ -85,6 +86,33 @@ def test_what_was_told_before_its_silence_is_told_again_after_it(tmp_path: Path)
     _silence(project, "errors", now=NOW + HOUR)
     speak(project, "production", now=NOW + 6 * HOUR)
     assert [one.removeprefix(opened.id) for one in _sent(project)] == ["-opened-ONE", "-told-20130210T180000-ONE"]
+
+
+def test_the_end_of_what_was_told_is_told_after_the_silence(tmp_path: Path) -> None:
+    """Not what ended when the silence was over and no tick had come yet: that is told as ever, once."""
+    project = _project(tmp_path)
+    told, late = (_settle(project, watch, now=NOW) for watch in ("errors", "silence"))
+    assert told is not None
+    assert late is not None
+    for watch in ("errors", "silence"):
+        _silence(project, watch, now=NOW + HOUR)
+    _settle(project, "errors", now=NOW + 2 * HOUR, state="quiet")
+    assert [one for one in _sent(project) if "closed" in one] == []
+    _settle(project, "silence", now=NOW + 5 * HOUR, state="quiet")
+    speak(project, "production", now=NOW + 6 * HOUR)
+    speak(project, "production", now=NOW + 7 * HOUR)
+    assert [one for one in _sent(project) if "closed" in one] == [f"{late.id}-closed-ONE", f"{told.id}-closed-ONE"]
+
+
+def test_an_open_alert_follows_its_rule(tmp_path: Path) -> None:
+    project = _project(tmp_path)
+    opened = _settle(project, "latency", now=NOW)
+    assert opened is not None
+    rule = msgspec.structs.replace(DEFAULTS["latency"], level="ticket", action="Call the platform team.")
+    with writing(open_state(project.state)) as connection:
+        settle(connection, "production", rule, Finding(state="firing", sentence="slow."), now=NOW + HOUR)
+    [alert] = find_alerts(open_state(project.state), "production")
+    assert (alert.id, alert.level, alert.action) == (opened.id, "ticket", "Call the platform team.")
 
 
 def test_another_watch_of_the_cause_is_told_where_the_first_is_silenced(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rules = {"latency": 250, "errors": 2, "silence": 30}
     more = "".join(f'[[rules]]\nwatch = "{watch}"\nthreshold = {limit}\n' for watch, limit in rules.items())
     project = make_project(tmp_path / "project", BOTH + more)
-    export(project, "production", tmp_path / "out", now=NOW)
+    export(project, "production", tmp_path / "out", dashboard="127.0.0.1:8701", now=NOW)
     return tmp_path / "out"
 
 
@@ -192,7 +192,7 @@ def test_an_alert_arrives_by_mail_and_webhook_and_so_does_its_end(
         monkeypatch.setenv(
             "MAIL", f"mailto://me:pass-word@127.0.0.1:{box.port}?from=am@here.example&to=ada@there.example"
         )
-        export(project, "production", out, now=NOW)
+        export(project, "production", out, dashboard="127.0.0.1:8701", now=NOW)
         manager = free_port()
         quick = {"scrape_interval: 15s": "scrape_interval: 1s", "evaluation_interval: 15s": "evaluation_interval: 1s"}
         ports = {"127.0.0.1:8701": f"127.0.0.1:{port}", "127.0.0.1:9093": f"127.0.0.1:{manager}"}

@@ -19,6 +19,7 @@ from passerelle.project.settings import Project, Watch
 
 if TYPE_CHECKING:
     from passerelle.monitoring.alerts import Alert
+    from passerelle.monitoring.channels import Undelivered
     from passerelle.monitoring.silences import Silence
 
 WATCH = click.argument("watch", type=click.Choice(get_args(Watch)))
@@ -49,14 +50,15 @@ def alerts(context: click.Context, environment: str, *, open_only: bool, test: b
     """Show what is wrong, and what was.
 
     Each alert with its name, when it opened, what to do, and when it was over; those of one cause together. Then what
-    is silenced, and how many false alarms are expected beside how many came. With --test, exit code 1 if a channel
-    failed, 2 if there is none.
+    is silenced, which messages have not arrived, and how many false alarms are expected beside how many came. With
+    --test, exit code 1 if a channel failed, 2 if there is none.
     """
     if context.invoked_subcommand is not None:
         _refuse_before(context)
         return
     from passerelle.monitoring.alerts import find_alerts
     from passerelle.monitoring.budget import budget_of, lines_of
+    from passerelle.monitoring.channels import undelivered
     from passerelle.monitoring.silences import read_silences
     from passerelle.state.database import open_state
 
@@ -74,9 +76,12 @@ def alerts(context: click.Context, environment: str, *, open_only: bool, test: b
     nothing = f"Nothing is wrong in {environment}." if open_only else f"There was no alert in {environment}."
     lines = _listed(found) or [nothing]
     lines += [f"Silenced: {_until(one)}" for one in silent]
+    kept = undelivered(engine, now=system_clock())
+    lines += [_kept(one) for one in kept]
     if not open_only and any(one.days or one.raised for one in budget.families):
         lines += lines_of(budget)
-    show({"alerts": found, "silences": silent, "budget": budget}, as_json=as_json, text=lines)
+    values = {"alerts": found, "silences": silent, "undelivered": kept, "budget": budget}
+    show(values, as_json=as_json, text=lines)
 
 
 def _refuse_before(context: click.Context) -> None:
@@ -118,6 +123,12 @@ def _listed(found: Sequence[Alert]) -> list[str]:
             name = name or f"began together: {alert.watch}  ({alert.id})"
             lines += [f"{before}{name}", *(f"{before}  {line}" for line in lines_of(alert))]
     return lines
+
+
+def _kept(one: Undelivered) -> str:
+    waiting = f"{one.waiting} {'message waits' if one.waiting == 1 else 'messages wait'}" if one.waiting else ""
+    given_up = f"{one.given_up} {'was' if one.given_up == 1 else 'were'} given up" if one.given_up else ""
+    return f"Undelivered to {one.channel}: {' and '.join(part for part in (waiting, given_up) if part)}: {one.problem}"
 
 
 def _until(one: Silence) -> str:
@@ -209,10 +220,11 @@ def incident(context: click.Context, alert: str, environment: str, *, as_json: b
 
 @alerts.command("export")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--dashboard", default="127.0.0.1:8701", show_default=True, help="host:port, where it is scraped.")
 @TO
 @AS_JSON
 @click.pass_context
-def export_rules(context: click.Context, folder: Path, environment: str, *, as_json: bool) -> None:
+def export_rules(context: click.Context, folder: Path, dashboard: str, environment: str, *, as_json: bool) -> None:
     """Write the same rules for Prometheus and Alertmanager into FOLDER.
 
     passerelle.rules.yml, prometheus.yml (what to scrape) and alertmanager.yml (the channels, without a secret: each
@@ -222,7 +234,7 @@ def export_rules(context: click.Context, folder: Path, environment: str, *, as_j
 
     project = working(context, "looks")
     refuse_unknown(project, environment)
-    written = export(project, environment, folder, now=system_clock())
+    written = export(project, environment, folder, dashboard=dashboard, now=system_clock())
     show(written, as_json=as_json, text=[f"{path}" for path in written])
 
 

@@ -146,7 +146,12 @@ def settle(
         if alert is None or another:
             return _open(connection, environment, rule, finding, now=now, channels=channels)
         more = msgspec.structs.replace(
-            alert, last_day=finding.day or alert.last_day, sentence=finding.sentence, details=finding.details
+            alert,
+            level="page" if rule.level == "page" else "ticket",  # the rule may have been changed since
+            action=rule.action,
+            last_day=finding.day or alert.last_day,
+            sentence=finding.sentence,
+            details=finding.details,
         )
         write(connection, more)
         return None

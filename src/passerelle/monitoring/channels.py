@@ -7,9 +7,11 @@ ever shown.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
+import time
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
@@ -31,10 +33,12 @@ __all__ = [
     "Delivered",
     "Message",
     "Service",
+    "Undelivered",
     "channel_of",
     "deliver",
     "open_channel",
     "try_channels",
+    "undelivered",
 ]
 
 #: A message is tried so often, each wait twice as long as the one before it: 1, 2, 4 ... minutes, a day and a half.
@@ -44,8 +48,23 @@ _FIRST_WAIT = timedelta(minutes=1)
 DEADLINE_S = 30.0
 #: A message that was accepted is forgotten after so long.
 _KEPT = timedelta(days=90)
+#: What was given up is shown for so long.
+_SHOWN = timedelta(days=7)
+#: A channel that takes so long to fail is not asked for its other messages in the same look.
+_SLOW_S = 2.0
 #: Apprise's own plain webhooks, which would follow redirects and reach any address.
 _PLAIN = ("json", "jsons", "xml", "xmls", "form", "forms")
+
+
+class Undelivered(msgspec.Struct, frozen=True, kw_only=True):
+    """Messages that a channel has not accepted."""
+
+    channel: str
+    #: How many are tried again, and how many were given up in the last week.
+    waiting: int
+    given_up: int
+    #: What the channel said last.
+    problem: str
 
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +152,23 @@ def try_channels(project: Project, *, now: datetime) -> dict[str, str | None]:
     return found
 
 
+def undelivered(engine: sa.Engine, *, now: datetime) -> list[Undelivered]:
+    """The channels that have failed for a message, or have not been asked yet: in the order of their names."""
+    table = tables.outbox
+    query = sa.select(table).where(table.c.sent_at.is_(None)).order_by(table.c.channel, table.c.at)
+    with engine.connect() as connection:
+        rows = [row for row in connection.execute(query) if row.tries < TRIES or now - row.at < _SHOWN]
+    found = []
+    for channel, of_channel in itertools.groupby(rows, key=lambda row: str(row.channel)):
+        left = list(of_channel)
+        given_up = sum(row.tries >= TRIES for row in left)
+        problem = next((row.problem for row in reversed(left) if row.problem), "it has not been asked yet.")
+        found.append(
+            Undelivered(channel=channel, waiting=len(left) - given_up, given_up=given_up, problem=str(problem))
+        )
+    return found
+
+
 def _deliver(project: Project, engine: sa.Engine, *, now: datetime) -> Delivered:
     table = tables.outbox
     query = sa.select(table).where(table.c.sent_at.is_(None), table.c.tries < TRIES).order_by(table.c.at, table.c.id)
@@ -144,10 +180,11 @@ def _deliver(project: Project, engine: sa.Engine, *, now: datetime) -> Delivered
     for row in rows:
         if row.channel in stuck or now < _due(row.at, row.tries) or _overtakes(row, waiting):
             continue  # its turn comes at a later look
+        begun = time.monotonic()
         try:
             _send(channel_of(project, row.channel), Message(id=row.id, title=row.title, body=row.body))
         except ChannelError as error:
-            if isinstance(error, _LateError):
+            if isinstance(error, _LateError) or time.monotonic() - begun > _SLOW_S:
                 stuck.add(row.channel)
             failed.append(f"{row.channel}: {error}")
             _note_failure(engine, row, str(error), now=now)

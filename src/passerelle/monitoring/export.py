@@ -13,12 +13,9 @@ from passerelle.monitoring.prometheus import HEAD, prometheus_file, rules_file
 from passerelle.project.settings import Project
 from passerelle.state.database import open_state
 
-#: Where ``passerelle up`` shows the dashboard.
-_DASHBOARD = "127.0.0.1:8701"
 
-
-def export(project: Project, environment: str, folder: Path, *, now: datetime) -> list[Path]:
-    """Write the rules, Prometheus's scrapes and Alertmanager's routes into a folder; the files.
+def export(project: Project, environment: str, folder: Path, *, dashboard: str, now: datetime) -> list[Path]:
+    """Write the rules, Prometheus's scrapes (``dashboard`` is host:port) and Alertmanager's routes; the files.
 
     An earlier export there is written over. Raises SettingsError, before anything is written, if a file there is
     somebody's own.
@@ -30,7 +27,7 @@ def export(project: Project, environment: str, folder: Path, *, now: datetime) -
     endpoint = f"{f'[{host}]' if ':' in host else host}:{project.serving.port}"
     texts = {
         "passerelle.rules.yml": rules_file(project, environment, allowed_minutes=allowed),
-        "prometheus.yml": prometheus_file(project, environment, endpoint=endpoint, dashboard=_DASHBOARD),
+        "prometheus.yml": prometheus_file(project, environment, endpoint=endpoint, dashboard=dashboard),
         "alertmanager.yml": alertmanager_file(project, addresses),
     }
     for name in texts:

@@ -95,9 +95,24 @@ def _end(
     for one in still:
         if one.opened_at < ended.until:  # what opened later was told as ever
             write(connection, msgspec.structs.replace(one, told=False))
+    _tell_ended(connection, project, environment, ended, now=now)
     _tell_untold(
         connection, project, environment, f"the silence of {ended.watch} has ended, and it still fires", now=now
     )
+
+
+def _tell_ended(
+    connection: sa.Connection, project: Project, environment: str, ended: Silence, *, now: datetime
+) -> None:
+    """Send the end of what was told before the silence, and was over in it."""
+    table = tables.alerts
+    in_it = sa.and_(table.c.closed_at >= ended.since, table.c.closed_at < ended.until)
+    query = sa.select(table.c.value).where(table.c.environment == environment, in_it)
+    for value in connection.execute(query.order_by(table.c.closed_at, table.c.id)).scalars().all():
+        alert = msgspec.convert(value, prepared(Alert))
+        if alert.watch == ended.watch and alert.level == "page" and alert.told and alert.opened_at < ended.since:
+            body = f"over since {alert.closed_at:%Y-%m-%d %H:%M}, while {alert.watch} was silenced."
+            send(connection, alert, "closed", body, now=now, channels=project.alerts.channels)
 
 
 def _tell_untold(connection: sa.Connection, project: Project, environment: str, why: str, *, now: datetime) -> None:

@@ -79,6 +79,22 @@ def load(folder: Path, text: str) -> object:
             GOOD + '[[trial.guardrails]]\nwatch = "errors"\n[[trial.guardrails]]\nwatch = "errors"\n',
             "[[trial.guardrails]] says 'errors' twice",
         ),
+        (
+            GOOD + '[trial]\nmode = "split"\n[[trial.guardrails]]\nwatch = "latency"\n',
+            "the guardrail on latency in [[trial.guardrails]] says no limit_ms: name the milliseconds",
+        ),
+        (
+            GOOD + '[[trial.guardrails]]\nwatch = "errors"\nlimit_ms = 50\n',
+            "limit_ms belongs to a guardrail on latency, and this one of [[trial.guardrails]] watches 'errors'",
+        ),
+        (
+            GOOD + '[[trial.guardrails]]\nwatch = "latency"\nlimit_ms = 50\n',
+            "watches the latency, and trial.mode is 'shadow': a shadow is scored beside the serving path",
+        ),
+        (
+            GOOD + '[trial]\nmode = "split"\n[[trial.guardrails]]\nwatch = "latency"\nlimit_ms = 0\n',
+            "limit_ms",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:

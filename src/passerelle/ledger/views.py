@@ -183,7 +183,8 @@ def _define(connection: duckdb.DuckDBPyConnection, folder: Path, segments: list[
         # By name: a table that an earlier Passerelle wrote lacks the columns that came since.
         sources = [f"pending_{table}", *([parquet(files)] if files else [])]
         all_of_them = " UNION ALL BY NAME ".join(f"SELECT * FROM {source}" for source in sources)  # noqa: S608  (ours)
-        connection.execute(f"CREATE VIEW all_{table} AS SELECT {_COLUMNS[table]} FROM ({all_of_them})")  # noqa: S608
+        view = f"SELECT {_COLUMNS[table]} FROM ({all_of_them})"  # noqa: S608  (ours)
+        connection.execute(f"CREATE VIEW all_{table} AS {view}")
     connection.execute(_VIEWS)
     # Questions are asked of the ledger: SQL that reads or writes other files, or loads code, is refused.
     connection.execute(f"SET TimeZone = 'UTC'; SET allowed_paths = {listed(paths)};")

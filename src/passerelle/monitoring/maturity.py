@@ -26,7 +26,7 @@ DAY = timedelta(days=1)
 _SAME = "id, role, CASE role WHEN 'shadow' THEN version END"
 _FIRST = "received_at, writer, sequence, position"
 _LAST = "known_at DESC, received_at DESC, writer DESC, sequence DESC, position DESC"
-_FIELDS = "id, unit, event_at, role, version, revision, trial, probability, status, output"
+_FIELDS = "id, unit, event_at, role, version, revision, trial, probability, status, output, received_at, latency_ms"
 
 #: So far around its days, in event time, a repeat of an id is looked for, and an outcome that was known before them:
 #: what a day costs does not grow with the ledger.
@@ -86,8 +86,8 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
     #: Where it begins, in event time.
     start: datetime
     #: A row is a prediction (the first record of a live id, or of a shadow's id and version): id, unit, event_at, role,
-    #: version, revision, trial, probability, status, output (list of double), truth (JSON text; null: none was known),
-    #: known_at. In the order of event_at, id, role, version.
+    #: version, revision, trial, probability, status, output (list of double), received_at, latency_ms, truth (JSON
+    #: text; null: none was known), known_at. In the order of event_at, id, role, version.
     rows: pa.Table
     #: How far the ledger was read.
     position: Position

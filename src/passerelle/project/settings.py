@@ -27,7 +27,7 @@ Metric = Literal["log_loss", "brier", "auc", "accuracy", "rmse", "mae"]
 Privacy = Literal["keep", "hash", "drop"]
 LedgerMode = Literal["durable", "async", "off"]
 Evidence = Literal["days", "weeks", "units", "rows"]
-Guarded = Literal["errors", "invalid"]
+Guarded = Literal["errors", "invalid", "latency"]
 Loss = Literal["brier", "log_loss", "zero_one", "squared", "absolute"]
 Watch = Literal[
     "performance",
@@ -182,10 +182,12 @@ class Guardrail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """[[trial.guardrails]]: what must not get worse either, however good the answers are."""
 
     #: errors: events that the version failed on, or answered too late; invalid: answers that are no probabilities, or
-    #: of another shape than the champion's.
+    #: of another shape than the champion's; latency: events without an answer after ``limit_ms`` (a split's alone).
     watch: Guarded
     #: The worsening that is accepted, as a share of all events: 0.01 is one more in a hundred.
     margin: Share = 0.01
+    #: Of latency, the objective: so many milliseconds, of the endpoint's own clock.
+    limit_ms: Positive | None = None
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

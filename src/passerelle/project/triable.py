@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +11,18 @@ from passerelle.errors import SettingsError
 DAYS_OF_A_WEEK = 7
 #: Fewer weeks decide nothing, whatever they say: the test of means asks for six at 5 % (docs/trial.md).
 FEWEST_WEEKS = 6
+
+
+class Guarding(Protocol):
+    """What [[trial.guardrails]] says."""
+
+    @property
+    def watch(self) -> str:
+        """What must not get worse."""
+
+    @property
+    def limit_ms(self) -> float | None:
+        """Of latency: the objective."""
 
 
 class Said(Protocol):
@@ -22,6 +35,10 @@ class Said(Protocol):
     @property
     def steps(self) -> tuple[float, ...]:
         """The shares of a split, one after the other."""
+
+    @property
+    def guardrails(self) -> Sequence[Guarding]:
+        """What must not get worse either."""
 
     @property
     def cap(self) -> float | None:
@@ -80,4 +97,27 @@ def refuse_untriable(trial: Said, *, loss: str, unit: str | None, path: Path) ->
         raise SettingsError(
             f"{path}: trial.min_days is {trial.min_days} and trial.max_days {trial.max_days}: every trial would end "
             "before its first verdict. Say fewer days before the first, or more in all."
+        )
+    for guardrail in trial.guardrails:
+        _refuse_guardrail(guardrail, trial.mode, path)
+
+
+def _refuse_guardrail(guardrail: Guarding, mode: str, path: Path) -> None:
+    if guardrail.watch != "latency":
+        if guardrail.limit_ms is not None:
+            raise SettingsError(
+                f"{path}: limit_ms belongs to a guardrail on latency, and this one of [[trial.guardrails]] watches "
+                f'{guardrail.watch!r}: leave limit_ms out, or say watch = "latency".'
+            )
+        return
+    if guardrail.limit_ms is None:
+        raise SettingsError(
+            f"{path}: the guardrail on latency in [[trial.guardrails]] says no limit_ms: name the milliseconds after "
+            "which an answer is too slow."
+        )
+    if mode == "shadow":
+        raise SettingsError(
+            f"{path}: [[trial.guardrails]] watches the latency, and trial.mode is 'shadow': a shadow is scored beside "
+            'the serving path, where nobody waits for it. Say mode = "split" (steps = [...] begin with a small share), '
+            "or leave that guardrail out."
         )

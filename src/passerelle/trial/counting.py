@@ -3,6 +3,9 @@
 Pure. Labels that depend on the score: the events of the highest tenth of the day's scores stand beside as many others,
 spread over the same day, and so do those of the lowest tenth. Each pair says whether one of the two alone has its
 outcome; neighbouring pairs share one value, so that one bad day cannot say more than ten of them do.
+
+Latency: what holds a model up (a restart, a full disk) holds up all events of those seconds, so that they are one
+observation: of the events received in one minute the first counts, whoever answered it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from passerelle.project.settings import Guardrail
 from passerelle.trial.comparing import Array, Compared, Losses, challenger_chances, invalid, only, scores_of
 from passerelle.trial.counts import DELAY_PARTS, Arm, Clusters, Stage, Tally
 from passerelle.trial.verdict import Plan
@@ -21,6 +25,7 @@ _TENTH = 0.1
 _HALF = 0.5
 #: The most values that a day has of either end of the scores.
 _PARTS = 10
+_MICROSECONDS_A_MINUTE = 60_000_000
 _MICROSECONDS_AN_HOUR = 3_600_000_000
 _DECIMALS = 9
 
@@ -98,7 +103,7 @@ def guards_of(plan: Plan, compared: Compared, arrivals: pa.Table | None) -> tupl
         first = np.zeros(len(units), dtype=bool)
         first[np.unique(np.asarray(units.dictionary_encode().indices), return_index=True)[1]] = True
         compared = only(compared, first & np.asarray(pc.is_in(units, value_set=arrivals["unit"].combine_chunks())))
-    return tuple(_tallies(plan, compared, guardrail.watch) for guardrail in plan.guardrails)
+    return tuple(_tallies(plan, compared, guardrail) for guardrail in plan.guardrails)
 
 
 def clusters_of(units: pa.ChunkedArray, values: Array) -> Clusters | None:
@@ -153,26 +158,60 @@ def _more_often(scores: Array, known: Array) -> tuple[float, ...]:
     return tuple(gathered(ours.astype(np.float64) - beside, _PARTS).tolist())
 
 
-def _tallies(plan: Plan, compared: Compared, watch: str) -> tuple[Tally, ...]:
-    bad = [
-        invalid(plan, side) if watch == "invalid" else np.asarray(pc.not_equal(side["status"], "scored"), dtype=bool)
-        for side in compared.sides
-    ]
+def _tallies(plan: Plan, compared: Compared, guardrail: Guardrail) -> tuple[Tally, ...]:
+    bad = [_bad(plan, side, guardrail) for side in compared.sides]
+    counted, unmeasured = np.ones_like(bad[0]), np.zeros_like(bad[0])
+    if guardrail.watch == "latency":
+        counted, unmeasured = _timed(compared)
     if compared.beside is not None:
         champion, challenger = bad
-        both = champion & challenger
-        count = len(both)
-        return (Tally(events=count, worse=int((challenger & ~both).sum()), better=int((champion & ~both).sum())),)
+        return (_tally(None, counted, challenger & ~champion, champion & ~challenger, unmeasured),)
     shares = np.round(challenger_chances(compared), _DECIMALS)
     return tuple(
-        Tally(
-            share=share,
-            events=int((shares == share).sum()),
-            worse=int((bad[0] & compared.challenger & (shares == share)).sum()),
-            better=int((bad[0] & ~compared.challenger & (shares == share)).sum()),
+        _tally(
+            share,
+            counted & (shares == share),
+            bad[0] & compared.challenger,
+            bad[0] & ~compared.challenger,
+            unmeasured & (shares == share),
         )
         for share in np.unique(shares).tolist()
     )
+
+
+def _tally(share: float | None, counted: Array, worse: Array, better: Array, unmeasured: Array) -> Tally:
+    return Tally(
+        share=share,
+        events=int(counted.sum()),
+        worse=int((counted & worse).sum()),
+        better=int((counted & better).sum()),
+        unmeasured=int(unmeasured.sum()),
+    )
+
+
+def _bad(plan: Plan, side: pa.Table, guardrail: Guardrail) -> Array:
+    """On which events a version did what must not be."""
+    if guardrail.watch == "invalid":
+        return invalid(plan, side)
+    failed = np.asarray(pc.not_equal(side["status"], "scored"), dtype=bool)
+    if guardrail.limit_ms is None:
+        return failed
+    # Whoever fails at once is not quick: by the limit there was no answer.
+    slow = pc.fill_null(pc.greater(side["latency_ms"], guardrail.limit_ms), fill_value=False)
+    late: Array = failed | np.asarray(slow, dtype=bool)
+    return late
+
+
+def _timed(compared: Compared) -> tuple[Array, Array]:
+    """Which events count for latency, and which have none in the ledger."""
+    measured = np.ones(len(compared.at_us), dtype=bool)
+    for side in compared.sides:
+        measured &= np.asarray(pc.is_valid(side["latency_ms"]), dtype=bool)
+    received_us = np.asarray(pc.cast(compared.rows["received_at"], pa.int64()), dtype=np.int64)
+    counted = np.zeros_like(measured)
+    [with_time] = np.nonzero(measured)
+    counted[with_time[np.unique(received_us[measured] // _MICROSECONDS_A_MINUTE, return_index=True)[1]]] = True
+    return counted, ~measured
 
 
 def _two(challenger: Array) -> tuple[int, int]:

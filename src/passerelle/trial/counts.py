@@ -52,3 +52,5 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     #: On which the challenger (and in a shadow not the champion) did what must not be; and the other way round.
     worse: int
     better: int
+    #: Of latency: events that are not among them, since the ledger has no latency of theirs.
+    unmeasured: int = 0

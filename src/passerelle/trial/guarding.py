@@ -59,18 +59,21 @@ def guard(plan: Plan, blocks: Sequence[Block], number: int) -> Guarded:
             upper=above.bound(needed),
             events=sum(tally.events for tally in tallies),
             state="fail" if failed is not None else "pass" if passed is not None else "pending",
+            limit_ms=guardrail.limit_ms,
+            unmeasured=sum(tally.unmeasured for tally in tallies),
         ),
     )
 
 
 def guarded_words(guarding: Guarding) -> str:
     """A guardrail in words."""
-    names = {"errors": "errors", "invalid": "invalid answers"}
+    names = {"errors": "errors", "invalid": "invalid answers", "latency": f"no answer in {guarding.limit_ms or 0:g} ms"}
+    without = f" ({guarding.unmeasured:,} events have no latency in the ledger)" if guarding.unmeasured else ""
     if guarding.estimate is None:
-        return f"{names[guarding.watch]}: no event yet"
+        return f"{names[guarding.watch]}: no event yet{without}"
     return (
         f"{names[guarding.watch]} {guarding.estimate:+.2%} ({guarding.lower:+.2%} to {guarding.upper:+.2%}, margin "
-        f"{guarding.margin:+.2%}): {guarding.state}"
+        f"{guarding.margin:+.2%}): {guarding.state}{without}"
     ).replace("%", " %")
 
 

@@ -80,7 +80,13 @@ def digest(plan: Plan, blocks: Sequence[Block]) -> str:
     for name, default in _LATER_OF_PLANS.items():
         if table[0][name] == default:
             del table[0][name]
+    for guardrail in table[0].get("guardrails", ()):
+        if guardrail["limit_ms"] is None:
+            del guardrail["limit_ms"]
     for block in table[1]:
+        for tally in (tally for tallies in block["guards"] for tally in tallies):
+            if not tally["unmeasured"]:
+                del tally["unmeasured"]
         for name in _LATER:
             if not block[name]:
                 del block[name]

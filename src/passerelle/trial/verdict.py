@@ -122,6 +122,9 @@ class Guarding(msgspec.Struct, frozen=True, kw_only=True):
     #: pass: proven within the margin; fail: proven beyond what is borne; else pending.
     state: Literal["pass", "pending", "fail"]
     events: int
+    #: Of latency: the objective, and the events that do not count, since the ledger has no latency of theirs.
+    limit_ms: float | None = None
+    unmeasured: int = 0
 
 
 class Broken(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from dying_copies import copy_project, wait_until_dead
 
 from passerelle.monitoring import channels
 from passerelle.monitoring.messages import Channel, Message
@@ -74,6 +75,7 @@ def _deliver(root: Path, die_at: int | None, *, now: datetime) -> tuple[bool, li
         accepted = told.read().split()
     if not os.WIFSIGNALED(status) and status != 0:
         raise SystemExit("deliver failed")
+    wait_until_dead()
     return not os.WIFSIGNALED(status), accepted
 
 
@@ -97,7 +99,7 @@ def main() -> None:
     while True:
         moment += 1
         root = scratch / str(moment)
-        shutil.copytree(source, root)
+        copy_project(source, root)
         os.environ["HOOK"], os.environ["MAIL"] = (one.replace("NUMBER", str(moment)) for one in (hook, mail))
         lived, accepted = _deliver(root, moment, now=NOW)
         noted = _noted(root)

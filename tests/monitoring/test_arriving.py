@@ -55,6 +55,7 @@ def test_mail_says_what_is_wrong_and_what_to_do(tmp_path: Path, monkeypatch: pyt
     assert "(production-latency-20130213T120000-opened-MAIL)" in text
 
 
+@pytest.mark.usefixtures("database")
 def test_channels_that_are_down_for_a_minute_lose_and_repeat_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +80,7 @@ def test_channels_that_are_down_for_a_minute_lose_and_repeat_nothing(
     assert sorted(_id_in(text_of(mail)) for _, mail in box.mails) == [f"{one}-MAIL" for one in ids]
 
 
+@pytest.mark.usefixtures("database")
 def test_killed_at_any_step_nothing_is_lost_and_only_what_was_not_noted_comes_twice(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project", BOTH)
     _fire(project, "latency", "silence")

@@ -44,6 +44,7 @@ def _outbox(project: Project) -> list[sa.Row[tuple[object, ...]]]:
         return list(connection.execute(sa.select(tables.outbox).order_by(tables.outbox.c.id)).all())
 
 
+@pytest.mark.usefixtures("database")
 def test_a_page_is_sent_once_with_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_project(tmp_path, ALERTS)
     with listening() as heard:
@@ -60,6 +61,7 @@ def test_a_page_is_sent_once_with_its_id(tmp_path: Path, monkeypatch: pytest.Mon
     assert value["text"].startswith("production: latency\nslow.")
 
 
+@pytest.mark.usefixtures("database")
 def test_what_fails_is_tried_again_later_and_later_then_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +101,7 @@ def test_it_arrives_when_the_channel_is_back(tmp_path: Path, monkeypatch: pytest
     assert (row.tries, row.sent_at, row.problem) == (2, NOW + MINUTE, None)
 
 
+@pytest.mark.usefixtures("database")
 def test_a_loop_that_was_stopped_for_days_does_not_use_up_the_tries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +115,7 @@ def test_a_loop_that_was_stopped_for_days_does_not_use_up_the_tries(
     assert tried == [0, 1, 3, 7, 15]
 
 
+@pytest.mark.usefixtures("database")
 def test_nobody_reads_that_it_is_over_before_that_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_project(tmp_path, ALERTS)
     _open(project)
@@ -143,6 +147,7 @@ def test_a_variable_that_is_not_set_is_told_and_stops_nothing(tmp_path: Path, mo
     )
 
 
+@pytest.mark.usefixtures("database")
 def test_two_processes_do_not_send_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_project(tmp_path, ALERTS)
     _open(project)
@@ -171,6 +176,7 @@ def test_a_server_that_drips_holds_nobody_up(tmp_path: Path, monkeypatch: pytest
     assert sorted(row.tries for row in _outbox(project)) == [0, 1, 1, 1]
 
 
+@pytest.mark.usefixtures("database")
 def test_messages_that_were_sent_are_forgotten_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_project(tmp_path, ALERTS)
     with listening() as heard:
@@ -193,6 +199,7 @@ def test_tickets_are_not_sent(tmp_path: Path) -> None:
     assert _outbox(project) == []
 
 
+@pytest.mark.usefixtures("database")
 def test_one_alert_is_open_at_a_time_and_found_before_it_is_made(tmp_path: Path) -> None:
     project = make_project(tmp_path, ALERTS)
     assert _open(project) is not None

@@ -20,6 +20,8 @@ from passerelle.state import tables
 from passerelle.state.database import open_state, writing
 from passerelle.state.timeline import events
 
+pytestmark = pytest.mark.usefixtures("database")
+
 NOW = datetime(2013, 2, 10, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 

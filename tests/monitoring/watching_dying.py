@@ -1,5 +1,6 @@
-"""Watch, killed at each of its writes and at each commit, then again: ``python watching_dying.py PROJECT SCRATCH``.
+"""Watch, killed at each STEP-th of its writes and commits, then again.
 
+``python watching_dying.py PROJECT SCRATCH STEP``
 Prints, for each such moment, what the state holds in the end, as JSON; the first line is of a run that nobody killed.
 Each attempt is a process of its own, forked before any library has made a thread, and ended by SIGKILL.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from dying_copies import copy_project, wait_until_dead
 
 from passerelle.monitoring.watching import watch
 from passerelle.project.settings import load_project
@@ -54,6 +56,7 @@ def _watch(root: Path, die_at: int | None) -> bool:
             os._exit(1)
         os._exit(0)
     _, status = os.waitpid(child, 0)
+    wait_until_dead()
     if os.WIFSIGNALED(status):
         return False
     if status != 0:
@@ -72,11 +75,11 @@ def _held(root: Path) -> str:
 
 
 def main() -> None:
-    source, scratch = Path(sys.argv[1]), Path(sys.argv[2])
+    source, scratch, step = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     moment = 0
     while True:
         root = scratch / str(moment)
-        shutil.copytree(source, root)
+        copy_project(source, root)
         lived = _watch(root, moment or None)
         if not lived:
             _watch(root, None)
@@ -89,7 +92,7 @@ def main() -> None:
         shutil.rmtree(root)
         if lived and moment:
             return
-        moment += 3 if moment else 1  # within one transaction every write is like the next
+        moment += step if moment else 1  # within one transaction every write is like the next
 
 
 if __name__ == "__main__":

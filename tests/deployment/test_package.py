@@ -128,7 +128,7 @@ def test_packing_again_and_elsewhere_gives_the_same_bytes(
     ("added", "same"),
     [
         ("# a remark\n", True),
-        ('[[rules]]\nwatch = "volume"\nthreshold = 0.3\n', True),
+        ('[[rules]]\nwatch = "latency"\nthreshold = 0.3\n', True),
         ('[targets.sea]\nkind = "local"\n[gate]\nmargin = 0.1\n[trial]\nmin_days = 3\n[loop]\ntick_s = 5\n', True),
         ("[serving]\nmax_rows = 1000\nport = 9000\n", True),
         ("[serving]\nmax_rows = 999\n", False),

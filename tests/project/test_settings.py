@@ -38,6 +38,13 @@ def load(folder: Path, text: str) -> object:
         (GOOD + "[loop]\ncooldown_hours = nan\n", "loop.cooldown_hours is nan: give a number that is finite"),
         (GOOD + "[trial]\ncap = 1e999\n", "trial.cap is inf: give"),
         (GOOD + '[[rules]]\nwatch = "volume"\nthreshold = inf\n', "rules.threshold is inf: give"),
+        (
+            GOOD + '[[rules]]\nwatch = "volume"\nthreshold = 0.5\n',
+            "'volume' in [[rules]] is 0.5; it is how many times fewer or more events a day may have than usual: say a",
+        ),
+        (GOOD + '[[rules]]\nwatch = "performance"\nthreshold = 1\n', "say a number above 1."),
+        (GOOD + '[[rules]]\nwatch = "errors"\nthreshold = 100\n', "which nothing exceeds: say less than 100."),
+        (GOOD + '[[rules]]\nwatch = "loop"\nthreshold = 5\n', "that rule has none: leave the threshold out."),
         (GOOD + '[[acceptance]]\nname = "a"\nfigure = "auc"\nat_least = -inf\n', "acceptance.at_least is -inf: give"),
         (GOOD.replace('"binary"', '"yes"'), "invalid enum value 'yes' (at task.kind): name one of binary, multiclass"),
         (GOOD.replace('"binary"', '"binry"'), "(at task.kind): did you mean 'binary'?"),

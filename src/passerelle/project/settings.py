@@ -16,6 +16,7 @@ from passerelle.project.place import refuse_unfit
 from passerelle.project.scope import Acceptance, Milestone
 from passerelle.project.slips import in_words, refuse_unknown
 from passerelle.project.targets import AnyTarget, Store, refuse_targets
+from passerelle.project.thresholds import refuse_thresholds
 from passerelle.project.triable import refuse_untriable
 
 FILE = "passerelle.toml"
@@ -344,6 +345,7 @@ def _refuse_misfits(project: Project, path: Path) -> None:
             f"name one of {', '.join(losses)}."
         )
     refuse_untriable(project.trial, loss=project.loss, unit=project.task.unit, path=path)
+    refuse_thresholds(project.rules, path)
     _refuse_addresses(project.alerts.channels, path)
     said: dict[str, list[str]] = {
         "rules": [rule.watch for rule in project.rules],

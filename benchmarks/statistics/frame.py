@@ -43,6 +43,8 @@ class Methods(NamedTuple):
     #: (reference, windows, *, false_alarm_every) → indices of the alarms; counts of shape (windows, fields, values and,
     #: last, missing).
     counted: Callable[..., Any] | None = None
+    #: (failed, *, percent) → after how many answers, looked at after each, a challenger is taken away, or None.
+    breaker: Callable[..., Any] | None = None
 
 
 class Bar(Protocol):

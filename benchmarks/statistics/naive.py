@@ -1,7 +1,7 @@
 """Naive: what is often done instead. The bars must tell it from ours: it fails them.
 
 A t test at 5 % looked at again and again; pooled means of the arms; outcomes in the order of their arrival; each event
-of a unit as evidence of its own; a chi-square test of the arms at every look.
+of a unit as evidence of its own; a chi-square test of the arms at every look; a share of few answers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from benchmarks.statistics.frame import Methods
 
 #: It looks after so many events, and not before the first so many.
 _EVERY, _FIRST = 10, 50
+#: Of so many answers it takes the share of failures.
+_LAST = 10
 _Z = 1.6448536269514722
 
 
@@ -113,6 +115,15 @@ def units(losses: Any, keys: Any) -> tuple[Any, Any]:
     return np.asarray(losses, dtype=np.float64), np.arange(len(losses))
 
 
+def breaker(failed: Any, *, percent: float) -> int | None:
+    """More than the limit of the last ten answers, from the first on."""
+    sums = np.concatenate([[0], np.cumsum(np.asarray(failed, dtype=np.int64))])
+    at = np.arange(1, len(sums))
+    count = np.minimum(at, _LAST)
+    over = (sums[at] - sums[at - count]) * 100 > percent * count
+    return int(at[over.argmax()]) if over.any() else None
+
+
 NAIVE = Methods(
     name="naive",
     paired=paired,
@@ -124,4 +135,5 @@ NAIVE = Methods(
     drift=windows.drift,
     performance=windows.performance,
     counted=windows.counted,
+    breaker=breaker,
 )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from benchmarks.statistics.frame import Methods
 from passerelle.bundle.profile import Categorical, Field, Profile
+from passerelle.ledger.position import Position
 from passerelle.monitoring import drift, drifting
 from passerelle.monitoring.tolerance import beyond
-from passerelle.trial import blocks, paired, ratio, split
+from passerelle.trial import blocks, breaker, paired, ratio, split
+from passerelle.trial.verdict import Plan
 
 
 def cohort(happened_at: Any, known_at: Any, *, horizon: float, now: float) -> Any:
@@ -67,6 +71,44 @@ def _profile(counts: Any) -> Profile:
     return Profile(rows=int(counts[0].sum()), inputs=fields, scores=())
 
 
+def tripped(failed: Any, *, percent: float) -> int | None:
+    """After how many answers the breaker ends the trial, if it looks after each of them.
+
+    It is asked where it can have come to another answer: after a failure, and at the first look of all.
+    """
+    plan = msgspec.structs.replace(_SPLIT, breaker_percent=percent)
+    for at in sorted({breaker.LEAST, *(np.flatnonzero(failed) + 1).tolist()}):
+        last = tuple(failed[max(0, at - breaker.LAST) : at][::-1].tolist())
+        seen = breaker.Answers(revisions=(1,) * len(last), failed=last, since=_SINCE, position=Position())
+        if breaker.breaks(plan, seen) is not None:
+            return int(at)
+    return None
+
+
+_SINCE = datetime(2013, 2, 1, tzinfo=UTC)
+_SPLIT = Plan(
+    id="production-2-2",
+    environment="production",
+    champion=1,
+    challenger=2,
+    mode="split",
+    share=0.5,
+    task="binary",
+    classes=(False, True),
+    loss="brier",
+    cap=None,
+    margin=0.01,
+    reference=0.2,
+    reference_source="made",
+    alpha=0.05,
+    unit="day",
+    min_days=14,
+    max_days=60,
+    horizon_hours=36.0,
+    rollback_above=0.01,
+    planned_n=1000,
+    started_at=_SINCE,
+)
 OURS = Methods(
     name="ours",
     paired=paired,
@@ -78,4 +120,5 @@ OURS = Methods(
     drift=drift,
     performance=beyond,
     counted=counted,
+    breaker=tripped,
 )

@@ -16,7 +16,7 @@ from benchmarks.statistics.naive import NAIVE
 from benchmarks.statistics.ours import OURS
 
 #: Bar → replications here.
-SIZES = {1: 80, 2: 60, 3: 40, 4: 50, 5: 60, 6: 60, 7: 30, 8: 150, 9: 400, 10: 40, 15: 200, 16: 40}
+SIZES = {1: 80, 2: 60, 3: 40, 4: 50, 5: 60, 6: 60, 7: 30, 8: 150, 9: 400, 10: 40, 15: 200, 16: 40, 18: 40}
 
 
 def figures(bar: int, replications: int, **parts: object) -> list[Figure]:
@@ -44,6 +44,7 @@ def test_ours_keep_the_bar(bar: int) -> None:
         (9, "ratio", 400),
         (10, "paired", 40),
         (15, "blocks", 100),
+        (18, "breaker", 40),
     ],
 )
 def test_a_naive_part_fails_the_bar(bar: int, part: str, replications: int) -> None:

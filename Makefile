@@ -34,6 +34,7 @@ soak: .venv/test.stamp  ## the long tests at full size: kill -9 at every step an
 	$(BIN)/passerelle tour examples/flights
 	$(BIN)/python examples/flights/analysis/value.py --compare tour-report/report.json
 	$(BIN)/python examples/flights/analysis/recompute_verdicts.py tour-report/project
+	$(BIN)/python tests/journey/rearriving.py tour-report/project
 
 test-system:  ## the system parts that some tests need (root, Debian)
 	sh tests/system/install.sh

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from killing import live_through, story
+from rearriving import check_another_past
 from steps import largest_difference, run, run_json, serving
 
 from passerelle.bundle.manifest import read_manifest
@@ -77,6 +78,7 @@ def test_the_tour_comes_to_the_same_wherever_it_is_killed(flights: Path, lived: 
         assert "goes on" in (out / "said.txt").read_text()
         assert story(out) == story(lived)
     check_the_trial(lived)
+    assert check_another_past(lived / "project", tmp_path) > answered(flights) / 2
     check_what_is_served(lived)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import foreign
 import pandas as pd
 import pytest
+from rearriving import check_another_past
 from steps import run, run_json
 
 from passerelle.ledger.storage import ledger_folder
@@ -138,6 +139,10 @@ def test_the_verdict_is_recomputed_from_the_ledger_alone(lived: Path, report: di
     assert 14 <= tried["blocks"] <= 17
     mature = pd.Timestamp("2001-07-19 12:00", tz="UTC") + pd.Timedelta(days=tried["blocks"] + 14)
     assert pd.Timestamp(tried["decided_at"]) == mature  # the noon when the last of its days has waited two weeks
+
+
+def test_the_verdict_is_the_same_whatever_was_corrected_too_late(lived: Path, tmp_path: Path) -> None:
+    check_another_past(lived / "project", tmp_path)
 
 
 def test_no_event_is_asked_after_its_outcome_was_told(lived: Path) -> None:

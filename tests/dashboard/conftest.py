@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx
 import large
 import lived
 import pytest
+import tried
 from shown import showing
 
 from passerelle.ledger.storage import ledger_folder
@@ -53,6 +55,24 @@ def answered(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
         versions=[4, 5],
     )
     return copy
+
+
+@pytest.fixture(scope="session")
+def tried_projects(tmp_path_factory: pytest.TempPathFactory) -> dict[tried.Standing, Project]:
+    """A project for each standing of a split. Read only."""
+    root = tmp_path_factory.mktemp("tried")
+    first = tried.begun(root / "first")
+    return {standing: tried.tried(root / standing, standing, first=first) for standing in tried.STANDINGS}
+
+
+@pytest.fixture(scope="session")
+def trials_of(tried_projects: dict[tried.Standing, Project]) -> Iterator[dict[tried.Standing, str]]:
+    """Where the dashboards of three of them answer."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            standing: stack.enter_context(showing(tried_projects[standing], now=tried.NOW))
+            for standing in ("running", "BROKEN", "INVALID")
+        }
 
 
 @pytest.fixture

@@ -68,6 +68,15 @@ def browsing() -> Iterator[Browser]:
             browser.close()
 
 
+def so(page: Page, question: str, given: object = None) -> None:
+    """Wait until the answer to a question about the page is yes."""
+    for _ in range(200):
+        if page.evaluate(question, given):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(question)
+
+
 def drawn(page: Page) -> None:
     """Wait until every chart of the page is drawn."""
     # No wait_for_function: what is not so at once is asked for by eval, which the pages' policy forbids.

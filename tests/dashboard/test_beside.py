@@ -52,10 +52,11 @@ def test_provisional_days_are_dashed_and_changes_of_the_share_marked() -> None:
     line = figure.data[-1]
     assert line.line.dash == "dash"
     assert line.y == (0.001, 0.002, 0.002)
-    assert line.x[-1] == "2013-06-21T12:00"
-    assert figure.layout.xaxis.range[1] == "2013-06-22T00:00"
+    assert line.line.color == coloured("--soft")
+    assert line.x == (1400, 1405, 1410)
+    assert figure.layout.xaxis.range[1] == pytest.approx(1410 * 1.02)
     assert [one.text for one in figure.layout.annotations][-1] == "<b>50%</b>"
-    assert figure.layout.shapes[-1].x0 == "2013-06-10T12:00"
+    assert figure.layout.shapes[-1].x0 == pytest.approx(400 + 100 * 7 / 24)  # seven hours into the fifth day
 
 
 @pytest.fixture(scope="module")

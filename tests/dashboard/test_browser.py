@@ -8,9 +8,10 @@ from typing import Literal
 
 import lived
 import pytest
+import tried
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
-from shown import CHROMIUM, PAGES, browsing, drawn, showing
+from shown import CHROMIUM, PAGES, browsing, drawn, showing, so
 
 from passerelle.project.settings import Project
 
@@ -77,6 +78,30 @@ def test_every_page_can_be_used_by_everybody(
     assert {one.split("/")[2] for one in watched.asked} == {url.split("/")[2]}
 
 
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_a_trial_of_any_standing_can_be_read_by_everybody(
+    browser: Browser, trials_of: dict[tried.Standing, str], scheme: Literal["light", "dark"], width: int
+) -> None:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 844})
+    watched = Watched(context)
+    page = watched.page
+    for standing, url in trials_of.items():
+        page.goto(f"{url}/trial?margin=0.03&mode=split")
+        drawn(page)
+        found = [one for one in Axe().run(page).response["violations"] if one["impact"] in ("serious", "critical")]
+        assert not found, (standing, [(one["id"], [node["target"] for node in one["nodes"]]) for one in found])
+        wide, screen = page.evaluate(_SCROLL)
+        assert wide <= screen, standing
+        so(page, _NARROW)
+        # Who writes a margin and presses Enter has its answer at an address that can be sent to somebody.
+        page.get_by_label("Margin, a share of the loss").fill("0.5")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/trial?margin=0.5&mode=split&share=0.5#next")
+    context.close()
+    assert watched.said == []
+    assert {one.split("/")[2] for one in watched.asked} == {url.split("/")[2] for url in trials_of.values()}
+
+
 def _quarantine(page: Page, url: str) -> str:
     page.goto(f"{url}/data")
     return page.get_by_role("link", name="the report").first.get_attribute("href") or ""
@@ -91,10 +116,11 @@ def test_charts_follow_the_window_and_the_scheme(browser: Browser, url: str) -> 
     wide = page.locator(".chart .main-svg").first.evaluate("(one) => one.getBoundingClientRect().width")
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 390, "height": 844})
-    page.wait_for_function(
+    so(
+        page,
         "([wide, colour, line]) => document.querySelector('.chart .main-svg').getBoundingClientRect().width < wide / 2"
         " && [...document.querySelectorAll(line)].at(-1).style.stroke !== colour",
-        arg=[wide, colour, line],
+        [wide, colour, line],
     )
     page.close()
 
@@ -108,7 +134,7 @@ def test_nothing_is_wider_than_its_card_on_a_telephone(browser: Browser, url: st
         page.set_viewport_size({"width": 390, "height": 844})
         # At once, before the charts have followed: what is wider than its card is cut.
         assert page.evaluate(_CUT) == [], path
-        page.wait_for_function(_NARROW)
+        so(page, _NARROW)
     page.close()
 
 

@@ -45,6 +45,7 @@ def point(number: int, estimate: float | None = 0.001, *, bounds: bool = True, e
         upper=None if estimate is None or not bounds else estimate + 0.01,
         promote_evidence=evidence,
         rollback_evidence=1 / evidence,
+        events=(number + 1) * 100,
     )
 
 
@@ -71,7 +72,10 @@ def test_the_estimate_has_its_band_the_margin_zero_and_the_verdict() -> None:
     assert math.isclose(last.error_y.array[0], 0.01)
     assert math.isclose(last.error_y.arrayminus[0], 0.01)
     assert estimate.y == (0.01,) * 14
-    assert estimate.x[0] == "2013-06-06T12:00"
+    assert estimate.x == tuple(range(100, 1500, 100))
+    assert (estimate.customdata[0], estimate.customdata[-1]) == ("6 June 2013", "19 June 2013")
+    assert figure.layout.xaxis.tickvals == (500, 800, 1100, 1400)
+    assert figure.layout.xaxis.ticktext[-1] == "1,400<br>19 Jun"
     assert math.isclose(upper.y[0] - lower.y[0], 0.02)
     assert lower.fill == "tonexty"
     levels = [shape.y0 for shape in figure.layout.shapes if shape.type == "line" and shape.yref == "y"]
@@ -79,7 +83,9 @@ def test_the_estimate_has_its_band_the_margin_zero_and_the_verdict() -> None:
     green = figure.layout.shapes[0]
     assert green.y1 == PLAN.margin
     assert green.y0 == figure.layout.yaxis.range[0]
-    assert figure.layout.shapes[-1].x0 == "2013-06-19T12:00"
+    red = figure.layout.shapes[1]
+    assert (red.y0, red.y1) == (PLAN.margin, figure.layout.yaxis.range[1])
+    assert figure.layout.shapes[-1].x0 == 1400
     assert known(estimate_chart(PLAN, [point(number, 0.01) for number in range(20)], verdict())).data == figure.data
     assert "ROLL BACK" in figure.layout.annotations[-1].text
 
@@ -87,8 +93,8 @@ def test_the_estimate_has_its_band_the_margin_zero_and_the_verdict() -> None:
 def test_before_the_first_possible_verdict_the_chart_shows_how_far_it_is() -> None:
     figure = known(estimate_chart(PLAN, [point(number, bounds=False) for number in range(3)], None))
     assert "first possible verdict" in figure.layout.annotations[-1].text
-    assert figure.layout.shapes[-1].x0 == "2013-06-19T12:00"
-    assert figure.layout.xaxis.range == ("2013-06-06T00:00", "2013-06-20T00:00")
+    assert figure.layout.shapes[-1].x0 == 1400  # at 100 a day
+    assert figure.layout.xaxis.range == (0, pytest.approx(1400 * 1.02))
 
 
 def test_evidence_is_drawn_on_a_logarithmic_axis_with_what_decides() -> None:

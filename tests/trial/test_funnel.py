@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from test_trial_judging import block
 from trial_days import DAY, START, days, outcome, plan_of, prediction, project_in, write
 
 from passerelle.state.database import open_state
@@ -65,3 +66,13 @@ def test_before_the_first_event_there_is_nothing(tmp_path: Path) -> None:
     write(project, [])
     found = funnel(project, record, START - HOUR)
     assert (found.requests, found.champion.coverage, found.champion.known_after[-1]) == (0, None, 0.0)
+
+
+def test_delays_that_an_old_block_did_not_count_are_not_taken_for_none(tmp_path: Path) -> None:
+    project = project_in(tmp_path)
+    plan = plan_of()
+    record = trials.start(open_state(project.state), plan)
+    trials.keep(open_state(project.state), plan.id, block(0, 0.0, arms=None))
+    found = funnel(project, record, START)
+    assert found.champion.mature > 0
+    assert found.champion.known_after == ()

@@ -1,17 +1,22 @@
 """Outcomes that depend on the score: found, in shadow too; and nothing is found where they do not."""
 
+import math
 import os
 from typing import Any
 
 import numpy as np
 import pytest
 from day_tables import Array, at, day_of, side
+from hypothesis import given
+from hypothesis import strategies as st
 from test_trial_judging import GOOD, block
 from trial_days import START, plan_of
 
+from passerelle.trial.counts import Stage
 from passerelle.trial.evidence import block_of
 from passerelle.trial.judging import judge
-from passerelle.trial.refusing import refusal
+from passerelle.trial.ratio import log_evidence
+from passerelle.trial.refusing import fits, refusal
 from passerelle.trial.verdict import Block
 
 
@@ -105,3 +110,30 @@ def test_a_few_high_scores_are_an_end() -> None:
 
 def test_blocks_of_before_say_nothing() -> None:
     assert refusal(plan_of(), [block(day, GOOD[day % 4]) for day in range(20)]) is None
+
+
+_UNITS = st.tuples(st.integers(0, 400), st.integers(0, 400))
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.5]), _UNITS), min_size=1, max_size=6))
+def test_what_is_shown_of_the_shares_is_what_refuses(days: list[tuple[float, tuple[int, int]]]) -> None:
+    plan = plan_of(mode="split", share=0.5, rollback_above=0.0)
+    blocks = [
+        block(number, 0.0, stages=(Stage(share=share, units=units, labelled=(0, 0)),))
+        for number, (share, units) in enumerate(days)
+    ]
+    assigned, labelled = fits(plan, blocks)
+    assert (assigned.evidence >= assigned.refused_at) == (refusal(plan, blocks) is not None)
+    assert assigned.units == tuple(sum(units[arm] for _, units in days) for arm in (0, 1))
+    total = sum(assigned.units)
+    wanted = sum(share * sum(units) for share, units in days)
+    assert assigned.expected == (pytest.approx(wanted / total) if total else None)
+    assert (labelled.units, labelled.evidence, labelled.expected) == ((0, 0), 0.0, None)
+
+
+def test_the_evidence_against_the_shares_is_the_ratios_own_and_none_of_a_shadow() -> None:
+    blocks = [block(0, 0.0, units=(40, 60)), block(1, 0.0, units=(60, 50))]
+    (assigned, _) = fits(plan_of(mode="split", share=0.5, rollback_above=0.0), blocks)
+    known = [float(log_evidence(units, [0.5, 0.5])) / math.log(10) for units in ([40, 60], [100, 110])]
+    assert assigned.evidence == pytest.approx(max(0.0, *known))
+    assert fits(plan_of(), blocks) == ()

@@ -157,23 +157,9 @@ class _Dashboard:
         record = next((one for one in reversed(seen.trials) if named in (None, one.plan.id)), None)
         if named is not None and record is None:
             raise NoSuchPageError(f"There is no trial {named!r}.")
-        page = self._trial(seen, record, now=now)
-        if record is not None:
-            field, blocks = request.query_params.get("segments"), seen.blocks[record.plan.id]
-            found = self._computed.trial(seen, record, blocks, field=field, now=now, wait_s=_wait_s(request))
-            page = msgspec.structs.replace(page, beside=found)
-        drawn = {}
-        if record is not None and page.points:
-            drawn = {
-                "estimate": charts.estimate_chart(
-                    record.plan,
-                    page.points,
-                    record.verdict,
-                    provisional=page.beside.provisional,
-                    stages=stages(seen, record),
-                ),
-                "evidence": charts.evidence_chart(record.plan, page.points, record.verdict),
-            }
+        found = self._computed.trial(seen, record, request.query_params, now=now, wait_s=_wait_s(request))
+        page = msgspec.structs.replace(self._trial(seen, record, now=now), beside=found)
+        drawn = charts.trial_charts(page, stages(seen, record) if record else ())
         return self._answer(request, "trial.html", page, now=now, drawn=drawn, table=table(page))
 
     def performance(self, request: Request) -> Response:

@@ -6,6 +6,7 @@ plotly itself is not imported: a figure is a mapping, and the tests hold each ag
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,10 @@ Figure = dict[str, Any]
 _MONTHS = 75
 _TICKS = 5
 _DAY_MS = 86_400_000
-_HALF_DAY = timedelta(hours=12)
+_DAY = timedelta(days=1)
+_HALF_DAY = _DAY / 2
+#: Ticks of an axis of events stand at least so much of it apart.
+_EVENT_TICKS = 5.5
 
 
 def trace(
@@ -73,6 +77,46 @@ def axis_of_days(first: datetime, last: datetime) -> dict[str, Any]:
     return {"range": ends, "tick0": middle(first), "dtick": math.ceil(days / _TICKS) * _DAY_MS}
 
 
+def axis_of_events(days: Sequence[tuple[datetime, int]], *, reach: float = 0.0) -> dict[str, Any]:
+    """From no event to the last, or as far as ``reach``; of each day the events by its end. Ticks say both.
+
+    >>> start = datetime(2013, 6, 6)
+    >>> axis = axis_of_events([(start, 900), (start + timedelta(days=1), 1850)])
+    >>> axis["tickvals"], axis["ticktext"]
+    ([900, 1850], ['900<br>6 Jun', '1,850<br>7 Jun'])
+    """
+    end = max([1.0, reach, *(float(events) for _, events in days)])
+    ticks: list[tuple[datetime, int]] = []
+    for start, events in reversed(days):  # the last day is always said
+        if events and (not ticks or min(ticks[0][1] - events, events) >= end / _EVENT_TICKS):
+            ticks.insert(0, (start, events))
+    return {
+        "type": "linear",
+        "range": [0, end * 1.02],
+        "tickmode": "array",
+        "tickvals": [events for _, events in ticks],
+        "ticktext": [f"{events:,}<br>{start.day} {start:%b}" for start, events in ticks],
+        "hoverformat": ",d",
+        "unifiedhovertitle": {"text": "%{x:,d} events"},
+        "title": {"text": "labelled events, up to the day", "font": {"size": 12}, "standoff": 6},
+    }
+
+
+def place_of(days: Sequence[tuple[datetime, int]], at: datetime) -> float:
+    """How many events there were by a moment, as if those of a day came evenly.
+
+    >>> start = datetime(2013, 6, 6)
+    >>> place_of([(start, 900), (start + timedelta(days=1), 1900)], start + timedelta(days=1, hours=12))
+    1400.0
+    """
+    before = 0
+    for start, events in days:
+        if at < start + _DAY:
+            return before + (events - before) * max(0.0, (at - start) / _DAY)
+        before = events
+    return float(before)
+
+
 def zone(low: float, high: float, colour: str) -> dict[str, Any]:
     """A coloured band from one value to another."""
     box = {"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": low, "y1": high}
@@ -85,10 +129,9 @@ def across(value: float, colour: str, *, dash: str) -> dict[str, Any]:
     return {**line, "line": {"color": colour, "width": 1.5, "dash": dash}, "layer": "below"}
 
 
-def upright(start: datetime, colour: str) -> dict[str, Any]:
-    """A line at a day."""
-    at = middle(start)
-    line = {"type": "line", "xref": "x", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1}
+def upright(place: float, colour: str) -> dict[str, Any]:
+    """A line at a number of events."""
+    line = {"type": "line", "xref": "x", "x0": place, "x1": place, "yref": "paper", "y0": 0, "y1": 1}
     return {**line, "line": {"color": colour, "width": 1.5, "dash": "dot"}}
 
 
@@ -105,10 +148,11 @@ def note(value: float, text: str, colour: str, *, above: bool) -> dict[str, Any]
     return {**place, "text": text, "showarrow": False, "font": {"color": colour, "size": 12}}
 
 
-def mark(start: datetime, text: str) -> dict[str, Any]:
-    """Words at a day."""
-    place = {"xref": "x", "x": middle(start), "xanchor": "right", "yref": "paper", "y": 1, "yanchor": "bottom"}
-    return {**place, "text": f"<b>{text}</b>", "showarrow": False, "font": {"color": "--ink", "size": 12}}
+def mark(place: float, text: str, *, inside: bool = False, right: bool = False) -> dict[str, Any]:
+    """Words at a number of events, above the chart or ``inside``, ending there; with ``right`` they begin there."""
+    found = {"xref": "x", "x": place, "xanchor": "left" if right else "right", "yref": "paper", "y": 1}
+    found |= {"yanchor": "top" if inside else "bottom", "text": f"<b>{text}</b>", "showarrow": False}
+    return {**found, "font": {"color": "--ink", "size": 12}}
 
 
 def shown(text: str) -> str:

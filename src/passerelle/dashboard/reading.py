@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from passerelle.bundle.keys import trusted
 from passerelle.bundle.manifest import PROFILE, Label, read_manifest
 from passerelle.bundle.profile import Profile, read_profile
 from passerelle.data.deliveries import Delivery
@@ -34,6 +35,7 @@ from passerelle.state.runs import Run
 from passerelle.state.timeline import Event, events
 from passerelle.trial import trials
 from passerelle.trial.judging import judge
+from passerelle.trial.signing import Checked, check_record
 from passerelle.trial.verdict import Block, Record, Verdict
 
 #: What the charts are drawn from.
@@ -69,6 +71,8 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     upper: float | None
     promote_evidence: float
     rollback_evidence: float
+    #: Mature events so far.
+    events: int = 0
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +144,10 @@ class Reader:
                 self._said[key] = judge(record.plan, blocks[:number])
             found.append(self._said[key])
         return found
+
+    def checked(self, record: Record) -> Checked:
+        """What is to be said of a trial's signature, as the state is now."""
+        return check_record(record, trials.table(self._engine, record.plan.id), trusted(self._project.state))
 
     def report(self, delivery: str) -> Report | None:
         """The report of a quarantined delivery; None if there is no such delivery or it was accepted since."""
@@ -234,6 +242,7 @@ def points(blocks: Sequence[Block], said: Sequence[Verdict]) -> tuple[Point, ...
             upper=one.upper,
             promote_evidence=one.promote_evidence,
             rollback_evidence=one.rollback_evidence,
+            events=one.rows,
         )
         for block, one in zip(blocks, said, strict=True)
     )

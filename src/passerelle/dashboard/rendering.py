@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -49,6 +50,16 @@ def moment(at: datetime, now: datetime, how: str = "minute") -> Markup:
     )
 
 
+def rounded_up(share: float) -> str:
+    """A share with three decimals, or as many as two digits of it need, and no less than it is.
+
+    >>> rounded_up(0.0361), rounded_up(0.0000361)
+    ('0.037', '0.000037')
+    """
+    step = 10.0 ** min(-3, math.floor(math.log10(share)) - 1)
+    return f"{math.ceil(share / step - 1e-9) * step:.10f}".rstrip("0")
+
+
 def tied(sentence: str) -> str:
     """A sentence in which a number stays on the line of what it counts.
 
@@ -84,6 +95,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "figure": words.figure,
     "difference": words.difference,
     "level": _level,
+    "rounded_up": rounded_up,
     "tied": tied,
     "capital": words.capital,
     "long_day": _long_day,

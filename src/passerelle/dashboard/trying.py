@@ -14,6 +14,7 @@ from passerelle.dashboard.ending import done, ending, found, undone
 from passerelle.dashboard.pages import Waiting, path_page, progress
 from passerelle.dashboard.reading import Point, Seen
 from passerelle.dashboard.words import capital, counted, day, figure, minute, places
+from passerelle.trial.refusing import Fit, fits
 from passerelle.trial.verdict import Block, Guarding, Kind, Plan, Record, Verdict
 from passerelle.trial.words import LOSSES
 
@@ -61,6 +62,8 @@ class TrialPage(msgspec.Struct, frozen=True, kw_only=True):
     waiting: Waiting
     #: What must not get worse, as it was said last.
     guardrails: tuple[Guarding, ...] = ()
+    #: Of a split: how well the units fit their shares.
+    fits: tuple[Fit, ...] = ()
     #: What is for people to look at, and never decides.
     beside: Beside = Beside()
 
@@ -87,6 +90,7 @@ def table(page: TrialPage) -> list[dict[str, Any]]:
             "estimate": point.estimate,
             "from": point.lower,
             "to": point.upper,
+            "mature_so_far": point.events,
             "without_outcome": block.unlabelled,
             "failed": block.challenger_failed,
         }
@@ -130,6 +134,7 @@ def trial_page(
         points=tuple(points),
         blocks=blocks,
         guardrails=() if said is None else said.guardrails,
+        fits=fits(record.plan, blocks),
         past=past,
         waiting=waiting if record.plan.id in (waiting.decided, waiting.running) else Waiting(),
     )
@@ -157,7 +162,10 @@ def _days(seen: Seen, record: Record) -> int:
 
 
 def _how(plan: Plan) -> str:
-    return "shadow, on the same events" if plan.mode == "shadow" else f"a split of {plan.share:.0%} of the units"
+    if plan.mode == "shadow":
+        return "shadow, on the same events"
+    shares = ", then ".join(f"{share:.0%}" for share in plan.steps or (plan.share,))
+    return f"a split of {shares} of the units"
 
 
 def _loss(plan: Plan, value: float) -> str:
@@ -178,6 +186,11 @@ def _plan(plan: Plan, *, now: datetime) -> dict[str, str]:
         "Chance of a wrong promotion": f"{plan.alpha:.0%} at most",
         "Rolled back": "if proven worse"
         + (f" by more than {_loss(plan, plan.rollback_above)}" if plan.rollback_above else ""),
+        **(
+            {}
+            if plan.breaker_percent is None
+            else {"Taken away at once": f"on more than {plan.breaker_percent:g} % failures among the last answers"}
+        ),
         "Truth": f"the outcome in force {figure(plan.horizon_hours)} h after the event",
         "Started": minute(plan.started_at, now=now),
         "Trial": plan.id,

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from passerelle.bundle.manifest import read_manifest
@@ -50,6 +51,17 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     forecast: Forecast
 
 
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What a forecast rests on: read once, it serves any number of questions."""
+
+    environment: str
+    champion: Version
+    record: _Record
+    #: How days' differences varied in earlier trials, and which; None: not known.
+    deviation: float | None
+    earlier: str
+
+
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
     """A version's losses, with the day (a number) and the unit of each; None where they are not known."""
 
@@ -75,6 +87,14 @@ def forecast_trial(
 
     Raises DeploymentError if there is no version, if nothing is known of its losses, or nothing of the traffic.
     """
+    known = read_known(project, registry, environment=environment, now=now)
+    return forecast_of(
+        project, known, now=now, margin=margin, mode=mode, share=share, per_day=per_day, max_days=max_days
+    )
+
+
+def read_known(project: Project, registry: Registry, *, environment: str, now: datetime) -> Known:
+    """What is known of the champion's losses and of earlier trials. Raises DeploymentError if nothing is."""
     version = _champion(project, registry, environment)
     record = _lived(project, version, environment, now) or _held_out(project, version)
     if record is None:
@@ -82,7 +102,23 @@ def forecast_trial(
             f"nothing is known of the losses of version {version.number}: neither mature outcomes in {environment} nor "
             "its answers on held-out rows are here. Record outcomes of its predictions first, or train on this machine."
         )
-    unit = UNITS[project.trial.evidence]
+    deviation, earlier = _earlier(project, environment, UNITS[project.trial.evidence])
+    return Known(environment=environment, champion=version, record=record, deviation=deviation, earlier=earlier)
+
+
+def forecast_of(
+    project: Project,
+    known: Known,
+    *,
+    now: datetime,
+    margin: float | None = None,
+    mode: Mode | None = None,
+    share: float | None = None,
+    per_day: float | None = None,
+    max_days: int | None = None,
+) -> Outlook:
+    """The forecast from what is known; see forecast_trial."""
+    version, record, unit = known.champion, known.record, UNITS[project.trial.evidence]
     losses, days, daily = _in_units(record, unit)
     if (traffic := per_day or daily) is None:
         raise DeploymentError("the held-out rows have no times, so the traffic is not known: say --per-day.")
@@ -90,7 +126,6 @@ def forecast_trial(
     if not reference > 0:
         raise DeploymentError(f"the mean loss is {reference:g} ({record.source}): a margin cannot be a share of it.")
     margin_share = margin or project.trial.margin
-    deviation, earlier = _earlier(project, environment, unit)
     trial = project.trial
     forecast = plan(
         margin=margin_share * reference,
@@ -98,7 +133,7 @@ def forecast_trial(
         horizon_days=project.task.horizon_hours / 24,
         unit=unit,
         mode=mode or trial.mode,
-        deviation=deviation,
+        deviation=known.deviation,
         losses=losses,
         days=days,
         share=share or (trial.steps or (trial.share,))[-1],
@@ -108,12 +143,12 @@ def forecast_trial(
         max_days=max_days or trial.max_days,
     )
     return Outlook(
-        environment=environment,
+        environment=known.environment,
         champion=version.number,
         reference=reference,
         loss=project.loss,
         margin_share=margin_share,
-        source="; ".join(part for part in (record.source, earlier) if part),
+        source="; ".join(part for part in (record.source, known.earlier) if part),
         expected=_expected(forecast, now),
         forecast=forecast,
     )
@@ -136,13 +171,11 @@ def _lived(project: Project, version: Version, environment: str, now: datetime) 
     end = floor_day(now - timedelta(hours=horizon_hours))
     start = end - REFERENCE_DAYS * DAY
     rows = read_days(ledger_folder(project.state, environment), start, end, horizon_hours=horizon_hours).rows
-    names = ("version", "status", "truth", "output", "event_at", "unit")
+    ours = pc.and_(pc.equal(rows["version"], version.number), pc.equal(rows["status"], "scored"))
+    rows = rows.filter(pc.and_(ours, pc.is_valid(rows["truth"])))
+    names = ("truth", "output", "event_at", "unit")
     columns = (rows.column(name).to_pylist() for name in names)
-    mine = [
-        (truth, output, floor_day(happened), unit)
-        for number, status, truth, output, happened, unit in zip(*columns, strict=True)
-        if number == version.number and status == "scored" and truth is not None
-    ]
+    mine = [(truth, output, floor_day(happened), unit) for truth, output, happened, unit in zip(*columns, strict=True)]
     if len(mine) < 2:  # noqa: PLR2004  (a spread needs two)
         return None
     truths, outputs, days, units = zip(*mine, strict=True)

@@ -38,7 +38,8 @@ class FunnelArm(msgspec.Struct, frozen=True, kw_only=True):
     labelled: int
     #: Of the labelled: due too, so that they count.
     mature: int
-    #: Of the due: the share whose outcome was known after one, two, ... ten tenths of the horizon.
+    #: Of the due: the share whose outcome was known after one, two, ... ten tenths of the horizon. All of these were
+    #: watched for the whole horizon, so that the share needs no other estimate. (): an old block did not count it.
     known_after: tuple[float, ...]
 
     @property
@@ -98,7 +99,9 @@ def funnel(project: Project, record: Record, now: datetime) -> Funnel:
             due=counts.due,
             labelled=counts.labelled,
             mature=counts.mature,
-            known_after=tuple((np.cumsum(counts.delays) / max(1, counts.due)).tolist()),
+            known_after=tuple((np.cumsum(counts.delays) / max(1, counts.due)).tolist())
+            if sum(counts.delays) == counts.mature
+            else (),
         )
         for version, counts in zip((plan.champion, plan.challenger), arms, strict=True)
     )

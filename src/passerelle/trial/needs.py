@@ -16,12 +16,14 @@ on normal blocks of that standard deviation.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Literal
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from passerelle.trial.blocks import critical_t
 
@@ -40,6 +42,10 @@ _LONGEST_DAYS = 3650
 _PLACES = np.unique(np.geomspace(2, _LONGEST_DAYS, 150).astype(int))
 #: Of the simulated courses of blocks.
 _COURSES, _SEED = 1000, 2026
+#: Blocks of the courses that are kept, and longer courses that are simulated at once.
+_SHORT, _AT_ONCE = 256, 100
+
+_Array = NDArray[np.float64]
 
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,14 +150,38 @@ def _blocks_needed(effect: float, alpha: float, least: int, longest: int) -> tup
     known = np.isfinite(critical)
     needed = np.where(count < places[known][0], math.inf, np.interp(count, places[known], critical[known]))
     needed[: least - 1] = math.inf
-    decided = np.full(_COURSES, math.inf)
-    for course in range(_COURSES):
-        values = np.random.default_rng((_SEED, course)).standard_normal(longest)  # the same, however far it is looked
-        means = np.cumsum(values) / count
-        spread = np.sqrt(np.maximum(np.cumsum(values**2) - count * means**2, 1e-300) / np.maximum(count - 1, 1))
-        reached = np.sqrt(count) * (effect + means) >= needed * spread
-        if reached.any():
-            decided[course] = int(reached.argmax()) + 1
+    decided = np.concatenate(
+        [
+            np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, math.inf)
+            for means, spread in _courses(longest)
+            for reached in [np.sqrt(count) * (effect + means) >= needed * spread]
+        ]
+    )
     ordered = np.sort(decided)
     median, late = ordered[_COURSES // 2], ordered[_COURSES * 9 // 10]
     return (int(median) if median <= longest else None), (int(late) if late <= longest else None)
+
+
+def _courses(longest: int) -> Iterator[tuple[_Array, _Array]]:
+    """Mean and spread after each block, of shape (courses, longest), some courses at a time."""
+    if longest <= _SHORT:
+        means, spread = _short_courses()
+        yield means[:, :longest], spread[:, :longest]
+        return
+    for first in range(0, _COURSES, _AT_ONCE):
+        yield _course(range(first, first + _AT_ONCE), longest)
+
+
+@lru_cache(maxsize=1)
+def _short_courses() -> tuple[_Array, _Array]:
+    """Those that a trial's last day is looked for on, again and again."""
+    return _course(range(_COURSES), _SHORT)
+
+
+def _course(numbers: range, longest: int) -> tuple[_Array, _Array]:
+    """Of the courses of these numbers; each is the same, however far it is looked."""
+    count = np.arange(1, longest + 1)
+    values = np.array([np.random.default_rng((_SEED, number)).standard_normal(longest) for number in numbers])
+    means = np.cumsum(values, axis=1) / count
+    squares = np.cumsum(values**2, axis=1) - count * means**2
+    return means, np.sqrt(np.maximum(squares, 1e-300) / np.maximum(count - 1, 1))

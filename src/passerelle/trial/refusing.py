@@ -9,7 +9,9 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from passerelle.trial.ratio import log_evidence
 from passerelle.trial.verdict import Block, Plan
@@ -36,6 +38,20 @@ class Refusal(NamedTuple):
     why: Why
 
 
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """How well the arms of a split fit their shares."""
+
+    #: Units that came, or of these the ones that had an outcome on their first day.
+    which: Literal["assigned", "labelled"]
+    #: Of (champion, challenger).
+    units: tuple[int, int]
+    #: Of the units, how many the challenger should have: where the share was changed, the mean of those in force.
+    expected: float | None
+    #: Logarithm (base 10) of the evidence that they do not fit, the most so far, and where it makes the trial INVALID.
+    evidence: float
+    refused_at: float
+
+
 def refusal(plan: Plan, blocks: Sequence[Block]) -> Refusal | None:
     """The first block after which nothing can be concluded; None while all is well.
 
@@ -54,6 +70,28 @@ def refusal(plan: Plan, blocks: Sequence[Block]) -> Refusal | None:
     return min(found, key=lambda one: one.blocks, default=None)  # of equals the first
 
 
+def fits(plan: Plan, blocks: Sequence[Block]) -> tuple[Fit, ...]:
+    """What a split's test of its shares says after these blocks: of all units, and of those with an outcome."""
+    found: list[Fit] = []
+    which: tuple[Literal["assigned", "labelled"], ...] = ("assigned", "labelled")
+    for one in which if plan.mode == "split" else ():
+        at = [units_at_shares(plan, block, labelled=one == "labelled") for block in blocks]
+        counts = [(share, *units) for day in at for share, units in day.items()]
+        total = sum(champion + challenger for _, champion, challenger in counts)
+        wanted = sum(share * (champion + challenger) for share, champion, challenger in counts)
+        evidence = _ratio_evidence(plan, blocks, labelled=one == "labelled")
+        found.append(
+            Fit(
+                which=one,
+                units=(sum(champion for _, champion, _ in counts), sum(challenger for *_, challenger in counts)),
+                expected=wanted / total if total else None,
+                evidence=float(evidence.max(initial=0.0)) / math.log(10),
+                refused_at=-math.log10(RATIO_ALPHA),
+            )
+        )
+    return tuple(found)
+
+
 def units_at_shares(plan: Plan, block: Block, *, labelled: bool) -> dict[float, tuple[int, int]]:
     """Challenger's share → units of (champion, challenger) that came at it on this day."""
     if block.stages:
@@ -67,15 +105,18 @@ def _astray(plan: Plan, blocks: Sequence[Block], *, labelled: bool) -> int | Non
     Each share that was in force has a test of its own; their product is one test of all (each starts when its share
     does, and has the mean 1 until then).
     """
-    if not blocks:
-        return None
+    alarms = _ratio_evidence(plan, blocks, labelled=labelled) >= -math.log(RATIO_ALPHA)
+    return int(alarms.argmax()) + 1 if alarms.any() else None
+
+
+def _ratio_evidence(plan: Plan, blocks: Sequence[Block], *, labelled: bool) -> NDArray[np.float64]:
+    """Its logarithm after each block."""
     days = [units_at_shares(plan, block, labelled=labelled) for block in blocks]
     total = np.zeros(len(blocks))
     for share in sorted({share for day in days for share in day}):
         units = np.cumsum([day.get(share, (0, 0)) for day in days], axis=0)
         total += log_evidence([units[:, 0], units[:, 1]], [1 - share, share])
-    alarms = total >= -math.log(RATIO_ALPHA)
-    return int(alarms.argmax()) + 1 if alarms.any() else None
+    return total
 
 
 def _selective(blocks: Sequence[Block]) -> int | None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
 from watched import make_project
 
 from passerelle.monitoring.performance import Figures, Judged, began, excess_of, expected_loss, finding, judge, measure
+from passerelle.project.settings import load_project
 
 EVERY = 365.0
 START = datetime(2013, 2, 1, tzinfo=UTC)
@@ -178,3 +180,44 @@ def test_a_day_is_measured_by_its_live_rows(tmp_path: Path) -> None:
     assert found.expected == pytest.approx((0.1875 + 0.25) / 2)
     assert found.versions == {"1": {"rows": 1, "loss": 0.0625}, "2": {"rows": 1, "loss": 0.25}}
     assert measure(rows.slice(2, 1), make_project(tmp_path / "b"), (False, True)).loss is None
+
+
+def test_a_day_costs_what_the_project_declares_and_its_calibration_is_kept(tmp_path: Path) -> None:
+    rows = pa.table(
+        {
+            "role": ["live"] * 4,
+            "status": ["scored"] * 4,
+            "truth": ["true", "true", "false", None],
+            "version": [1, 1, 2, 2],
+            "output": pa.array([[0.9], [0.1], [0.52], [0.9]], pa.list_(pa.float64())),
+        }
+    )
+    found = measure(rows, make_project(tmp_path / "a", "[costs]\naction = 2.0\nmissed = 5.0\n"), (False, True))
+    assert found.cost == pytest.approx((2 + 5 + 2) / 3)
+    assert {name: one["cost"] for name, one in found.versions.items()} == {"1": 3.5, "2": 2.0}
+    assert [(one.rows, one.score, one.positives) for one in found.bins] == [(1, 0.1, 1), (1, 0.52, 0), (1, 0.9, 1)]
+    told = finding(Judged(excess=0.1, in_control=False, going_on=True), found, START, before=Judged(excess=None))
+    assert told.sentence.endswith("It cost 3 an event, in the unit of [costs].")
+    silent = measure(rows, make_project(tmp_path / "b"), (False, True))  # none declared: none is made up
+    assert (silent.cost, "cost" in silent.versions["1"], silent.bins) == (None, False, found.bins)
+    # A window of before has neither.
+    old = msgspec.convert({"rows": 1, "unlabelled": 0, "failed": 0, "loss": 0.1, "expected": 0.1}, Figures)
+    assert (old.cost, old.bins, old.slices) == (None, (), {})
+
+
+def test_numbers_have_no_business_cost(tmp_path: Path) -> None:
+    (tmp_path / "passerelle.toml").write_text(
+        '[project]\nname = "power"\n[task]\nkind = "regression"\ntarget = "mw"\nkey = ["site"]\n[costs]\n',
+        encoding="utf-8",
+    )
+    rows = pa.table(
+        {
+            "role": ["live"],
+            "status": ["scored"],
+            "truth": ["3.5"],
+            "version": [1],
+            "output": pa.array([[3.0]], pa.list_(pa.float64())),
+        }
+    )
+    found = measure(rows, load_project(tmp_path / "passerelle.toml"), ())
+    assert (found.loss, found.cost, found.bins) == (0.25, None, ())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from passerelle.errors import SettingsError
-from passerelle.project.settings import find_project, load_project
+from passerelle.project.settings import Costs, Project, find_project, load_project
 
 GOOD = """
 [project]
@@ -29,6 +29,9 @@ def load(folder: Path, text: str) -> object:
     ("text", "message"),
     [
         (GOOD.replace("target", "targt"), "unknown key 'task.targt': did you mean 'target'?"),
+        (GOOD + "[costs]\nmised = 1\n", "unknown key 'costs.mised': did you mean 'missed'?"),
+        (GOOD + "[costs]\naction = 0\n", "(at costs.action)"),
+        (GOOD + "[loop]\nretrain_cost = 9.0\n", "loop.retrain_cost is 9, in the unit of [costs], which is not there"),
         ('root = "/"\n' + GOOD, "unknown key 'root': the keys here are project, task"),
         (GOOD + "[serv]\nport = 1\n", "unknown key 'serv': did you mean 'serving'?"),
         (GOOD + "[serving]\nzzz = 1\n", "unknown key 'serving.zzz': the keys here are host, port"),
@@ -138,6 +141,15 @@ def test_an_address_in_place_of_a_variable_is_refused_and_not_repeated(tmp_path:
 
 def test_a_first_verdict_on_the_last_day_is_allowed(tmp_path: Path) -> None:
     load(tmp_path, GOOD + "[trial]\nmin_days = 60\n")
+
+
+def test_costs_that_are_not_declared_are_told_from_those_that_are(tmp_path: Path) -> None:
+    project = load(tmp_path, GOOD)
+    assert isinstance(project, Project)
+    assert (project.costs, project.assumed_costs) == (None, Costs())
+    declared = load(tmp_path, GOOD + "[costs]\n[loop]\nretrain_cost = 9.0\n")
+    assert isinstance(declared, Project)
+    assert (declared.costs, declared.assumed_costs) == (Costs(), Costs())
 
 
 def test_no_project_says_how_to_make_one(tmp_path: Path) -> None:

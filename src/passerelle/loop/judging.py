@@ -38,7 +38,8 @@ def measure(
     """
     task = project.task.kind
     truth = labels.astype("float64") if task == "regression" else positions(labels.tolist(), classes)
-    found = evaluate(task, outputs, truth, action=project.costs.action, missed=project.costs.missed)
+    costs = project.assumed_costs
+    found = evaluate(task, outputs, truth, action=costs.action, missed=costs.missed)
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 

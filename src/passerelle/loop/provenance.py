@@ -33,7 +33,7 @@ def run_key(project: Project, taken: Snapshot, notes: Sequence[str]) -> str:
         modules,
         contract,
         _packages(notebook_python(project)),
-        (project.notebook, project.task, project.data, project.privacy, project.costs),
+        (project.notebook, project.task, project.data, project.privacy, project.assumed_costs),
         taken.tables,
         notes,
     )
@@ -42,7 +42,7 @@ def run_key(project: Project, taken: Snapshot, notes: Sequence[str]) -> str:
 
 def code_digest(project: Project) -> str:
     """The same for the same notebook, code beside it, settings and contract: what a person changes. Quick."""
-    parts = (*_files(project), project.notebook, project.task, project.data, project.privacy, project.costs)
+    parts = (*_files(project), project.notebook, project.task, project.data, project.privacy, project.assumed_costs)
     return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).hexdigest()[:20]
 
 

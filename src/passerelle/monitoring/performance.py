@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from passerelle.bundle.manifest import Manifest
-from passerelle.metrics import positions, row_losses
+from passerelle.metrics import cost, positions, row_losses
 from passerelle.monitoring.alerts import Finding
 from passerelle.monitoring.control import e_value, gather, prediction_p
+from passerelle.monitoring.parts import Bin, Slice, binned
 from passerelle.notebook.submission import HOLDOUT, SUBMISSION, read_answers
 from passerelle.project.settings import Loss, Project, TaskKind
 from passerelle.schema import decode_columns
@@ -61,6 +62,12 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     expected: float | None
     #: Version → its rows and mean loss, where several answered.
     versions: dict[str, dict[str, float]] = {}
+    #: Mean business cost of a row, in the unit of [costs]; None where none are declared, or the task is not binary.
+    cost: float | None = None
+    #: Input field → value in words → its rows, of the fields that [monitoring] slices names. They raise no alert.
+    slices: dict[str, dict[str, Slice]] = {}
+    #: Calibration of the day, without empty bins, by score; () where the task is not binary.
+    bins: tuple[Bin, ...] = ()
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,11 +121,13 @@ def measure(rows: pa.Table, project: Project, classes: Sequence[Any]) -> Figures
     if known.num_rows == 0:
         return Figures(rows=0, loss=None, expected=None, **counts)
     labels = [msgspec.json.decode(text) for text in known["truth"].to_pylist()]
-    losses, expected = _losses(project, _outputs(known), labels, classes)
+    outputs = _outputs(known)
+    losses, expected = _losses(project, outputs, labels, classes)
+    happened = _happened(project, labels, classes)
     versions = known["version"].to_numpy()
     several = np.unique(versions)
     by_version = {
-        str(version): {"rows": int((versions == version).sum()), "loss": float(losses[versions == version].mean())}
+        str(version): _of_version(project, losses, outputs, happened, versions == version)
         for version in (several.tolist() if len(several) > 1 else ())
     }
     return Figures(
@@ -126,6 +135,8 @@ def measure(rows: pa.Table, project: Project, classes: Sequence[Any]) -> Figures
         loss=float(losses.mean()),
         expected=None if expected is None else float(expected.mean()),
         versions=by_version,
+        cost=_cost(project, outputs, happened),
+        bins=() if happened is None else binned(outputs[:, 0], happened),
         **counts,
     )
 
@@ -247,10 +258,11 @@ def finding(judged: Judged, day: Figures, start: datetime, *, before: Judged, si
 
 def _sentence(judged: Judged, day: Figures, name: str) -> str:
     itself = "" if day.expected is None else f"; its own scores expected {_loss(day.expected)} of that day"
+    paid = "" if day.cost is None else f" It cost {day.cost:.3g} an event, in the unit of [costs]."
     times = f", {day.loss / judged.reference:.1f} times as much as" if day.loss and judged.reference else ", not as"
     return (
         f"the model lost {_loss(day.loss)} on {name} ({day.rows:,} predictions){times} on the "
-        f"{judged.reference_days} ordinary days before ({_loss(judged.reference)}){itself}."
+        f"{judged.reference_days} ordinary days before ({_loss(judged.reference)}){itself}.{paid}"
     )
 
 
@@ -299,13 +311,40 @@ def held_out_days(project: Project, manifest: Manifest) -> list[tuple[datetime, 
 
 def _figures(project: Project, outputs: NDArray[Any], labels: Sequence[Any], classes: Sequence[Any]) -> Figures:
     losses, expected = _losses(project, outputs, labels, classes)
+    happened = _happened(project, labels, classes)
     return Figures(
         rows=len(losses),
         unlabelled=0,
         failed=0,
         loss=float(losses.mean()),
         expected=None if expected is None else float(expected.mean()),
+        cost=_cost(project, outputs, happened),
+        bins=() if happened is None else binned(outputs[:, 0], happened),
     )
+
+
+def _of_version(
+    project: Project,
+    losses: NDArray[np.float64],
+    outputs: NDArray[Any],
+    happened: NDArray[np.bool_] | None,
+    mine: NDArray[np.bool_],
+) -> dict[str, float]:
+    paid = _cost(project, outputs[mine], None if happened is None else happened[mine])
+    found = {"rows": int(mine.sum()), "loss": float(losses[mine].mean())}
+    return found if paid is None else {**found, "cost": paid}
+
+
+def _happened(project: Project, labels: Sequence[Any], classes: Sequence[Any]) -> NDArray[np.bool_] | None:
+    """Whether each row is of the positive class; None where the task is not binary."""
+    return np.asarray(positions(labels, classes) == 1) if project.task.kind == "binary" else None
+
+
+def _cost(project: Project, outputs: NDArray[Any], happened: NDArray[np.bool_] | None) -> float | None:
+    costs = project.costs
+    if costs is None or happened is None or not len(happened):
+        return None
+    return cost(outputs[:, 0], happened, action=costs.action, missed=costs.missed)
 
 
 def _losses(

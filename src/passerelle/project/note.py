@@ -65,7 +65,7 @@ def render(project: Project, *, reached: Mapping[Stage, datetime], figures: Mapp
 def placeholders(project: Project) -> dict[str, str]:
     """What a note may quote of the settings: placeholder → its text in the project's language."""
     language = project.project.language
-    task, gate, costs = project.task, project.gate, project.costs
+    task, gate, costs = project.task, project.gate, project.assumed_costs
     points = project.metric in ("auc", "accuracy")
     treated = [say(way, language, name=name) for name, way in sorted(project.privacy.items())]
     return {

@@ -259,7 +259,8 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     task: Task
     notebook: Notebook = Notebook()
     gate: Gate = Gate()
-    costs: Costs = Costs()
+    #: None: the project declares none; see ``assumed_costs``.
+    costs: Costs | None = None
     data: Data = Data()
     serving: Serving = Serving()
     loop: Loop = Loop()
@@ -283,6 +284,11 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def state(self) -> Path:
         """The folder of everything that Passerelle keeps for the project: never edited by hand, never committed."""
         return self.root / STATE_FOLDER
+
+    @property
+    def assumed_costs(self) -> Costs:
+        """[costs], or what is assumed of them where the project declares none."""
+        return self.costs or Costs()
 
     @property
     def metric(self) -> Metric:
@@ -346,6 +352,11 @@ def _refuse_misfits(project: Project, path: Path) -> None:
         )
     refuse_untriable(project.trial, loss=project.loss, unit=project.task.unit, path=path)
     refuse_thresholds(project.rules, path)
+    if project.loop.retrain_cost is not None and project.costs is None:
+        raise SettingsError(
+            f"{path}: loop.retrain_cost is {project.loop.retrain_cost:g}, in the unit of [costs], which is not there: "
+            "declare [costs] with action and missed, or leave retrain_cost out."
+        )
     _refuse_addresses(project.alerts.channels, path)
     said: dict[str, list[str]] = {
         "rules": [rule.watch for rule in project.rules],

@@ -7,7 +7,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -31,7 +32,7 @@ def refuse_unknown(raw: Mapping[str, Any], section: type[msgspec.Struct], where:
         if isinstance(value, float) and not math.isfinite(value):
             raise SettingsError(f"{path}: {place} is {value}: give a number that is finite.")
         kind = known[key]
-        item = get_args(kind)[0] if get_origin(kind) is tuple else kind
+        item = get_args(kind)[0] if get_origin(kind) in (tuple, Union, UnionType) else kind
         if isinstance(item, type) and issubclass(item, msgspec.Struct):
             for one in value if isinstance(value, list) else [value]:
                 if isinstance(one, dict):

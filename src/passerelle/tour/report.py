@@ -96,7 +96,7 @@ def _decision(outputs: NDArray[Any]) -> NDArray[Any]:
 def _model(project: Project, year: Stage) -> dict[str, float]:
     known = ~np.isnan(year.truth) & ~np.isnan(year.served).any(axis=1)
     truth = _typed(project, year.truth[known])
-    costs = project.costs
+    costs = project.assumed_costs
     found = evaluate(project.task.kind, year.served[known], truth, action=costs.action, missed=costs.missed)
     if len(year.baseline) == len(year.truth):
         found["baseline_auc"] = auc(year.baseline[known], truth)

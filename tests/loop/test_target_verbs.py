@@ -87,6 +87,14 @@ def test_deploy_tells_the_revision_and_what_failed(project: Project) -> None:
     assert (made["revision"], made["targets"][0]["applied"]["observed"]["state"]) == (1, "serving")
 
 
+@pytest.mark.usefixtures("project")
+def test_a_roll_back_says_who_answers_again() -> None:
+    for version in ("1", "2"):
+        run("deploy", version)
+    said = "roll back from revision 2 to what revision 1 said.\nAnswering again: version 1.\n"
+    assert f"production is at revision 3: {said}" in run("rollback").output
+
+
 def test_change_is_planned_like_a_diff(project: Project) -> None:
     work(project, None)
     run("deploy", "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,10 +99,19 @@ def rollback(context: click.Context, environment: str, reason: str | None, *, as
 
     project = working(context, "hurries")
     made = roll_back(project, environment=environment, reason=reason, now=system_clock())
-    _bring(context, project, made, None, as_json=as_json)
+    answering = " and ".join(f"version {one.version}" for one in made.live)
+    _bring(context, project, made, None, as_json=as_json, more=[f"Answering again: {answering}."])
 
 
-def _bring(context: click.Context, project: Project, made: Deployment, target: str | None, *, as_json: bool) -> None:
+def _bring(
+    context: click.Context,
+    project: Project,
+    made: Deployment,
+    target: str | None,
+    *,
+    as_json: bool,
+    more: Sequence[str] = (),
+) -> None:
     """Tell of a revision, and bring it to its targets; the exit code is the first that could not be done's."""
     import msgspec
 
@@ -111,7 +121,7 @@ def _bring(context: click.Context, project: Project, made: Deployment, target: s
 
     reconcile(project, registry_of(project))
     brought = bring(project, made.environment, target=target, on_step=on_step, now=system_clock())
-    text = [f"{made.environment} is at revision {made.revision}: {made.reason}."]
+    text = [f"{made.environment} is at revision {made.revision}: {made.reason}.", *more]
     show(
         msgspec.to_builtins(made) | {"targets": msgspec.to_builtins(brought)},
         as_json=as_json,

@@ -32,6 +32,11 @@ def load(folder: Path, text: str) -> object:
         (GOOD + "[costs]\nmised = 1\n", "unknown key 'costs.mised': did you mean 'missed'?"),
         (GOOD + "[costs]\naction = 0\n", "(at costs.action)"),
         (GOOD + "[loop]\nretrain_cost = 9.0\n", "loop.retrain_cost is 9, in the unit of [costs], which is not there"),
+        (
+            GOOD + '[monitoring]\nslices = ["name"]\n[privacy]\nname = "hash"\n',
+            "monitoring.slices names 'name', which privacy says to hash: a slice would show its values",
+        ),
+        (GOOD + '[monitoring]\nslices = ["a", "b", "c", "d", "e", "f"]\n', "(at monitoring.slices)"),
         ('root = "/"\n' + GOOD, "unknown key 'root': the keys here are project, task"),
         (GOOD + "[serv]\nport = 1\n", "unknown key 'serv': did you mean 'serving'?"),
         (GOOD + "[serving]\nzzz = 1\n", "unknown key 'serving.zzz': the keys here are host, port"),

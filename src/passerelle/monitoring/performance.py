@@ -8,7 +8,7 @@ nothing, it is the logarithm of the day's mean loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,7 @@ from passerelle.bundle.manifest import Manifest
 from passerelle.metrics import cost, positions, row_losses
 from passerelle.monitoring.alerts import Finding
 from passerelle.monitoring.control import e_value, gather, prediction_p
-from passerelle.monitoring.parts import Bin, Slice, binned
+from passerelle.monitoring.parts import Bin, Slice, binned, sliced
 from passerelle.notebook.submission import HOLDOUT, SUBMISSION, read_answers
 from passerelle.project.settings import Loss, Project, TaskKind
 from passerelle.schema import decode_columns
@@ -112,8 +112,10 @@ def expected_loss(loss: Loss, outputs: NDArray[Any], task: TaskKind) -> NDArray[
     return np.asarray(-(both * np.log(safe)).sum(axis=1), dtype=np.float64)
 
 
-def measure(rows: pa.Table, project: Project, classes: Sequence[Any]) -> Figures:
-    """A day's figures, of its live rows (as maturity.Day has them)."""
+def measure(
+    rows: pa.Table, project: Project, classes: Sequence[Any], slices: Mapping[str, Mapping[str, str]] | None = None
+) -> Figures:
+    """A day's figures, of its live rows (as maturity.Day has them); ``slices``: field → id → slice (slicing)."""
     live = rows.filter(pc.equal(rows["role"], "live"))
     scored = live.filter(pc.equal(live["status"], "scored"))
     known = scored.filter(pc.is_valid(scored["truth"]))
@@ -136,6 +138,14 @@ def measure(rows: pa.Table, project: Project, classes: Sequence[Any]) -> Figures
         expected=None if expected is None else float(expected.mean()),
         versions=by_version,
         cost=_cost(project, outputs, happened),
+        slices={
+            field: sliced(
+                [names.get(one, "missing") for one in known["id"].to_pylist()],
+                losses,
+                lambda mine: _cost(project, outputs[mine], None if happened is None else happened[mine]),
+            )
+            for field, names in (slices or {}).items()
+        },
         bins=() if happened is None else binned(outputs[:, 0], happened),
         **counts,
     )

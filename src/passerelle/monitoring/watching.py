@@ -33,6 +33,7 @@ from passerelle.monitoring.looking import look
 from passerelle.monitoring.marking import drift_days, loss_days, read_marks
 from passerelle.monitoring.maturity import floor_day, read_day
 from passerelle.monitoring.rules import rule_of
+from passerelle.monitoring.slicing import read_slices
 from passerelle.monitoring.streams import Stream
 from passerelle.monitoring.windows import Window, has_window, keep_window, newest, oldest, read_windows
 from passerelle.project.settings import Project, Watch
@@ -270,7 +271,13 @@ def _keep_reference(scene: Scene) -> None:
 
 def _watch_performance(scene: Scene, start: datetime) -> Alert | None:
     day = read_day(scene.ledger, start, horizon_hours=scene.project.task.horizon_hours)
-    figures = performance.measure(day.rows, scene.project, scene.manifest.classes)
+    wanted = scene.project.monitoring.slices
+    slices = (
+        read_slices(scene.ledger, start, wanted, reference=scene.reference.inputs, schema=scene.manifest.schema)
+        if wanted
+        else {}
+    )
+    figures = performance.measure(day.rows, scene.project, scene.manifest.classes, slices)
     threshold = rule_of(scene.project, "performance").threshold or 1.0
     with writing(scene.engine) as connection:
         if has_window(connection, scene.environment, "performance", start):

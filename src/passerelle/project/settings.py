@@ -13,6 +13,7 @@ import msgspec
 from passerelle.decoding import prepared
 from passerelle.errors import SettingsError
 from passerelle.project.place import refuse_unfit
+from passerelle.project.private import refuse_private
 from passerelle.project.scope import Acceptance, Milestone
 from passerelle.project.slips import in_words, refuse_unknown
 from passerelle.project.targets import AnyTarget, Store, refuse_targets
@@ -232,6 +233,13 @@ class Alerts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     private_addresses: bool = False
 
 
+class Monitoring(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[monitoring]: what is measured of a mature day besides."""
+
+    #: Input fields by whose values the loss is shown too; at most 5.
+    slices: Annotated[tuple[str, ...], msgspec.Meta(max_length=5)] = ()
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[rules]]: a change to one of the default rules (docs/monitoring.md lists them)."""
 
@@ -266,6 +274,7 @@ class Project(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     loop: Loop = Loop()
     trial: Trial = Trial()
     alerts: Alerts = Alerts()
+    monitoring: Monitoring = Monitoring()
     rules: tuple[Rule, ...] = ()
     #: Name → where the deployments of an environment are applied besides this machine.
     targets: dict[Name, AnyTarget] = {}
@@ -365,12 +374,7 @@ def _refuse_misfits(project: Project, path: Path) -> None:
     for section, watched in said.items():
         if twice := [watch for watch in watched if watched.count(watch) > 1]:
             raise SettingsError(f"{path}: [[{section}]] says {twice[0]!r} twice: keep one of them.")
-    private = [name for name in project.task.key if project.privacy.get(name, "keep") != "keep"]
-    if private:
-        raise SettingsError(
-            f"{path}: privacy.{private[0]} is {project.privacy[private[0]]!r}, and {private[0]} is part of task.key, "
-            "which is the id that predictions are recorded under: deliver another key, or keep it."
-        )
+    refuse_private(project.privacy, key=project.task.key, slices=project.monitoring.slices, path=path)
 
 
 def _refuse_addresses(channels: Sequence[str], path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Deliver, killed at each of its steps, then again: ``python delivering_dying.py PROJECT SCRATCH HOOK MAIL``.
+"""Deliver, killed at each STEP-th of its steps, then again.
+
+``python delivering_dying.py PROJECT SCRATCH HOOK MAIL STEP``
 
 A step is a write or a commit of the state, or the moment after a channel has accepted a message. HOOK and MAIL are
 addresses in which ``NUMBER`` becomes the number of the death. Prints for each death, as JSON, the messages that had
@@ -95,9 +97,9 @@ def _noted(root: Path) -> list[str]:
 
 def main() -> None:
     source, scratch, hook, mail = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
-    moment = 0
+    moment, step = 0, int(sys.argv[5])
     while True:
-        moment += 1
+        moment += step
         root = scratch / str(moment)
         copy_project(source, root)
         os.environ["HOOK"], os.environ["MAIL"] = (one.replace("NUMBER", str(moment)) for one in (hook, mail))

@@ -83,7 +83,11 @@ def _plan() -> Plan:
         hold_days=7.0,
         rollback_above=0.0,
         breaker_percent=20.0,
-        guardrails=(Guardrail(watch="errors", margin=0.02), Guardrail(watch="invalid", margin=0.02)),
+        guardrails=(
+            Guardrail(watch="errors", margin=0.02),
+            Guardrail(watch="invalid", margin=0.02),
+            Guardrail(watch="latency", limit_ms=50.0, margin=0.05),
+        ),
     )
 
 
@@ -114,6 +118,7 @@ def _blocks(plan: Plan, *, days: int, shift: float, astray: bool) -> list[Block]
                 guards=(
                     (Tally(share=share, events=UNITS, worse=round(20 * share), better=round(20 * (1 - share))),),
                     (Tally(share=share, events=UNITS, worse=0, better=0),),
+                    (Tally(share=share, events=UNITS - 3, worse=0, better=0, unmeasured=3),),
                 ),
                 position=Position(writers={"w0": (number, 12)}),
             )
@@ -155,6 +160,7 @@ def _answers(project: Project, plan: Plan, *, failing: bool) -> None:
                 output=None if fails else (score,),
                 event_at=at,
                 received_at=at,
+                latency_ms=12.0,
             )
         )
         known = at + timedelta(hours=12)

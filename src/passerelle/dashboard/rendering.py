@@ -53,11 +53,11 @@ def moment(at: datetime, now: datetime, how: str = "minute") -> Markup:
 def rounded_up(share: float) -> str:
     """A share with three decimals, or as many as two digits of it need, and no less than it is.
 
-    >>> rounded_up(0.0361), rounded_up(0.0000361)
-    ('0.037', '0.000037')
+    >>> rounded_up(0.0361), rounded_up(0.0000361), rounded_up(1.0)
+    ('0.037', '0.000037', '1')
     """
     step = 10.0 ** min(-3, math.floor(math.log10(share)) - 1)
-    return f"{math.ceil(share / step - 1e-9) * step:.10f}".rstrip("0")
+    return f"{math.ceil(share / step - 1e-9) * step:.10f}".rstrip("0").rstrip(".")
 
 
 def tied(sentence: str) -> str:

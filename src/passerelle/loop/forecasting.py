@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ from passerelle.trial.planning import REFERENCE_DAYS, UNITS
 
 #: Fewer days of an earlier trial do not say how days vary.
 _FEW = 8
+_DAY_US = 86_400_000_000
 
 Array = NDArray[Any]
 
@@ -173,18 +175,17 @@ def _lived(project: Project, version: Version, environment: str, now: datetime) 
     rows = read_days(ledger_folder(project.state, environment), start, end, horizon_hours=horizon_hours).rows
     ours = pc.and_(pc.equal(rows["version"], version.number), pc.equal(rows["status"], "scored"))
     rows = rows.filter(pc.and_(ours, pc.is_valid(rows["truth"])))
-    names = ("truth", "output", "event_at", "unit")
-    columns = (rows.column(name).to_pylist() for name in names)
-    mine = [(truth, output, floor_day(happened), unit) for truth, output, happened, unit in zip(*columns, strict=True)]
-    if len(mine) < 2:  # noqa: PLR2004  (a spread needs two)
+    if len(rows) < 2:  # noqa: PLR2004  (a spread needs two)
         return None
-    truths, outputs, days, units = zip(*mine, strict=True)
-    labels = [msgspec.json.decode(truth) for truth in truths]
+    texts, units = (rows[name].combine_chunks().dictionary_encode() for name in ("truth", "unit"))
+    values = [msgspec.json.decode(text) for text in texts.dictionary.to_pylist()]  # few are different
+    labels = [values[code] for code in texts.indices.to_pylist()]
+    outputs = np.asarray(pc.list_flatten(rows["output"]), dtype=np.float64).reshape(len(rows), -1)
     return _Record(
-        losses=_losses(project, version, np.array(outputs, dtype=np.float64), labels),
-        days=np.array([(day - start).days for day in days]),
-        units=np.array(units, dtype=str),
-        source=f"version {version.number} on {len(mine):,} mature events, {start:%d %b} to {end - DAY:%d %b %Y}",
+        losses=_losses(project, version, outputs, labels),
+        days=(np.asarray(pc.cast(rows["event_at"], pa.int64())) - round(start.timestamp() * 1_000_000)) // _DAY_US,
+        units=np.asarray(units.indices),
+        source=f"version {version.number} on {len(rows):,} mature events, {start:%d %b} to {end - DAY:%d %b %Y}",
     )
 
 

@@ -54,7 +54,7 @@ def test_provisional_days_are_dashed_and_changes_of_the_share_marked() -> None:
     assert line.y == (0.001, 0.002, 0.002)
     assert line.line.color == coloured("--soft")
     assert line.x == (1400, 1405, 1410)
-    assert figure.layout.xaxis.range[1] == pytest.approx(1410 * 1.02)
+    assert figure.layout.xaxis.range[1] == pytest.approx(1410 * 1.05)
     assert [one.text for one in figure.layout.annotations][-1] == "<b>50%</b>"
     assert figure.layout.shapes[-1].x0 == pytest.approx(400 + 100 * 7 / 24)  # seven hours into the fifth day
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import lived
+import msgspec
 import plotly.graph_objects as go
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from passerelle.dashboard.charts import Figure, estimate_chart, evidence_chart, 
 from passerelle.dashboard.lists import DayLoss
 from passerelle.dashboard.reading import Point
 from passerelle.dashboard.rendering import figure_json
+from passerelle.project.settings import Guardrail
 from passerelle.trial.verdict import Verdict
 
 START = datetime(2013, 6, 6, tzinfo=UTC)
@@ -74,7 +76,7 @@ def test_the_estimate_has_its_band_the_margin_zero_and_the_verdict() -> None:
     assert estimate.y == (0.01,) * 14
     assert estimate.x == tuple(range(100, 1500, 100))
     assert (estimate.customdata[0], estimate.customdata[-1]) == ("6 June 2013", "19 June 2013")
-    assert figure.layout.xaxis.tickvals == (500, 800, 1100, 1400)
+    assert figure.layout.xaxis.tickvals == (600, 1000, 1400)
     assert figure.layout.xaxis.ticktext[-1] == "1,400<br>19 Jun"
     assert math.isclose(upper.y[0] - lower.y[0], 0.02)
     assert lower.fill == "tonexty"
@@ -94,7 +96,7 @@ def test_before_the_first_possible_verdict_the_chart_shows_how_far_it_is() -> No
     figure = known(estimate_chart(PLAN, [point(number, bounds=False) for number in range(3)], None))
     assert "first possible verdict" in figure.layout.annotations[-1].text
     assert figure.layout.shapes[-1].x0 == 1400  # at 100 a day
-    assert figure.layout.xaxis.range == (0, pytest.approx(1400 * 1.02))
+    assert figure.layout.xaxis.range == (0, pytest.approx(1400 * 1.05))
 
 
 def test_evidence_is_drawn_on_a_logarithmic_axis_with_what_decides() -> None:
@@ -103,6 +105,13 @@ def test_evidence_is_drawn_on_a_logarithmic_axis_with_what_decides() -> None:
     assert [shape.y0 for shape in figure.layout.shapes] == [20.0]
     assert figure.data[0].y == (1e6, 10.0)
     assert figure.data[1].y == (0.01, 0.1)
+
+
+def test_with_guardrails_rolling_back_asks_for_twice_the_evidence() -> None:
+    plan = msgspec.structs.replace(PLAN, guardrails=(Guardrail(watch="errors", margin=0.01),))
+    figure = known(evidence_chart(plan, [point(0)], None))
+    assert [shape.y0 for shape in figure.layout.shapes] == [20.0, 40.0]
+    assert [one.text for one in figure.layout.annotations] == ["promotes at 20", "rolls back at 40"]
 
 
 def test_days_of_an_alert_are_marked() -> None:

@@ -75,6 +75,14 @@ def test_guardrails_say_what_the_open_days_add(tried_projects: Projects) -> None
     assert "63 more without a latency" in text
 
 
+def test_segments_of_days_that_the_ledger_has_nothing_of_are_none(tried_projects: Projects) -> None:
+    with ask(tried_projects["running"]) as client:
+        beside = client.get(PATH, params={"format": "json", "segments": "carrier"}).json()["beside"]
+        text = told(client.get(PATH, params={"segments": "carrier"}).text)
+    assert (beside["field"], beside["segments"], beside["reasons"]) == ("carrier", [], [])
+    assert "The ledger has no event of the closed days." in text
+
+
 def test_the_record_is_signed_and_says_so_until_it_is_changed(tried_projects: Projects) -> None:
     project = tried_projects["PROMOTE"]
     record = trials.find(open_state(project.state), "production-2-2")

@@ -15,7 +15,7 @@ from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask
 from passerelle.metrics import positions
 from passerelle.monitoring.maturity import floor_day, read_days
-from passerelle.monitoring.performance import expected_loss
+from passerelle.monitoring.measuring import expected_loss
 from passerelle.monitoring.windows import Window
 from passerelle.project.settings import Project
 

@@ -98,25 +98,38 @@ def estimate_chart(
             notes.append(mark(place, share, inside=True, right=place * 2 < days[-1][1]))
     layout = blank("challenger − champion", shapes=shapes, notes=notes)  # noqa: RUF001  (a true minus)
     layout["yaxis"] |= {"range": [low, high], "tickformat": "+.4~g"}
+    layout["margin"] |= {"r": 18}  # the last day's words end beyond the axis
     layout["xaxis"] |= axis_of_events(days, reach=_reach(plan, points))
     return {"data": traces, "layout": layout}
 
 
 def evidence_chart(plan: Plan, points: Sequence[Point], verdict: Verdict | None) -> Figure:
-    """The evidence for promotion and for rolling back, on a logarithmic axis, with 1 / alpha, where it decides."""
+    """The evidence for promotion and for rolling back, on a logarithmic axis, with where it decides: at 1 / alpha.
+
+    With guardrails the loss rolls back at 2 / alpha: the other half of alpha is theirs.
+    """
     points = _decisive(points, verdict)
     for_it = [_clipped(point.promote_evidence) for point in points]
     against = [_clipped(point.rollback_evidence) for point in points]
-    most = max([*for_it, *against, 1 / plan.alpha])
-    notes = [note(math.log10(1 / plan.alpha), f"decides at {1 / plan.alpha:.0f}", "--ink", above=True)]
-    shapes = [across(1 / plan.alpha, "--ink", dash="dash")]
+    most = max([*for_it, *against, 2 / plan.alpha])
+    promotes, rolls_back = 1 / plan.alpha, (2 if plan.guardrails else 1) / plan.alpha  # half is the guardrails' own
+    shapes = [across(promotes, "--ink", dash="dash")]
+    if plan.guardrails:
+        notes = [
+            note(math.log10(promotes), f"promotes at {promotes:.0f}", "--ink", above=False),
+            note(math.log10(rolls_back), f"rolls back at {rolls_back:.0f}", "--bad", above=True),
+        ]
+        shapes.append(across(rolls_back, "--bad", dash="dash"))
+    else:
+        notes = [note(math.log10(promotes), f"decides at {promotes:.0f}", "--ink", above=True)]
     if verdict is not None and verdict.decided_by is not None and points:
         shapes.append(upright(points[-1].events, "--ink"))
     layout = blank("evidence", shapes=shapes, notes=notes)
     top = math.ceil(math.log10(most))
     ticks = [10.0**power for power in range(-2, top + 1)]
-    layout["yaxis"] |= {"type": "log", "range": [-2.25, math.log10(most) + 0.4], "tickvals": ticks}
+    layout["yaxis"] |= {"type": "log", "range": [-2.25, math.log10(most) + 0.6], "tickvals": ticks}
     layout["yaxis"]["ticktext"] = [f"{tick:,.10g}" for tick in ticks]
+    layout["margin"] |= {"r": 18}  # the last day's words end beyond the axis
     layout["xaxis"] |= axis_of_events([(point.start, point.events) for point in points], reach=_reach(plan, points))
     return {
         "data": [

@@ -19,7 +19,7 @@ _DAY_MS = 86_400_000
 _DAY = timedelta(days=1)
 _HALF_DAY = _DAY / 2
 #: Ticks of an axis of events stand at least so much of it apart.
-_EVENT_TICKS = 5.5
+_EVENT_TICKS = 4.6
 
 
 def trace(
@@ -92,7 +92,7 @@ def axis_of_events(days: Sequence[tuple[datetime, int]], *, reach: float = 0.0) 
             ticks.insert(0, (start, events))
     return {
         "type": "linear",
-        "range": [0, end * 1.02],
+        "range": [0, end * 1.05],
         "tickmode": "array",
         "tickvals": [events for _, events in ticks],
         "ticktext": [f"{events:,}<br>{start.day} {start:%b}" for start, events in ticks],

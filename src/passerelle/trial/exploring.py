@@ -53,7 +53,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def segments(project: Project, record: Record, field: str, now: datetime) -> list[Segment]:
-    """A trial's closed days by the values of an input field, most events first; [] before the first has closed.
+    """A trial's closed days by the values of an input field, most events first; [] where the ledger has no event of any.
 
     It reads all those days from the ledger: keep the answer. A trial of units is shown by rows here. Raises LedgerError
     if the ledger cannot be read, or if ``now`` lies before the trial.
@@ -82,6 +82,8 @@ def _segments(
     counts: dict[str | None, int] = {}
     for value, is_live in zip(values, live.tolist(), strict=True):
         counts[value] = counts.get(value, 0) + is_live
+    if not counts:
+        return []
     frequent = sorted(counts, key=lambda value: (-counts[value], value or ""))
     own = frequent if len(frequent) <= MOST_SEGMENTS + 1 else frequent[:MOST_SEGMENTS]
     code = {value: number for number, value in enumerate(own)}

@@ -84,10 +84,13 @@ def axis_of_events(days: Sequence[tuple[datetime, int]], *, reach: float = 0.0) 
     >>> axis = axis_of_events([(start, 900), (start + timedelta(days=1), 1850)])
     >>> axis["tickvals"], axis["ticktext"]
     ([900, 1850], ['900<br>6 Jun', '1,850<br>7 Jun'])
+    >>> axis_of_events([(start, 900), (start + timedelta(days=1), 900)])["ticktext"]
+    ['900<br>6 Jun']
     """
     end = max([1.0, reach, *(float(events) for _, events in days)])
     ticks: list[tuple[datetime, int]] = []
-    for start, events in reversed(days):  # the last day is always said
+    reached = dict(zip([events for _, events in reversed(days)], [start for start, _ in reversed(days)], strict=True))
+    for events, start in reached.items():  # from the last, which is always said; of days without events the first
         if events and (not ticks or min(ticks[0][1] - events, events) >= end / _EVENT_TICKS):
             ticks.insert(0, (start, events))
     return {

@@ -53,7 +53,7 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def segments(project: Project, record: Record, field: str, now: datetime) -> list[Segment]:
-    """A trial's closed days by the values of an input field, most events first; [] where the ledger has no event of any.
+    """A trial's closed days by the values of an input field, most events first; [] if the ledger has no event of them.
 
     It reads all those days from the ledger: keep the answer. A trial of units is shown by rows here. Raises LedgerError
     if the ledger cannot be read, or if ``now`` lies before the trial.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import lived
+import tried
 from shown import PAGES, browsing, drawn, showing
 
 from passerelle.project.settings import FILE, Project, load_project
@@ -19,7 +21,9 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 WIDTHS = {1280: 800, 390: 844}
 
 
-def look(project: Project, out: Path, *, now: datetime, whole: bool = True) -> list[Path]:
+def look(
+    project: Project, out: Path, *, now: datetime, whole: bool = True, pages: Mapping[str, str] = PAGES
+) -> list[Path]:
     """A picture of each page, in both schemes and widths."""
     out.mkdir(parents=True, exist_ok=True)
     made = []
@@ -30,7 +34,7 @@ def look(project: Project, out: Path, *, now: datetime, whole: bool = True) -> l
                     color_scheme=scheme, viewport={"width": width, "height": height}, device_scale_factor=1
                 )
                 page = context.new_page()
-                for name, path in PAGES.items():
+                for name, path in pages.items():
                     page.goto(f"{url}{path}")
                     drawn(page)
                     made.append(out / f"{name}-{width}-{scheme}.png")
@@ -47,7 +51,12 @@ def main() -> None:
     given = parser.parse_args()
     if given.root is None:
         with tempfile.TemporaryDirectory() as folder:
-            look(lived.live(Path(folder)), given.out, now=lived.NOW, whole=not given.fold)
+            look(lived.live(Path(folder) / "lived"), given.out, now=lived.NOW, whole=not given.fold)
+            first = tried.begun(Path(folder) / "first")
+            for standing in tried.STANDINGS:
+                project = tried.tried(Path(folder) / standing, standing, first=first)
+                name = f"trial-{standing.lower().replace('_', '-')}"
+                look(project, given.out, now=tried.NOW, whole=not given.fold, pages={name: "/trial"})
         return
     project = load_project(given.root / FILE)
     happened = events(open_state(project.state), limit=1)

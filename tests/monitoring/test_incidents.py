@@ -18,7 +18,7 @@ from passerelle.ledger.records import Outcome
 from passerelle.ledger.segments import record
 from passerelle.ledger.storage import LocalStorage, ledger_folder
 from passerelle.monitoring.alerts import find_alerts
-from passerelle.monitoring.performance import held_out_days
+from passerelle.monitoring.measuring import held_out_days
 from passerelle.monitoring.volume import Counted, finding, judge
 from passerelle.monitoring.watching import watch
 from passerelle.notebook.submission import Answers

@@ -14,6 +14,7 @@ from passerelle.errors import StateError
 from passerelle.monitoring import drifting, performance
 from passerelle.monitoring.alerts import find_alerts
 from passerelle.monitoring.marking import Mark, drift_days, loss_days, mark_incident, mark_normal, read_marks
+from passerelle.monitoring.measuring import Figures
 from passerelle.monitoring.watching import watch
 from passerelle.monitoring.windows import read_windows
 from passerelle.project.settings import Project
@@ -163,7 +164,7 @@ def test_evidence_that_led_to_an_incident_is_not_used_again() -> None:
 
 
 def test_days_of_the_loss_that_are_compared() -> None:
-    figures = performance.Figures(rows=100, unlabelled=0, failed=0, loss=0.3, expected=0.2)
+    figures = Figures(rows=100, unlabelled=0, failed=0, loss=0.3, expected=0.2)
     alarming = performance.Judged(excess=0.1, going_on=True, in_control=False, evidence=9.0, quiet=1, lasting=2)
     days = [(FEBRUARY + day * DAY, figures, alarming) for day in range(6)]
     [first, second] = loss_days(days, [_mark("incident", 2, 9)])

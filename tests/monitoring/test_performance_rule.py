@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from watched import make_project
 
-from passerelle.monitoring.performance import Figures, Judged, began, excess_of, expected_loss, finding, judge, measure
+from passerelle.monitoring.measuring import Figures, expected_loss, measure
+from passerelle.monitoring.performance import Judged, began, excess_of, finding, judge
 from passerelle.project.settings import load_project
 
 EVERY = 365.0
@@ -174,12 +175,12 @@ def test_a_day_is_measured_by_its_live_rows(tmp_path: Path) -> None:
             "output": pa.array([[0.75], [0.5], None, [0.1], [0.0]], pa.list_(pa.float64())),
         }
     )
-    found = measure(rows, make_project(tmp_path), (False, True))
+    found, _ = measure(rows, make_project(tmp_path), (False, True))
     assert (found.rows, found.unlabelled, found.failed) == (2, 1, 1)
     assert found.loss == pytest.approx((0.0625 + 0.25) / 2)
     assert found.expected == pytest.approx((0.1875 + 0.25) / 2)
     assert found.versions == {"1": {"rows": 1, "loss": 0.0625}, "2": {"rows": 1, "loss": 0.25}}
-    assert measure(rows.slice(2, 1), make_project(tmp_path / "b"), (False, True)).loss is None
+    assert measure(rows.slice(2, 1), make_project(tmp_path / "b"), (False, True))[0].loss is None
 
 
 def test_a_day_costs_what_the_project_declares_and_its_calibration_is_kept(tmp_path: Path) -> None:
@@ -192,13 +193,13 @@ def test_a_day_costs_what_the_project_declares_and_its_calibration_is_kept(tmp_p
             "output": pa.array([[0.9], [0.1], [0.52], [0.9]], pa.list_(pa.float64())),
         }
     )
-    found = measure(rows, make_project(tmp_path / "a", "[costs]\naction = 2.0\nmissed = 5.0\n"), (False, True))
+    found, _ = measure(rows, make_project(tmp_path / "a", "[costs]\naction = 2.0\nmissed = 5.0\n"), (False, True))
     assert found.cost == pytest.approx((2 + 5 + 2) / 3)
     assert {name: one["cost"] for name, one in found.versions.items()} == {"1": 3.5, "2": 2.0}
     assert [(one.rows, one.score, one.positives) for one in found.bins] == [(1, 0.1, 1), (1, 0.52, 0), (1, 0.9, 1)]
     told = finding(Judged(excess=0.1, in_control=False, going_on=True), found, START, before=Judged(excess=None))
     assert told.sentence.endswith("It cost 3 an event, in the unit of [costs].")
-    silent = measure(rows, make_project(tmp_path / "b"), (False, True))  # none declared: none is made up
+    silent, _ = measure(rows, make_project(tmp_path / "b"), (False, True))  # none declared: none is made up
     assert (silent.cost, "cost" in silent.versions["1"], silent.bins) == (None, False, found.bins)
     # A window of before has neither.
     old = msgspec.convert({"rows": 1, "unlabelled": 0, "failed": 0, "loss": 0.1, "expected": 0.1}, Figures)
@@ -219,5 +220,5 @@ def test_numbers_have_no_business_cost(tmp_path: Path) -> None:
             "output": pa.array([[3.0]], pa.list_(pa.float64())),
         }
     )
-    found = measure(rows, load_project(tmp_path / "passerelle.toml"), ())
+    found, _ = measure(rows, load_project(tmp_path / "passerelle.toml"), ())
     assert (found.loss, found.cost, found.bins) == (0.25, None, ())

@@ -13,8 +13,8 @@ from watched import DAY, FEBRUARY, live, make_project
 from passerelle.bundle.profile import Categorical, Hidden, Numeric
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask
+from passerelle.monitoring.measuring import measure
 from passerelle.monitoring.parts import BINS, binned, named, quarters, sliced
-from passerelle.monitoring.performance import Figures, measure
 from passerelle.monitoring.slicing import read_slices
 from passerelle.monitoring.watching import watch
 from passerelle.monitoring.windows import read_windows
@@ -80,7 +80,7 @@ def test_numbers_are_sliced_too(tmp_path: Path) -> None:
         }
     )
     names = dict(zip("abc", named(["4", "5.5", "30"], TEMP), strict=True))
-    found: Figures = measure(rows, load_project(tmp_path / "passerelle.toml"), (), {"wind": names})
+    found, _ = measure(rows, load_project(tmp_path / "passerelle.toml"), (), {"wind": names})
     kept = {name: (one.rows, one.loss, one.cost) for name, one in found.slices["wind"].items()}
     assert kept == {"below 10": (2, 0.5, None), "20 and above": (1, 9.0, None)}
 

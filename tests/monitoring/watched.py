@@ -99,17 +99,18 @@ def live(
     version: int = 1,
     shift: float = 0.0,
     labelled: float = 1.0,
+    wobble: float = 0.03,
 ) -> None:
     """Days from ``first`` on, of each the amount that the late rate lies above what the model says; compacted."""
     records: list[Record] = []
     for number, above in enumerate(days):
         start = first + number * DAY
         random = np.random.default_rng([start.day, start.month])
-        wobble = random.normal(0, 0.03)
+        shock = random.normal(0, wobble)
         for event in range(events):
             at = start + DAY * event / events
             chance = 0.1 + 0.4 * random.random()
-            late = bool(random.random() < min(1.0, chance + above + wobble))
+            late = bool(random.random() < min(1.0, chance + above + shock))
             id_ = f"{start:%m%d}-{event}"
             records.append(
                 Prediction(

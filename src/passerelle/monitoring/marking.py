@@ -17,6 +17,7 @@ from passerelle.decoding import prepared
 from passerelle.errors import StateError
 from passerelle.monitoring import drifting, performance
 from passerelle.monitoring.alerts import Alert, Finding, settle, tell
+from passerelle.monitoring.measuring import Figures
 from passerelle.monitoring.rules import rule_of
 from passerelle.monitoring.windows import Window, keep_window, newest, read_windows
 from passerelle.project.settings import Project, Watch
@@ -29,7 +30,7 @@ MARKED: tuple[Watch, ...] = ("input_drift", "score_drift", "performance")
 _SERIES = "marks"
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 
-LossDay = tuple[datetime, performance.Figures, performance.Judged]
+LossDay = tuple[datetime, Figures, performance.Judged]
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):

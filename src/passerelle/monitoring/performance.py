@@ -8,24 +8,17 @@ nothing, it is the logarithm of the day's mean loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from passerelle.bundle.manifest import Manifest
-from passerelle.metrics import cost, positions, row_losses
 from passerelle.monitoring.alerts import Finding
 from passerelle.monitoring.control import e_value, gather, prediction_p
-from passerelle.monitoring.parts import Bin, Slice, binned, sliced
-from passerelle.notebook.submission import HOLDOUT, SUBMISSION, read_answers
-from passerelle.project.settings import Loss, Project, TaskKind
-from passerelle.schema import decode_columns
+from passerelle.monitoring.measuring import Figures
+from passerelle.monitoring.tolerance import STAKES, Agreement, bet, is_dispersed, tolerated
 
 #: A day is compared with at most so many earlier days, without those that an alarm was about: a season.
 TRAILING = 90
@@ -50,26 +43,6 @@ _FEWEST_ROWS = 20
 _BLIND = 0.5
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured of a day."""
-
-    #: Live predictions that were scored, with their outcome; without one when the horizon had passed; and failed ones.
-    rows: int
-    unlabelled: int
-    failed: int
-    #: Mean loss of the rows, and what the model's own probabilities expected of it; None without rows (for numbers).
-    loss: float | None
-    expected: float | None
-    #: Version → its rows and mean loss, where several answered.
-    versions: dict[str, dict[str, float]] = {}
-    #: Mean business cost of a row, in the unit of [costs]; None where none are declared, or the task is not binary.
-    cost: float | None = None
-    #: Input field → value in words → its rows, of the fields that [monitoring] slices names. They raise no alert.
-    slices: dict[str, dict[str, Slice]] = {}
-    #: Calibration of the day, without empty bins, by score; () where the task is not binary.
-    bins: tuple[Bin, ...] = ()
-
-
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
     """A day against the days before it."""
 
@@ -92,70 +65,27 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     settled: bool = False
     #: True if outcomes stopped coming.
     blind: bool = False
+    #: Where [monitoring] tolerance judges rows: the mean loss that is tolerated, and the sums of its bets (tolerance).
+    tolerated: float | None = None
+    sums: tuple[float, ...] = ()
+    #: Is it one of the days that the run held out?
+    held_out: bool = False
 
 
-def expected_loss(loss: Loss, outputs: NDArray[Any], task: TaskKind) -> NDArray[np.float64] | None:
-    """The loss that each row's probabilities expect of themselves, if they are right; None for numbers.
-
-    >>> expected_loss("brier", np.array([[0.25]]), "binary")
-    array([0.1875])
-    """
-    if task == "regression":
-        return None
-    both = np.column_stack([1 - outputs[:, 0], outputs[:, 0]]) if task == "binary" else outputs
-    if loss == "brier":
-        total = 1 - (both**2).sum(axis=1)
-        return np.asarray(total / 2 if both.shape[1] == 2 else total, dtype=np.float64)  # noqa: PLR2004  (two classes)
-    if loss == "zero_one":
-        return np.asarray(1 - both.max(axis=1), dtype=np.float64)
-    safe = np.clip(both, 1e-300, 1)
-    return np.asarray(-(both * np.log(safe)).sum(axis=1), dtype=np.float64)
-
-
-def measure(
-    rows: pa.Table, project: Project, classes: Sequence[Any], slices: Mapping[str, Mapping[str, str]] | None = None
-) -> Figures:
-    """A day's figures, of its live rows (as maturity.Day has them); ``slices``: field → id → slice (slicing)."""
-    live = rows.filter(pc.equal(rows["role"], "live"))
-    scored = live.filter(pc.equal(live["status"], "scored"))
-    known = scored.filter(pc.is_valid(scored["truth"]))
-    counts = {"unlabelled": scored.num_rows - known.num_rows, "failed": live.num_rows - scored.num_rows}
-    if known.num_rows == 0:
-        return Figures(rows=0, loss=None, expected=None, **counts)
-    labels = [msgspec.json.decode(text) for text in known["truth"].to_pylist()]
-    outputs = _outputs(known)
-    losses, expected = _losses(project, outputs, labels, classes)
-    happened = _happened(project, labels, classes)
-    versions = known["version"].to_numpy()
-    several = np.unique(versions)
-    by_version = {
-        str(version): _of_version(project, losses, outputs, happened, versions == version)
-        for version in (several.tolist() if len(several) > 1 else ())
-    }
-    return Figures(
-        rows=known.num_rows,
-        loss=float(losses.mean()),
-        expected=None if expected is None else float(expected.mean()),
-        versions=by_version,
-        cost=_cost(project, outputs, happened),
-        slices={
-            field: sliced(
-                [names.get(one, "missing") for one in known["id"].to_pylist()],
-                losses,
-                lambda mine: _cost(project, outputs[mine], None if happened is None else happened[mine]),
-            )
-            for field, names in (slices or {}).items()
-        },
-        bins=() if happened is None else binned(outputs[:, 0], happened),
-        **counts,
-    )
-
-
-def judge(earlier: Sequence[tuple[Figures, Judged]], day: Figures, *, false_alarm_every: float) -> Judged:
+def judge(
+    earlier: Sequence[tuple[Figures, Judged]],
+    day: Figures,
+    *,
+    false_alarm_every: float,
+    agreement: Agreement | None = None,
+    losses: NDArray[np.float64] | None = None,
+) -> Judged:
     """A day after the earlier ones (in order; the days held out at the run first). Pure.
 
     An alarm is raised when the evidence reaches ``false_alarm_every`` on a day that is out of control and whose loss is
     WORSE times the reference's; the evidence then begins again. What lasts for LASTING_DAYS becomes the reference.
+    With an ``agreement`` it is raised when the rows (``losses``) prove a mean above what is tolerated; where days
+    differ by more than their rows explain, by the days as without one, and its share is that by which one is worse.
     """
     before = earlier[-1][1] if earlier else Judged(excess=None)
     as_before = Judged(
@@ -164,42 +94,80 @@ def judge(earlier: Sequence[tuple[Figures, Judged]], day: Figures, *, false_alar
         quiet=before.quiet,
         going_on=before.going_on,
         lasting=before.lasting,
+        sums=before.sums,
     )
-    if _is_blind([one for one, _ in earlier], day):
+    if _is_blind([one for one, judged in earlier if not judged.held_out], day):
         return msgspec.structs.replace(as_before, blind=True, alarm=True, going_on=True, quiet=0)
     excess = excess_of(day)
     base = _reference(earlier)
     usual = float(np.median([one.rows for one, _ in base])) if base else 0.0
-    if excess is None or day.rows < max(_FEWEST_ROWS, _USUAL_SHARE * usual):
+    if excess is None or day.loss is None or day.rows < max(_FEWEST_ROWS, _USUAL_SHARE * usual):
         return as_before
     if len(base) < FEWEST:
         return msgspec.structs.replace(as_before, excess=excess, reference_days=len(base))
-    reference = float(np.mean([one.loss for one, _ in base if one.loss is not None]))
-    p = float(prediction_p(np.array([judged.excess for _, judged in base], dtype=np.float64), excess))
-    evidence = float(gather(before.evidence, e_value(p)))
-    in_control = p >= OUT_OF_CONTROL
-    relevant = day.loss is not None and day.loss >= WORSE * reference
+    p, sums = None, None
+    agreed = None if agreement is None or losses is None else _agreed(earlier, base, agreement)
+    if agreement is not None and agreed is not None and losses is not None:
+        reference, days, most = agreed
+        sums = bet(
+            np.array(before.sums or [before.evidence] * len(STAKES)), losses, most=most, bound=agreement.bound or most
+        )
+        evidence, in_control, relevant = float(sums.mean()), day.loss <= most, True
+    else:
+        reference, days, most = float(np.mean([one.loss for one, _ in base if one.loss is not None])), len(base), None
+        p = float(prediction_p(np.array([judged.excess for _, judged in base], dtype=np.float64), excess))
+        evidence, in_control = float(gather(before.evidence, e_value(p))), p >= OUT_OF_CONTROL
+        relevant = day.loss >= (WORSE if agreement is None else 1 + agreement.share) * reference
     alarm = evidence >= false_alarm_every and relevant and not in_control
     quiet = before.quiet + 1 if in_control else 0
     over = before.going_on and quiet >= QUIET_DAYS
     going_on = alarm or (before.going_on and not over)
     lasting = before.lasting + 1 if going_on else 0
     settled = lasting >= LASTING_DAYS
+    used = alarm or over or settled  # what has called somebody, or is over, is not used again
     return Judged(
         excess=excess,
         p=p,
-        evidence=0.0
-        if alarm or over or settled
-        else evidence,  # what has called somebody, or is over, is not used again
+        evidence=0.0 if used else evidence,
         in_control=in_control,
         reference=reference,
-        reference_days=len(base),
+        reference_days=days,
         alarm=alarm,
         going_on=going_on and not settled,
         quiet=quiet,
         lasting=0 if settled else lasting,
         settled=settled,
+        tolerated=most,
+        sums=() if used or sums is None else tuple(sums.tolist()),
     )
+
+
+def _agreed(
+    earlier: Sequence[tuple[Figures, Judged]], base: Sequence[tuple[Figures, Judged]], agreement: Agreement
+) -> tuple[float, int, float] | None:
+    """The reference's mean loss, its days, and the mean that is tolerated; None: days judge, not rows.
+
+    The reference stands: the days held out at the run; what has become how it is; else the first days that there were.
+    The ordinary days before (``base``) say whether rows can judge: so it is settled before the day is looked at.
+    """
+    known = [(one, judged) for one, judged in earlier if judged.excess is not None]
+    settled = [place for place, (_, judged) in enumerate(known) if judged.settled]
+    if settled:
+        chosen = known[: settled[-1] + 1][-LASTING_DAYS:]
+    else:
+        chosen = [one for one in known if one[1].held_out] or known[:LASTING_DAYS]
+    days, ordinary = _measured(chosen), _measured(base)
+    if days is None or ordinary is None or is_dispersed(ordinary):
+        return None
+    told = tolerated(days, agreement)
+    return None if told is None else (told[0], len(days), told[1])
+
+
+def _measured(days: Sequence[tuple[Figures, Judged]]) -> list[tuple[float, float, int]] | None:
+    """(mean loss, variance of a row's, rows) of each; None if one was kept before there were variances."""
+    found = [(one.loss, one.variance, one.rows) for one, _ in days if one.loss is not None]
+    measured = [(loss, variance, rows) for loss, variance, rows in found if variance is not None]
+    return measured if len(measured) == len(found) else None
 
 
 def _reference(earlier: Sequence[tuple[Figures, Judged]]) -> list[tuple[Figures, Judged]]:
@@ -261,7 +229,8 @@ def finding(judged: Judged, day: Figures, start: datetime, *, before: Judged, si
         )
         return Finding(state="quiet", sentence=sentence, day=start)
     if before.going_on and not judged.going_on:
-        sentence = f"the loss is as on other days again: {_loss(day.loss)} on {name}, {QUIET_DAYS} such days in a row."
+        as_ever = "as on other days" if judged.tolerated is None else "within what is tolerated"
+        sentence = f"the loss is {as_ever} again: {_loss(day.loss)} on {name}, {QUIET_DAYS} such days in a row."
         return Finding(state="quiet", sentence=sentence, day=start)
     return Finding(state="unsure", day=start)
 
@@ -269,6 +238,12 @@ def finding(judged: Judged, day: Figures, start: datetime, *, before: Judged, si
 def _sentence(judged: Judged, day: Figures, name: str) -> str:
     itself = "" if day.expected is None else f"; its own scores expected {_loss(day.expected)} of that day"
     paid = "" if day.cost is None else f" It cost {day.cost:.3g} an event, in the unit of [costs]."
+    if judged.tolerated is not None:
+        return (
+            f"the model lost {_loss(day.loss)} on {name} ({day.rows:,} predictions), and {_loss(judged.tolerated)} is "
+            f"tolerated: a reference of {judged.reference_days} days ({_loss(judged.reference)}), and what "
+            f"[monitoring] tolerance adds to it{itself}.{paid}"
+        )
     times = f", {day.loss / judged.reference:.1f} times as much as" if day.loss and judged.reference else ", not as"
     return (
         f"the model lost {_loss(day.loss)} on {name} ({day.rows:,} predictions){times} on the "
@@ -292,82 +267,3 @@ def _is_blind(earlier: Sequence[Figures], day: Figures) -> bool:
     if len(shares) < FEWEST or total < _FEWEST_ROWS:
         return False
     return day.rows / total < _BLIND * float(np.median(shares))
-
-
-def held_out_days(project: Project, manifest: Manifest) -> list[tuple[datetime, Figures]]:
-    """The days that the champion's run held out, with its losses there: the reference that exists at once.
-
-    Empty if the run's files are gone, the model was imported, or the project has no time column.
-    """
-    run, time = manifest.provenance.run, project.task.time
-    kept = project.state / "holdouts" / f"{run}.msgpack"
-    answers = project.state / "runs" / f"{run}" / SUBMISSION / HOLDOUT
-    if run is None or time is None or not kept.is_file() or not answers.is_file():
-        return []
-    rows = decode_columns(kept.read_bytes())
-    outputs = read_answers(answers).outputs
-    lead = np.timedelta64(round(project.task.lead_hours * 3600), "s")
-    days = (rows[time].astype("datetime64[us]") - lead).astype("datetime64[D]")
-    labels = rows[project.task.target]
-    found = []
-    for day in np.unique(days):
-        chosen = days == day
-        figures = _figures(project, outputs[chosen], labels[chosen].tolist(), manifest.classes)
-        start = datetime.combine(day.astype(object), datetime.min.time(), UTC)
-        found.append((start, figures))
-    most = max(figures.rows for _, figures in found)
-    return [one for one in found if one[1].rows >= most / 2]  # the first and the last day are cut
-
-
-def _figures(project: Project, outputs: NDArray[Any], labels: Sequence[Any], classes: Sequence[Any]) -> Figures:
-    losses, expected = _losses(project, outputs, labels, classes)
-    happened = _happened(project, labels, classes)
-    return Figures(
-        rows=len(losses),
-        unlabelled=0,
-        failed=0,
-        loss=float(losses.mean()),
-        expected=None if expected is None else float(expected.mean()),
-        cost=_cost(project, outputs, happened),
-        bins=() if happened is None else binned(outputs[:, 0], happened),
-    )
-
-
-def _of_version(
-    project: Project,
-    losses: NDArray[np.float64],
-    outputs: NDArray[Any],
-    happened: NDArray[np.bool_] | None,
-    mine: NDArray[np.bool_],
-) -> dict[str, float]:
-    paid = _cost(project, outputs[mine], None if happened is None else happened[mine])
-    found = {"rows": int(mine.sum()), "loss": float(losses[mine].mean())}
-    return found if paid is None else {**found, "cost": paid}
-
-
-def _happened(project: Project, labels: Sequence[Any], classes: Sequence[Any]) -> NDArray[np.bool_] | None:
-    """Whether each row is of the positive class; None where the task is not binary."""
-    return np.asarray(positions(labels, classes) == 1) if project.task.kind == "binary" else None
-
-
-def _cost(project: Project, outputs: NDArray[Any], happened: NDArray[np.bool_] | None) -> float | None:
-    costs = project.costs
-    if costs is None or happened is None or not len(happened):
-        return None
-    return cost(outputs[:, 0], happened, action=costs.action, missed=costs.missed)
-
-
-def _losses(
-    project: Project, outputs: NDArray[Any], labels: Sequence[Any], classes: Sequence[Any]
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Each row's loss, and what its own probabilities expected of it."""
-    task = project.task.kind
-    truth = np.array(labels, dtype=np.float64) if task == "regression" else positions(labels, classes)
-    losses = row_losses(project.loss, outputs, truth, cap=project.trial.cap)
-    return losses, expected_loss(project.loss, outputs, task)
-
-
-def _outputs(rows: pa.Table) -> NDArray[Any]:
-    """The outputs of scored rows, of shape (rows, outputs)."""
-    column = rows["output"].combine_chunks()
-    return np.asarray(column.flatten()).reshape(rows.num_rows, -1)

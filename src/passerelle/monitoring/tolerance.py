@@ -1,8 +1,9 @@
 """Tolerance: is the loss more than was agreed to? Bets on the losses of matured windows, row by row. Pure.
 
-The rule on the loss that asks of nothing but the figure agreed: no days to learn from, no model of how they differ. It
-takes rows as independent given what came before, so it judges where days differ by no more than their rows explain
-(``dispersion``); where they differ by more, weather say, control's t-test of days judges (see docs/monitoring.md).
+The rule on the loss where a project says what it tolerates ([monitoring] tolerance): it asks of nothing but the figure
+agreed, without a model of how days differ. It takes rows as independent given what came before, so it judges where days
+differ by no more than their rows explain (``dispersion``); where they differ by more, weather say, control's t-test of
+days judges (performance).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
+from scipy.special import chdtrc
 
 from passerelle.monitoring.control import MOST, Floats
 
@@ -21,7 +24,39 @@ STAKES = (0.1, 0.3, 1.0, 3.0)
 #: rows, a loss at what is tolerated and N = 1000: 0.2 alarms in 1,000 windows of independent rows, 0.7 of windows
 #: dispersed 1.25 times, 1.2 at 1.5, 6 at 2, 28 at 4.
 DISPERSED = 1.25
+#: A reference of fewer rows is taken to be as bad as it may well be.
+_MANY = 10_000
+_PROVEN = 0.05
+_MOST_OF_ONE = 9.0
 _Z_95 = 1.6448536269514722
+
+
+class Agreement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a project says it tolerates."""
+
+    #: Of the reference's mean loss.
+    share: float
+    #: The largest loss of one row; None if there is none, and days alone can judge.
+    bound: float | None
+
+
+def tolerated(days: Sequence[tuple[float, float, int]], agreement: Agreement) -> tuple[float, float] | None:
+    """The reference's mean loss and the mean loss that is tolerated, of the reference's days; None: days must judge.
+
+    ``days`` are (mean loss, variance of a row's loss, rows) of each. A reference of fewer than 10,000 rows is 1.64
+    standard errors worse than it was measured. None where a loss has no bound, or where the bound would be tolerated.
+
+    >>> tolerated([(0.1, 0.09, 5000), (0.1, 0.09, 5000)], Agreement(share=0.1, bound=1.0))
+    (0.1, 0.11)
+    """
+    if agreement.bound is None or not days:
+        return None
+    means, variances, rows = (np.array(one, dtype=np.float64) for one in zip(*days, strict=True))
+    total = float(rows.sum())
+    mean = float((means * rows).sum() / total)
+    known = mean if total >= _MANY else mean + _Z_95 * math.sqrt(float((variances * rows).sum() / total) / total)
+    most = round(known * (1 + agreement.share), 12)
+    return (mean, most) if 0 < most < agreement.bound else None
 
 
 def start() -> Floats:
@@ -89,6 +124,29 @@ def upper_reference(losses: Any) -> float:
     if rows.size < 2:  # noqa: PLR2004  (of one there is no standard error)
         raise ValueError(f"{rows.size} losses: a reference needs two at least, and some hundreds to be of use")
     return float(rows.mean() + _Z_95 * rows.std(ddof=1) / math.sqrt(rows.size))
+
+
+def is_dispersed(days: Sequence[tuple[float, float, int]]) -> bool:
+    """Are days proven to have shocks of their own, larger than bets on rows can bear? ``days``: see ``tolerated``.
+
+    By the squared differences of days that follow each other, over what their rows explain (von Neumann 1941): a change
+    that lasts is one difference, and no shock; one counts for 9 (3 standard errors) at most. Their mean is above
+    DISPERSED, and chance would make it so of independent rows once in 20 times at most (chi-squared; neighbours share a
+    day, so that three differences tell as much as two).
+
+    >>> is_dispersed([(0.1, 0.09, 1000), (0.3, 0.21, 1000)] * 6), is_dispersed([(0.1, 0.09, 500), (0.12, 0.1, 500)])
+    (True, False)
+    """
+    if len(days) < 2:  # noqa: PLR2004  (one day does not vary)
+        return False
+    means, variances, rows = (np.array(one, dtype=np.float64) for one in zip(*days, strict=True))
+    explained = variances / rows
+    both = explained[1:] + explained[:-1]
+    if not (both > 0).all():
+        return False
+    spread = float(np.minimum(np.diff(means) ** 2 / both, _MOST_OF_ONE).mean())
+    free = 2 * len(both) / 3
+    return spread > DISPERSED and float(chdtrc(free, spread * free)) < _PROVEN
 
 
 def dispersion(means: Any, variances: Any, rows: Any) -> float:

@@ -25,6 +25,7 @@ from passerelle.errors import PasserelleError
 from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask
 from passerelle.ledger.watermarks import open_until
+from passerelle.metrics import largest_loss
 from passerelle.monitoring import drifting, incidents, performance, volume
 from passerelle.monitoring.alerts import Alert, Finding, settle
 from passerelle.monitoring.handling import speak
@@ -32,9 +33,11 @@ from passerelle.monitoring.inputs import Counts, read_counts
 from passerelle.monitoring.looking import look
 from passerelle.monitoring.marking import drift_days, loss_days, read_marks
 from passerelle.monitoring.maturity import floor_day, read_day
+from passerelle.monitoring.measuring import Figures, held_out_days, measure
 from passerelle.monitoring.rules import rule_of
 from passerelle.monitoring.slicing import read_slices
 from passerelle.monitoring.streams import Stream
+from passerelle.monitoring.tolerance import Agreement
 from passerelle.monitoring.windows import Window, has_window, keep_window, newest, oldest, read_windows
 from passerelle.project.settings import Project, Watch
 from passerelle.state.database import open_state, writing
@@ -263,7 +266,7 @@ def _keep_reference(scene: Scene) -> None:
     """Keep the days that the first champion's run held out, once: before the first mature day."""
     if newest(scene.engine, scene.environment, REFERENCE) or newest(scene.engine, scene.environment, "performance"):
         return
-    days = performance.held_out_days(scene.project, scene.manifest)
+    days = held_out_days(scene.project, scene.manifest)
     with writing(scene.engine) as connection:
         for start, figures in days:
             _keep(connection, scene, REFERENCE, start, figures)
@@ -277,7 +280,7 @@ def _watch_performance(scene: Scene, start: datetime) -> Alert | None:
         if wanted
         else {}
     )
-    figures = performance.measure(day.rows, scene.project, scene.manifest.classes, slices)
+    figures, losses = measure(day.rows, scene.project, scene.manifest.classes, slices)
     threshold = rule_of(scene.project, "performance").threshold or 1.0
     with writing(scene.engine) as connection:
         if has_window(connection, scene.environment, "performance", start):
@@ -289,7 +292,8 @@ def _watch_performance(scene: Scene, start: datetime) -> Alert | None:
         marks = read_marks(connection, scene.environment, "performance")
         compared = loss_days(days, marks)
         earlier = [(one, known) for _, one, known in compared]
-        judged = performance.judge(earlier, figures, false_alarm_every=threshold)
+        agreement = _agreement(scene.project, len(scene.manifest.classes))
+        judged = performance.judge(earlier, figures, false_alarm_every=threshold, agreement=agreement, losses=losses)
         value = {**msgspec.to_builtins(figures), **msgspec.to_builtins(judged)}
         keep_window(connection, scene.environment, Window(start=start, watch="performance", value=value))
         before = earlier[-1][1] if earlier else performance.Judged(excess=None)
@@ -298,15 +302,19 @@ def _watch_performance(scene: Scene, start: datetime) -> Alert | None:
         return _settle_day(connection, scene, "performance", found)
 
 
-def _held_out(window: Window) -> tuple[performance.Figures, performance.Judged]:
-    figures = msgspec.convert(window.value, prepared(performance.Figures))
-    return figures, performance.Judged(excess=performance.excess_of(figures))
+def _held_out(window: Window) -> tuple[Figures, performance.Judged]:
+    figures = msgspec.convert(window.value, prepared(Figures))
+    return figures, performance.Judged(excess=performance.excess_of(figures), held_out=True)
 
 
-def _lived(window: Window) -> tuple[performance.Figures, performance.Judged]:
-    return msgspec.convert(window.value, prepared(performance.Figures)), msgspec.convert(
-        window.value, prepared(performance.Judged)
-    )
+def _agreement(project: Project, classes: int) -> Agreement | None:
+    share = project.monitoring.tolerance
+    bound = largest_loss(project.loss, cap=project.trial.cap, classes=classes)
+    return None if share is None else Agreement(share=share, bound=bound)
+
+
+def _lived(window: Window) -> tuple[Figures, performance.Judged]:
+    return msgspec.convert(window.value, prepared(Figures)), msgspec.convert(window.value, prepared(performance.Judged))
 
 
 def _keep(connection: sa.Connection, scene: Scene, series: str, start: datetime, value: Any) -> None:

@@ -238,6 +238,8 @@ class Monitoring(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     #: Input fields by whose values the loss is shown too; at most 5.
     slices: Annotated[tuple[str, ...], msgspec.Meta(max_length=5)] = ()
+    #: The mature loss may be worse than the reference's by this share, and calls nobody; None: judged by days alone.
+    tolerance: Positive | None = None
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -24,7 +24,7 @@ from passerelle.trial import trials
 
 READS = [path for name, path in PAGES.items() if name != "token"] + ["/fingerprint"]
 EVERYWHERE = "0.0.0.0"  # noqa: S104  (what the dashboard is told; the test listens on loopback)
-ACTIONS = ("approve", "refuse", "stop", "rollback")
+ACTIONS = ("approve", "refuse", "stop", "rollback", "acknowledge", "silence", "unsilence", "normal", "incident")
 
 
 def token(project: Project, *scopes: Scope, days: int = 1) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from passerelle.dashboard import alert_actions
 from passerelle.errors import DeploymentError, PasserelleError, StateError
 from passerelle.loop import rollout, trying
 from passerelle.loop.train import registry_of
@@ -18,12 +19,15 @@ _Decide = Callable[..., object]
 _MOST_REASON = 300
 
 
-def act(name: str, project: Project, environment: str, form: Mapping[str, str], *, now: datetime) -> None:
-    """Do one of ``ACTIONS``, with the fields of its form: the trial, or the revision, that the page showed.
+def act(name: str, project: Project, environment: str, form: Mapping[str, str], *, by: str, now: datetime) -> None:
+    """Do one of NAMES for a person, with the fields of its form: the trial, revision or alert that the page showed.
 
     Raises StateError or DeploymentError, and does nothing, if that is not what holds any more.
     """
-    ACTIONS[name](project, registry_of(project), environment, form, now)
+    if name in alert_actions.ACTIONS:
+        alert_actions.ACTIONS[name](project, environment, form, by, now)
+    else:
+        ACTIONS[name](project, registry_of(project), environment, form, now)
 
 
 def _roll_back(project: Project, registry: Registry, environment: str, form: Mapping[str, str], now: datetime) -> None:
@@ -47,13 +51,15 @@ def _on_trial(decide: _Decide) -> Callable[[Project, Registry, str, Mapping[str,
     return done
 
 
-#: What there is to do, by its name in the address.
+#: What there is to do about trials and revisions, by its name in the address.
 ACTIONS: dict[str, Callable[[Project, Registry, str, Mapping[str, str], datetime], None]] = {
     "approve": _on_trial(trying.approve),
     "refuse": _on_trial(trying.refuse),
     "stop": _on_trial(trying.stop),
     "rollback": _roll_back,
 }
+#: Everything that there is to do.
+NAMES = frozenset(ACTIONS) | frozenset(alert_actions.ACTIONS)
 
 
 def _reason(form: Mapping[str, str]) -> str | None:

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from passerelle.clock import Clock, system_clock
-from passerelle.dashboard import actions, charts, drift_charts, drifted, performance_charts, performed
+from passerelle.dashboard import actions, alert_actions, charts, drift_charts, drifted, performance_charts, performed
 from passerelle.dashboard.beside import Computed
 from passerelle.dashboard.comparing import versions_page
 from passerelle.dashboard.drawing import Figure
@@ -255,13 +255,14 @@ class _Dashboard:
 
     async def act(self, request: Request) -> Response:
         """Do what a person decided."""
-        self._guard.check_act(request.headers, request.cookies.get(COOKIE))
+        by = self._guard.check_act(request.headers, request.cookies.get(COOKIE))
         name = request.path_params["name"]
-        if name not in actions.ACTIONS:
+        if name not in actions.NAMES:
             raise NoSuchPageError(f"There is no action {name!r}.")
         form = await _form(request)
-        await run_in_threadpool(actions.act, name, self._project, self._environment, form, now=self._clock())
-        return RedirectResponse("/", status_code=HTTPStatus.SEE_OTHER)
+        await run_in_threadpool(actions.act, name, self._project, self._environment, form, by=by, now=self._clock())
+        shown = "/alerts" if name in alert_actions.ACTIONS else "/"
+        return RedirectResponse(shown, status_code=HTTPStatus.SEE_OTHER)
 
     async def missing(self, request: Request, _error: Exception) -> Response:
         """No page of this address."""
@@ -312,6 +313,7 @@ class _Dashboard:
             admin=self._guard.may(secret, "admin"),
             known=secret is not None,
             most=MOST,
+            hours=alert_actions.HOURS,
             plotly=plotly_version(),
         )
         return Response(text, status, media_type="text/html", headers={"Cache-Control": "private, no-cache"})

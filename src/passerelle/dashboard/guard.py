@@ -85,9 +85,12 @@ class Guard:
         if not origin or not host or urlsplit(origin).netloc != host:
             raise ForeignPageError
 
-    def check_act(self, headers: Mapping[str, str], cookie: str | None) -> None:
-        """Raise unless an action may be done."""
+    def check_act(self, headers: Mapping[str, str], cookie: str | None) -> str:
+        """Raise unless an action may be done; whom the token that allows it was made for."""
         self.check_origin(headers)
         kind, _, bearer = (headers.get("authorization") or "").partition(" ")
-        if not self.may(bearer if kind.lower() == "bearer" else self.secret_of(cookie), "admin"):
-            raise NotAdminError
+        secret = bearer if kind.lower() == "bearer" else self.secret_of(cookie)
+        for token in read_tokens(self._path) if secret else ():
+            if allows((token,), secret or "", "admin", system_clock()):
+                return token.name
+        raise NotAdminError

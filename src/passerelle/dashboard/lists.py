@@ -19,6 +19,7 @@ from passerelle.data.quarantine import Report
 from passerelle.monitoring.alerts import Alert, grouped
 from passerelle.monitoring.budget import Budget
 from passerelle.monitoring.silences import Silence
+from passerelle.state.timeline import Event
 
 #: Entries of the timeline on one page.
 MOST = 150
@@ -97,6 +98,8 @@ class AlertsPage(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget = Budget(families=(), expected=0.0, raised=0)
     #: What is silenced now.
     silences: tuple[Silence, ...] = ()
+    #: What became of each alert, by its id, oldest first.
+    history: dict[str, tuple[Event, ...]] = {}
 
 
 class DataPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,7 +162,17 @@ def alerts_page(seen: Seen, *, now: datetime) -> AlertsPage:
         causes=tuple(reversed(grouped(still))),
         budget=seen.budget,
         silences=tuple(one for one in seen.silences if now < one.until),
+        history=_history(seen),
     )
+
+
+def _history(seen: Seen) -> dict[str, tuple[Event, ...]]:
+    """What the timeline says of each alert, oldest first."""
+    told: dict[str, list[Event]] = {}
+    for event in seen.events:
+        if event.kind == "alert" and isinstance(name := event.details.get("alert"), str):
+            told.setdefault(name, []).append(event)
+    return {name: tuple(events) for name, events in told.items()}
 
 
 def alerts_table(page: AlertsPage) -> list[dict[str, Any]]:

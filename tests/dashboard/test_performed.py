@@ -9,6 +9,7 @@ from typing import Any
 
 import large
 import lived
+import msgspec
 import numpy as np
 import pytest
 from large import DAYS, FIRST, ROWS
@@ -19,6 +20,7 @@ from test_charts import coloured
 from passerelle.dashboard import calibrating, performance_charts, performed
 from passerelle.dashboard.later import Found, Later
 from passerelle.dashboard.reading import Reader
+from passerelle.dashboard.rendering import render
 from passerelle.errors import LedgerError
 from passerelle.project.settings import Project
 
@@ -32,6 +34,8 @@ def test_calibration_counts_what_happened_of_what_was_said(answered: Project) ->
     second = found.bins[2]
     assert second.said == pytest.approx(0.25, abs=0.02)
     assert second.happened == pytest.approx(second.said, abs=0.06)
+    gone = calibrating.calibrate(answered, "production", (False, True), lived.YEAR, lived.YEAR + large.DAY)
+    assert (gone.rows, gone.bins) == (0, ())
     wrong = calibrating.binned(np.array([0.9, 0.95]), np.array([False, False]))
     assert (wrong[9].rows, wrong[9].happened) == (2, 0.0)
 
@@ -64,7 +68,7 @@ def test_the_page_shades_what_is_not_due_and_draws_what_is_tolerated(answered: P
     assert [one["start"] for one in page["coming"]] == ["2013-06-25T00:00:00Z", "2013-06-26T00:00:00Z"]
     assert page["calibration"]["last"] == "2013-06-24T00:00:00Z"
     assert len(page["days"]) == 28
-    assert rows[0] == "day,events,loss,usual,expected,alert"
+    assert rows[0] == "day,events,loss,usual,expected,alert,tolerated,cost"
     assert len(rows) == 91
     assert "labels not yet due" in text
     seen = Reader(answered, "production").read()
@@ -78,6 +82,49 @@ def test_the_page_shades_what_is_not_due_and_draws_what_is_tolerated(answered: P
     bins = calibrating.binned(np.array([0.1, 0.9]), np.array([False, True]))
     shown = calibrating.Calibration(first=FIRST, last=FIRST, rows=2, bins=bins, error=0.1, of="True")
     assert graph_objects.Figure(coloured(performance_charts.calibration_chart(shown))).data[0].y == (0.0, 1.0)
+
+
+def test_cost_slices_and_what_is_tolerated_are_shown_of_the_days_that_have_them(answered: Project) -> None:
+    seen = Reader(answered, "production").read()
+    windows = seen.windows["performance"]
+    old = performed.performance_page(seen, span=28, calibrated=None, coming=None, now=lived.NOW)
+    assert (old.slices, old.days[-1].cost, old.days[-1].tolerated) == ((), None, None)  # measured before there were any
+    with pytest.raises(ValueError, match="no day has a cost"):
+        performance_charts.cost_chart(old)
+    kept = [
+        one.value
+        | {"cost": 2.5, "tolerated": 0.17}
+        | {"slices": {"carrier": {"UA": {"rows": n, "loss": n / 10, "cost": 1.0 * n}, "<b>": {"rows": 1, "loss": 0.5}}}}
+        for n, one in enumerate(windows[-2:], start=1)
+    ]
+    new = tuple(msgspec.structs.replace(one, value=value) for one, value in zip(windows[-2:], kept, strict=True))
+    seen = msgspec.structs.replace(seen, windows=seen.windows | {"performance": (*windows[:-2], *new)})
+    page = performed.performance_page(seen, span=28, calibrated=None, coming=None, now=lived.NOW)
+    first, second = page.slices
+    assert (first.value, first.rows) == ("UA", 3)
+    assert (first.loss, first.cost) == pytest.approx((0.5 / 3, 5 / 3))
+    assert (second.value, second.rows, second.loss, second.cost) == ("<b>", 2, 0.5, None)
+    needed = graph_objects.Figure(coloured(performance_charts.tolerance_chart(page))).data[4].y
+    assert needed[-1] == 0.17
+    assert needed[-3] == pytest.approx(0.148 * 1.25)
+    assert performance_charts.cost_chart(page)["data"][0]["y"] == [2.5, 2.5]
+    text = render(
+        "performance.html",
+        page=page,
+        drawn={"loss": performance_charts.tolerance_chart(page), "cost": performance_charts.cost_chart(page)},
+        csv=True,
+        project="flights",
+        environment="production",
+        now=lived.NOW,
+        here="/performance",
+        admin=False,
+        known=False,
+        most=0,
+        plotly="7",
+    )
+    assert "exploratory" in text
+    assert "&lt;b&gt;" in text
+    assert "more than is tolerated" in text
 
 
 def test_what_takes_long_is_computed_once_beside_the_page() -> None:

@@ -169,6 +169,8 @@ class _Dashboard:
         span = _span(request.query_params.get("days"), performed.SPANS)
         page = performed.performance_page(seen, span=span, calibrated=calibrated, coming=coming, now=now)
         drawn = {"loss": performance_charts.tolerance_chart(page)} if page.days else {}
+        if any(one.cost is not None for one in page.days):
+            drawn["cost"] = performance_charts.cost_chart(page)
         if page.calibration is not None:
             drawn["calibration"] = performance_charts.calibration_chart(page.calibration)
         return self._answer(request, "performance.html", page, now=now, drawn=drawn, table=performed.table(page))

@@ -85,12 +85,15 @@ def calibrate(
     chosen = pc.and_(pc.equal(rows["role"], "live"), pc.equal(rows["status"], "scored"))
     known = rows.filter(pc.and_(chosen, pc.is_valid(rows["truth"])))
     known = known.take(np.arange(0, known.num_rows, every))
+    of = str(classes[1]) if project.task.kind == "binary" else "the most probable class"
+    if known.num_rows == 0:  # measured once, and the ledger has nothing of these days any more
+        return Calibration(first=first, last=last, rows=0, bins=(), error=0.0, of=of)
     outputs = np.array(known["output"].to_pylist(), dtype=np.float64).reshape(known.num_rows, -1)
     labels = positions([msgspec.json.decode(text) for text in known["truth"].to_pylist()], classes)
     if project.task.kind == "binary":
-        said, happened, of = outputs[:, 0], labels == 1, str(classes[1])
+        said, happened = outputs[:, 0], labels == 1
     else:
-        said, happened, of = outputs.max(axis=1), labels == outputs.argmax(axis=1), "the most probable class"
+        said, happened = outputs.max(axis=1), labels == outputs.argmax(axis=1)
     bins = binned(said, happened)
     total = sum(one.rows for one in bins)
     error = sum(one.rows * abs((one.said or 0.0) - (one.happened or 0.0)) for one in bins) / max(1, total)

@@ -66,6 +66,10 @@ class DayLoss(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     #: Is the day part of an alert?
     alerting: bool
+    #: The loss that [monitoring] tolerance lets pass, where rows are judged by it; None of days before there was one.
+    tolerated: float | None = None
+    #: Mean business cost of an event; None where none is declared.
+    cost: float | None = None
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +225,8 @@ def losses(seen: Seen) -> tuple[DayLoss, ...]:
             reference=_number(window.value.get("reference")),
             rows=rows_of(window),
             alerting=any(first <= window.start <= last for first, last in spans if last is not None),
+            tolerated=_number(window.value.get("tolerated")),
+            cost=_number(window.value.get("cost")),
         )
         for window in seen.windows.get("performance", ())
         if _number(window.value.get("loss")) is not None

@@ -7,6 +7,7 @@ from typing import Any
 from passerelle.dashboard.calibrating import Calibration
 from passerelle.dashboard.charts import loss_chart
 from passerelle.dashboard.drawing import Figure, axis_of_days, blank, middle, trace
+from passerelle.dashboard.lists import DayLoss
 from passerelle.dashboard.performed import PerformancePage
 
 
@@ -20,7 +21,7 @@ def tolerance_chart(page: PerformancePage) -> Figure:
     figure["data"].append(
         trace(
             [middle(one.start) for one in known],
-            [None if one.reference is None else one.reference * page.worse for one in known],
+            [_needed(one, page.worse) for one in known],
             "--bad",
             width=1,
             name="an alarm needs",
@@ -48,6 +49,25 @@ def tolerance_chart(page: PerformancePage) -> Figure:
         figure["data"].append(line | {"mode": "lines+markers", "marker": {"size": 6, "symbol": "circle-open"}})
     figure["layout"]["xaxis"] |= axis_of_days(known[0].start, last)
     return figure
+
+
+def _needed(day: DayLoss, worse: float) -> float | None:
+    """What an alarm needs: more than is tolerated, where that was said, else so many times the usual."""
+    if day.tolerated is not None:
+        return day.tolerated
+    return None if day.reference is None else day.reference * worse
+
+
+def cost_chart(page: PerformancePage) -> Figure:
+    """The mean business cost of an event, day by day. Raises ValueError without a day that has one."""
+    known = [one for one in page.days if one.cost is not None]
+    if not known:
+        raise ValueError("no day has a cost: say so instead of a chart")
+    layout = blank("mean cost of an event", shapes=[], notes=[])
+    layout["yaxis"] |= {"rangemode": "tozero"}
+    layout["xaxis"] |= axis_of_days(known[0].start, known[-1].start)
+    days, costs = [middle(one.start) for one in known], [one.cost for one in known]
+    return {"data": [trace(days, costs, "--accent", width=2, name="cost of an event")], "layout": layout}
 
 
 def calibration_chart(calibration: Calibration) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,10 +14,24 @@ from passerelle.dashboard.lists import DayLoss, losses
 from passerelle.dashboard.reading import Seen
 from passerelle.dashboard.unjudged import unjudged
 from passerelle.dashboard.words import capital, counted, day, figure
+from passerelle.decoding import prepared
+from passerelle.monitoring.parts import Slice
 from passerelle.monitoring.performance import WORSE
+from passerelle.monitoring.windows import Window
 from passerelle.trial.words import LOSSES
 
 SPANS = (90, 28, 365)
+
+
+class SliceLoss(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows with one value of a field, over the days that are shown."""
+
+    field: str
+    value: str
+    rows: int
+    #: Mean loss, and mean business cost (None where none is declared).
+    loss: float
+    cost: float | None
 
 
 class PerformancePage(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +54,8 @@ class PerformancePage(msgspec.Struct, frozen=True, kw_only=True):
     #: there, computing or failed; and why it failed. "none" for numbers, of which there is no calibration.
     calibrated: str
     reason: str
+    #: By the fields that [monitoring] slices names, most rows first: for people to look at, no alert is raised of them.
+    slices: tuple[SliceLoss, ...] = ()
 
 
 def performance_page(
@@ -49,20 +66,46 @@ def performance_page(
     newest = every[-1].start if every else None
     days = tuple(one for one in every if newest is not None and one.start > newest - timedelta(days=span))
     windows = seen.windows.get("performance", ())
+    tolerance = seen.project.monitoring.tolerance
+    there: Calibration | None = calibrated.value if calibrated and calibrated.standing == "there" else None
     return PerformancePage(
         sentence=_sentence(seen, every, now=now),
         span=span,
         spans=SPANS,
         loss=LOSSES[seen.project.loss],
         days=days,
-        worse=WORSE,
+        worse=WORSE if tolerance is None else 1 + tolerance,
         not_due=windows[-1].start + timedelta(days=1) if windows else None,
         now=now,
         coming=coming.value if coming and coming.standing == "there" else (),
-        calibration=calibrated.value if calibrated and calibrated.standing == "there" else None,
+        calibration=there if there is not None and there.rows else None,
         calibrated=calibrated.standing if calibrated else "none",
         reason=calibrated.reason if calibrated else "",
+        slices=sliced([one for one in windows if days and one.start >= days[0].start]),
     )
+
+
+def sliced(windows: Sequence[Window]) -> tuple[SliceLoss, ...]:
+    """The slices of some days together, by field; none of days that were measured before there were slices."""
+    found: dict[tuple[str, str], list[Slice]] = {}
+    for window in windows:
+        try:
+            kept = msgspec.convert(window.value.get("slices", {}), prepared(dict[str, dict[str, Slice]]))
+        except msgspec.ValidationError:  # of a later version of passerelle
+            continue
+        for field, values in kept.items():
+            for value, one in values.items():
+                found.setdefault((field, value), []).append(one)
+    summed = []
+    for (field, value), some in found.items():
+        rows = sum(one.rows for one in some)
+        if rows == 0:
+            continue
+        dear = [(one.rows, one.cost) for one in some if one.cost is not None]
+        cost = sum(n * each for n, each in dear) / sum(n for n, _ in dear) if dear else None
+        loss = sum(one.rows * one.loss for one in some) / rows
+        summed.append(SliceLoss(field=field, value=value, rows=rows, loss=loss, cost=cost))
+    return tuple(sorted(summed, key=lambda one: (one.field, -one.rows, one.value)))
 
 
 def table(page: PerformancePage) -> list[dict[str, Any]]:
@@ -75,6 +118,8 @@ def table(page: PerformancePage) -> list[dict[str, Any]]:
             "usual": one.reference,
             "expected": one.expected,
             "alert": one.alerting,
+            "tolerated": one.tolerated,
+            "cost": one.cost,
         }
         for one in page.days
     ]

@@ -43,10 +43,12 @@ def answer(
     share: float | None = None,
     late: bool = False,
     slots: int = 1,
+    unit: str | None = None,
 ) -> None:
     """Record a day of the current revision's answers, by several workers; the challenger fails on a part of its own.
 
-    ``share`` is the part that really goes to the challenger, where it is not the one that the revision says.
+    ``unit`` asks for all of them, where one is named. ``share`` is the part that really goes to the challenger, where
+    it is not the one that the revision says.
     """
     deployment = current(project)
     draw = np.random.default_rng(start.toordinal())
@@ -62,7 +64,7 @@ def answer(
         mine.append(
             Prediction(
                 id=id_,
-                unit=id_,
+                unit=unit or id_,
                 role="live",
                 status=("timed_out" if late else "failed") if fails else "scored",
                 revision=deployment.revision,

@@ -11,6 +11,7 @@ from living import A_DAY, FIRST, answer_day, current, make_project
 from splitting import NOON, answer, split_project
 from test_trying import begun, last, registry, told, variants
 
+from passerelle.ledger.storage import ledger_folder
 from passerelle.loop import trying
 from passerelle.loop.rollout import PRODUCTION, revisions, roll_back
 from passerelle.loop.trying import advance
@@ -83,6 +84,19 @@ def test_a_challenger_that_fails_less_goes_on_and_nineteen_answers_say_nothing(t
     assert record.status == "running", "its last hundred answers were good: what was before is over"
     answer(project, NOON + 2 * A_DAY, rows=1, share=1.0, failing=1.0)
     assert record.plan.breaker_percent == 20
+
+
+def test_one_unit_that_asks_again_and_again_breaks_nothing(tmp_path: Path) -> None:
+    project, versions = split_project(tmp_path / "orders")
+    answer(project, NOON, rows=30, share=1.0)
+    answer(project, NOON + A_DAY / 8, rows=150, share=1.0, failing=1.0, unit="poisoned")
+    record = advance(project, versions, now=EVENING + A_DAY)
+    assert record is not None
+    assert (record.status, record.verdict) == ("running", None)
+    answers = breaker.last_answers(
+        ledger_folder(project.state, PRODUCTION), record.plan, since=breaker.look_since(EVENING)
+    )
+    assert (len(answers.failed), sum(answers.failed)) == (31, 1)
 
 
 def test_exactly_the_share_is_borne_and_one_more_is_not(tmp_path: Path) -> None:

@@ -87,6 +87,11 @@ def load(folder: Path, text: str) -> object:
         (GOOD + '[trial]\nmode = "split"\nsteps = [0.5, 0.1]\n', "let each share be larger than the one before"),
         (GOOD + '[trial]\nevidence = "weeks"\nmax_days = 41\n', "no verdict on weeks comes before 6 of them: say 42"),
         (
+            GOOD.replace("[task]\n", '[task]\nunit = "who"\n')
+            + '[trial]\nmode = "split"\nevidence = "units"\nsteps = [0.1, 0.5]\n',
+            "trial.steps move units to the challenger: those that move are observed for a shorter time",
+        ),
+        (
             GOOD.replace("[task]\n", '[task]\nunit = "who"\n') + '[trial]\nevidence = "units"\nunit_days = 60\n',
             "trial.unit_days is 60 and trial.max_days 60: no unit would be complete",
         ),

@@ -175,6 +175,42 @@ def test_a_splits_errors_are_counted_by_share(tmp_path: Path) -> None:
     assert guard(plan, [found], 0).says.estimate == pytest.approx((4 - 2) / 4)
 
 
+def test_what_came_too_late_is_no_error(tmp_path: Path) -> None:
+    project = project_in(tmp_path)
+    plan = guarded(mode="split", share=0.5, rollback_above=0.0)
+    record = trials.start(open_state(project.state), plan)
+    at = START + DAY / 3
+    late = [
+        msgspec.structs.replace(prediction(f"late-{one}", at, None, version=2, probability=0.5), status="timed_out")
+        for one in range(50)
+    ]
+    write(project, [*late, prediction("failed", at, None, version=2, probability=0.5)])
+    [found] = close_blocks(project, record, now=START + DAY * 2.6)[:1]
+    assert found.guards == ((Tally(share=0.5, events=51, worse=1, better=0),),)
+
+
+def test_all_events_together_fail_or_not_whatever_order_their_days_came_in() -> None:
+    """Late events of an early day are no prefix that was ever looked at; and each of a split's looks has half."""
+    plan = guarded(mode="split", share=0.5, rollback_above=0.0)
+    bad, good = Tally(share=0.5, events=60, worse=30, better=0), Tally(share=0.5, events=400, worse=0, better=40)
+    found = guard(plan, [with_tally(0, 0.0, bad), with_tally(1, 0.0, good)], 0)
+    assert (found.failed, found.fails_now) == (1, False)
+    assert guard(plan, [with_tally(0, 0.0, bad)], 0).fails_now
+    fewest = {
+        mode: next(
+            number
+            for number in range(1, 99)
+            if guard(
+                msgspec.structs.replace(plan, mode=mode, guardrails=(Guardrail(watch="errors", margin=1e-9),)),
+                [with_tally(0, 0.0, Tally(share=0.5, events=number, worse=number, better=0))],
+                0,
+            ).fails_now
+        )
+        for mode in ("shadow", "split")
+    }
+    assert fewest["split"] > fewest["shadow"]
+
+
 def test_what_a_unit_does_again_is_no_new_evidence(tmp_path: Path) -> None:
     """One unit that always fails is drawn to the challenger half of the time: that is one event, and proves nothing."""
     project = project_in(tmp_path)

@@ -81,7 +81,7 @@ def test_a_better_loss_does_not_buy_slowness(tmp_path: Path) -> None:
     [says] = verdict.guardrails
     assert (says.state, says.lower > 0) == ("fail", True)
     assert says.estimate == pytest.approx(1 / 6, abs=0.05)
-    early = failing(folder, plan, [], now=START + DAY)
+    early = failing(folder, plan, [], now=START + 2 * DAY)
     assert early is not None
     assert early.kind == "ROLL_BACK", "it needs no outcome"
     assert "without waiting for outcomes: no answer in 50 ms +1" in early.sentence

@@ -79,6 +79,16 @@ def test_each_share_has_bounds_of_its_own() -> None:
     assert 1.5 < extreme <= 2.0
 
 
+def test_a_days_bounds_are_known_before_it_whenever_the_next_step_comes() -> None:
+    """Up to 95 %: on a day of 25 % the champion's chance may fall to 5 % by the evening, and bets must bear that."""
+    plan = plan_of(mode="split", unit="row", loss="zero_one", share=0.1, steps=(0.1, 0.25, 0.95), rollback_above=0.0)
+    table = side(START, np.full(40, 0.1), np.zeros(40), version=np.full(40, 1), probability=np.full(40, 0.75))
+    day = block_of(plan, day_of(START, table), day=START, arrivals=arrivals_of(table))
+    assert day.least_chance == pytest.approx(0.05)
+    modest = msgspec.structs.replace(plan, steps=(0.1, 0.25, 0.5))
+    assert block_of(modest, day_of(START, table), day=START, arrivals=arrivals_of(table)).least_chance == 0.25
+
+
 def stages(*counts: tuple[float, int, int]) -> tuple[Stage, ...]:
     return tuple(Stage(share=share, units=(one, other), labelled=(one, other)) for share, one, other in counts)
 

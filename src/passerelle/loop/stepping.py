@@ -127,7 +127,7 @@ def step(
 
 
 def _told(project: Project, environment: str) -> set[int]:
-    told = events(open_state(project.state), kind="deployment", subject=environment, limit=3)
+    told = events(open_state(project.state), kind="deployment", subject=environment, limit=30)
     return {int(event.details.get("revision", 0)) for event in told}
 
 

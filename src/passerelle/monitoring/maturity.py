@@ -74,10 +74,17 @@ GROUP BY unit HAVING min(event_at) >= $start ORDER BY unit
 """  # noqa: S608  (constants of this file)
 
 _NEWEST = """
-SELECT revision, status, output FROM read_predictions
-WHERE trial = $trial AND version = $version AND event_at >= $since
+SELECT revision, status, output FROM (
+    SELECT unit, revision, status, output, received_at, writer, sequence, position FROM read_predictions
+    WHERE trial = $trial AND version = $version AND event_at >= $since
+    ORDER BY received_at DESC, writer DESC, sequence DESC, position DESC LIMIT $read
+) QUALIFY row_number() OVER (
+    PARTITION BY unit ORDER BY received_at DESC, writer DESC, sequence DESC, position DESC
+) = 1
 ORDER BY received_at DESC, writer DESC, sequence DESC, position DESC LIMIT $most
 """
+#: So many answers are read for each one that is wanted: units ask more than once.
+_FOR_ONE = 10
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,12 +167,12 @@ def read_arrivals(
 def read_newest(
     folder: Path, trial: str, version: int, *, since: datetime, most: int, upto: Position | None = None
 ) -> tuple[pa.Table, Position]:
-    """A version's last answers in a trial, as they were received, newest first, and how far the ledger was read.
+    """The last answer of a version to each unit in a trial, newest first as received, and how far the ledger was read.
 
-    At most ``most`` of those with an event_at of ``since`` or later: revision, status, output (list of double). An id
-    that was asked twice counts twice: its caller got two answers. Raises LedgerError if the ledger cannot be read.
+    At most ``most`` of those with an event_at of ``since`` or later: revision, status, output (list of double). A unit
+    that asks again and again counts once. Raises LedgerError if the ledger cannot be read.
     """
-    asked = {"trial": trial, "version": version, "since": since, "most": most}
+    asked = {"trial": trial, "version": version, "since": since, "most": most, "read": most * _FOR_ONE}
     with open_views(folder) as connection:
         try:
             _define(connection, upto)

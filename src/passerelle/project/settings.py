@@ -183,8 +183,8 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Guardrail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[[trial.guardrails]]: what must not get worse either, however good the answers are."""
 
-    #: errors: events that the version failed on, or answered too late; invalid: answers that are no probabilities, or
-    #: of another shape than the champion's; latency: events without an answer after ``limit_ms`` (a split's alone).
+    #: errors: events that the version failed on; invalid: answers that are no probabilities, or of another shape than
+    #: the champion's; latency: events without an answer after ``limit_ms`` (a split's alone).
     watch: Guarded
     #: The worsening that is accepted, as a share of all events: 0.01 is one more in a hundred.
     margin: Share = 0.01

@@ -74,6 +74,11 @@ def refuse_untriable(trial: Said, *, loss: str, unit: str | None, path: Path) ->
             f"{path}: trial.evidence is 'units', and task.unit does not say who they are: name the input field, or "
             'say evidence = "rows" if every event is somebody else.'
         )
+    if trial.evidence == "units" and trial.steps:
+        raise SettingsError(
+            f"{path}: trial.evidence is 'units' and trial.steps move units to the challenger: those that move are "
+            'observed for a shorter time than those that stay. Leave the steps out, or say evidence = "days".'
+        )
     if trial.evidence == "weeks" and trial.max_days < DAYS_OF_A_WEEK * FEWEST_WEEKS:
         raise SettingsError(
             f"{path}: trial.max_days is {trial.max_days}, and no verdict on weeks comes before {FEWEST_WEEKS} of them: "

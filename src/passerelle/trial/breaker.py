@@ -19,7 +19,7 @@ from passerelle.monitoring.maturity import REPEATS, read_newest
 from passerelle.trial.judging import set_aside
 from passerelle.trial.verdict import Block, Broken, Plan, Verdict
 
-#: So many of the challenger's last answers are looked at, and from so many on the breaker speaks.
+#: So many of the challenger's last answers are looked at, of as many units, and from so many on the breaker speaks.
 LAST = 100
 LEAST = 20
 

@@ -193,10 +193,11 @@ def _bad(plan: Plan, side: pa.Table, guardrail: Guardrail) -> Array:
     """On which events a version did what must not be."""
     if guardrail.watch == "invalid":
         return invalid(plan, side)
-    failed = np.asarray(pc.not_equal(side["status"], "scored"), dtype=bool)
     if guardrail.limit_ms is None:
-        return failed
+        # What came too late is for latency: what holds a version up is no fault of its own, and one for many events.
+        return np.asarray(pc.equal(side["status"], "failed"), dtype=bool)
     # Whoever fails at once is not quick: by the limit there was no answer.
+    failed = np.asarray(pc.not_equal(side["status"], "scored"), dtype=bool)
     slow = pc.fill_null(pc.greater(side["latency_ms"], guardrail.limit_ms), fill_value=False)
     late: Array = failed | np.asarray(slow, dtype=bool)
     return late

@@ -244,10 +244,15 @@ def _pseudo(plan: Plan, losses: Array, arm: Array, shares: Array) -> Array:
 
 
 def _least_chance(plan: Plan, shares: Array) -> float | None:
-    """The smallest chance of an arm; None where it is what the plan's share says."""
+    """The smallest chance that an arm may have had on this day; None where it is what the plan's share says.
+
+    It bounds the day's values, so it must be known before them: shares only grow, from the one that the day begins with
+    to that of the last step, whenever the next one is taken.
+    """
     if not len(shares):
         return None
-    least = float(np.minimum(shares, 1 - shares).min())
+    last = max(float(shares.max()), *plan.steps, plan.share)
+    least = min(float(np.minimum(shares, 1 - shares).min()), 1 - last)
     return None if math.isclose(least, min(plan.share, 1 - plan.share), rel_tol=_ROUNDING) else least
 
 

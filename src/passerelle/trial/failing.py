@@ -1,9 +1,10 @@
 """Failing: rolls a challenger of a split back when a guardrail fails, before its days have closed.
 
 Errors need no outcome: the bets on them are taken over all events that the ledger holds, closed days or not. Bets are
-fixed, and their product does not depend on the order of events: looked at after each tick it is a supermartingale of
-the events as they were received, so that not waiting costs no error. Only a roll-back comes of it: promotion is of
-closed days. What was decided can be computed again: the verdict keeps the moment and how far the ledger was read.
+fixed, and their product does not depend on the order of events: looked at after each tick, over all of them together,
+it is a supermartingale of the events as they were received, so that not waiting costs no error. Only a roll-back comes
+of it: promotion is of closed days. What was decided can be computed again: the verdict keeps the moment and how far the
+ledger was read.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ def failing(
     upto = None if watched is None else watched.position
     days = open_days(folder, plan, closed, now=now, upto=upto)
     found = [guard(plan, [*closed, *days], number) for number in range(len(plan.guardrails))]
-    if not days or all(one.failed is None for one in found):
+    if not days or not any(one.fails_now for one in found):
         return None
-    said = "; ".join(guarded_words(one.says) for one in found if one.failed is not None)
+    said = "; ".join(guarded_words(one.says) for one in found if one.fails_now)
     who = f"version {plan.challenger} against version {plan.champion}"
     chance = f"a challenger no worse than the champion would be rolled back with probability {plan.alpha:.0%} at most"
     return msgspec.structs.replace(

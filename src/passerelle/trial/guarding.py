@@ -32,6 +32,8 @@ class Guarded(NamedTuple):
     #: After how many blocks it is proven within its margin, and proven worse than is borne; None: not.
     passed: int | None
     failed: int | None
+    #: Is it proven worse by all blocks together?
+    fails_now: bool
     says: Guarding
 
 
@@ -39,11 +41,14 @@ def guard(plan: Plan, blocks: Sequence[Block], number: int) -> Guarded:
     """The guardrail of this number in the plan.
 
     Within the margin at alpha, as every other condition of a promotion; worse than is borne (0 in a split, in a shadow
-    the margin) at alpha / (2 K) with K guardrails, so that a false roll-back of whatever sort has alpha at most.
+    the margin) at alpha / (2 K) with K guardrails, so that a false roll-back of whatever sort has alpha at most. A
+    split is looked at twice, by its closed days and by all events as they come (failing), which are two courses of
+    evidence where events come late: each has half of that.
     """
     guardrail = plan.guardrails[number]
     days = [block.guards[number] if number < len(block.guards) else () for block in blocks]
-    needed, needed_below = -math.log(plan.alpha), -math.log(plan.alpha / (2 * len(plan.guardrails)))
+    shares = 2 * len(plan.guardrails) * (2 if plan.mode == "split" else 1)
+    needed, needed_below = -math.log(plan.alpha), -math.log(plan.alpha / shares)
     borne = guardrail.margin if plan.mode == "shadow" else 0.0
     above, below = _Counted(days, turned=False), _Counted(days, turned=True)
     passed, failed = above.refuted(guardrail.margin, needed), below.refuted(-borne, needed_below)
@@ -51,6 +56,7 @@ def guard(plan: Plan, blocks: Sequence[Block], number: int) -> Guarded:
     return Guarded(
         passed,
         failed,
+        below.refutes(-borne, needed_below),
         Guarding(
             watch=guardrail.watch,
             margin=guardrail.margin,
@@ -103,6 +109,10 @@ class _Counted:
         """After how many days a mean of ``null`` or more is refuted; None if it is not."""
         reached = self._evidence(null) >= needed
         return int(reached.argmax()) + 1 if reached.any() else None
+
+    def refutes(self, null: float, needed: float) -> bool:
+        """Is a mean of ``null`` or more refuted by all days together?"""
+        return bool(self._days) and bool(self._evidence(null)[-1] >= needed)
 
     def bound(self, needed: float) -> float:
         """The running upper bound after the last day: the smallest mean that was refuted, at most 1."""

@@ -84,7 +84,7 @@ SELECT revision, status, output FROM (
 ORDER BY received_at DESC, writer DESC, sequence DESC, position DESC LIMIT $most
 """
 #: So many answers are read for each one that is wanted: units ask more than once.
-_FOR_ONE = 10
+_FOR_ONE = 100
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):

@@ -188,6 +188,7 @@ def test_killed_at_any_write_and_started_again_it_tells_the_same(tmp_path: Path)
     assert [row[0].rpartition("-")[2] for row in held["outbox"]] == ["ONE", "TWO"]
     assert len(held["timeline"]) == 1
     assert [row[1:3] for row in held["windows"] if row[1] == "volume"][-1] == ["volume", "2013-02-12 00:00:00+00:00"]
+    assert [row[2] for row in held["windows"] if row[1] == "estimated"][-1] == "2013-02-12 00:00:00+00:00"
 
 
 def test_an_alert_survives_its_own_json() -> None:

@@ -100,8 +100,12 @@ def live(
     shift: float = 0.0,
     labelled: float = 1.0,
     wobble: float = 0.03,
+    said: tuple[float, float] = (0.1, 0.5),
 ) -> None:
-    """Days from ``first`` on, of each the amount that the late rate lies above what the model says; compacted."""
+    """Days from ``first`` on, of each the amount that the late rate lies above what the model says; compacted.
+
+    The model says something between the two of ``said``.
+    """
     records: list[Record] = []
     for number, above in enumerate(days):
         start = first + number * DAY
@@ -109,7 +113,7 @@ def live(
         shock = random.normal(0, wobble)
         for event in range(events):
             at = start + DAY * event / events
-            chance = 0.1 + 0.4 * random.random()
+            chance = said[0] + (said[1] - said[0]) * random.random()
             late = bool(random.random() < min(1.0, chance + above + shock))
             id_ = f"{start:%m%d}-{event}"
             records.append(

@@ -78,6 +78,21 @@ def read_counts(
     )
 
 
+def read_outputs(folder: Path, start: datetime, *, width: int) -> NDArray[np.float64]:
+    """What was answered on the day that begins at ``start``, each live event once, of shape (rows, width).
+
+    Raises LedgerError if the ledger cannot be read.
+    """
+    with open_views(folder) as connection:
+        try:
+            rows = connection.sql(_READ, params=[start, start + timedelta(days=1), 1])
+            answers = rows.filter(f"len(output) = {width:d}").select("output").to_arrow_table()["output"]
+        except duckdb.Error as error:
+            raise LedgerError(f"the ledger in {folder} cannot be read: {error}. Restore what is named.") from error
+    flat = answers.combine_chunks().flatten() if len(answers) else pa.array([], pa.float64())
+    return np.asarray(flat, dtype=np.float64).reshape(-1, width)
+
+
 def read_columns(events: list[dict[str, Any]], schema: Schema) -> Columns:
     """Recorded events as Columns; what is no value of its field (hashed, of another version's schema) is missing."""
     return {

@@ -26,14 +26,15 @@ from passerelle.ledger.storage import ledger_folder
 from passerelle.ledger.views import ask
 from passerelle.ledger.watermarks import open_until
 from passerelle.metrics import largest_loss
-from passerelle.monitoring import drifting, incidents, performance, volume
+from passerelle.monitoring import drifting, estimating, incidents, performance, volume
 from passerelle.monitoring.alerts import Alert, Finding, settle
 from passerelle.monitoring.handling import speak
-from passerelle.monitoring.inputs import Counts, read_counts
+from passerelle.monitoring.inputs import Counts, read_counts, read_outputs
 from passerelle.monitoring.looking import look
 from passerelle.monitoring.marking import drift_days, loss_days, read_marks
 from passerelle.monitoring.maturity import floor_day, read_day
 from passerelle.monitoring.measuring import Figures, held_out_days, measure
+from passerelle.monitoring.parts import Bin
 from passerelle.monitoring.rules import rule_of
 from passerelle.monitoring.slicing import read_slices
 from passerelle.monitoring.streams import Stream
@@ -41,6 +42,8 @@ from passerelle.monitoring.tolerance import Agreement
 from passerelle.monitoring.windows import Window, has_window, keep_window, newest, oldest, read_windows
 from passerelle.project.settings import Project, Watch
 from passerelle.state.database import open_state, writing
+from passerelle.state.timeline import Event
+from passerelle.state.timeline import record as tell
 
 DAY = timedelta(days=1)
 #: So many days are measured at a look, at most; the next look goes on.
@@ -50,6 +53,8 @@ _MEMORY = timedelta(days=200)
 _DRIFT_MEMORY = timedelta(days=120)
 #: The series of the days held out at the run, which the first live days are compared with.
 REFERENCE = "reference"
+#: The series of what each day is expected to lose before its outcomes are known.
+ESTIMATED = "estimated"
 #: The series of the counts of each day's inputs and scores, as a Profile.
 COUNTS = "counts"
 
@@ -112,6 +117,7 @@ def watch(project: Project, environment: str, *, now: datetime, machine: Clock =
         lambda: look(project, environment, engine, now=now, machine=machine),
         lambda: days(watch_events),
         lambda: days(watch_losses),
+        lambda: days(watch_estimates),
         lambda: speak(project, environment, now=now),
     ]
     changed: list[Alert | None] = []
@@ -171,6 +177,53 @@ def watch_losses(scene: Scene) -> list[Alert | None]:
     if due:
         _keep_reference(scene)
     return [_watch_performance(scene, start) for start in due]
+
+
+def watch_estimates(scene: Scene) -> list[Alert | None]:
+    """What each day will turn out to lose: once it has closed and was counted, by what was mature then. No alert."""
+    project = scene.project
+    if project.task.kind == "regression":
+        return []
+    horizon = timedelta(hours=project.task.horizon_hours)
+    counted = newest(scene.engine, scene.environment, "volume")
+    unmeasured = next(iter(_due(scene, "performance", horizon_hours=project.task.horizon_hours)), None)
+    for start in _due(scene, ESTIMATED, horizon_hours=0):
+        # Each day by all that was mature when it closed: it would otherwise depend on when one looks.
+        if counted is None or counted.start < start or (unmeasured is not None and unmeasured <= start - horizon):
+            break
+        _estimate(scene, start, mature_before=start - horizon + timedelta(microseconds=1))
+    return []
+
+
+def _estimate(scene: Scene, start: datetime, *, mature_before: datetime) -> None:
+    project, since = scene.project, mature_before - timedelta(days=estimating.PAST)
+    days = _windows_between(scene, "performance", since, mature_before)
+    mature = {one.start: one.value for one in days if one.value.get("loss") is not None}
+    calibrated = [value["bins"] for value in mature.values() if value.get("bins")][-estimating.CALIBRATED_BY :]
+    enough = calibrated if len(calibrated) >= estimating.FEWEST else []
+    bins = [msgspec.convert(one, prepared(Bin)) for day in enough for one in day]
+    outputs = read_outputs(scene.ledger, start, width=len(scene.reference.scores))
+    loss = estimating.estimate(outputs, bins, task=project.task.kind, loss=project.loss, cap=project.trial.cap)
+    estimates = {one.start: one.value["loss"] for one in _windows_between(scene, ESTIMATED, since, start)}
+    past = [(estimates[day], value["loss"]) for day, value in mature.items() if estimates.get(day) is not None]
+    reference = next((one["reference"] for one in reversed(mature.values()) if one.get("reference") is not None), None)
+    found = estimating.judge(len(outputs), loss, past, reference=reference)
+    with writing(scene.engine) as connection:
+        if has_window(connection, scene.environment, ESTIMATED, start):
+            return
+        before = newest(connection, scene.environment, ESTIMATED)
+        begins = found.warning and not (before is not None and before.value["warning"])
+        _keep(connection, scene, ESTIMATED, start, found)
+        # Once the outcomes are there it is no news.
+        if begins and reference is not None and not has_window(connection, scene.environment, "performance", start):
+            told = estimating.sentence(found, f"{start:%Y-%m-%d}", reference)
+            subject = f"{scene.environment}-performance"
+            details = {"watch": "performance", "state": "estimated", "day": f"{start:%Y-%m-%d}"}
+            tell(connection, Event(at=scene.now, kind="warning", subject=subject, sentence=told, details=details))
+
+
+def _windows_between(scene: Scene, series: str, since: datetime, until: datetime) -> list[Window]:
+    return read_windows(scene.engine, scene.environment, series, since=since, until=until)
 
 
 def _first_day(scene: Scene) -> datetime | None:

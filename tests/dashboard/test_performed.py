@@ -22,6 +22,7 @@ from passerelle.dashboard.later import Found, Later
 from passerelle.dashboard.reading import Reader
 from passerelle.dashboard.rendering import render
 from passerelle.errors import LedgerError
+from passerelle.monitoring.windows import Window
 from passerelle.project.settings import Project
 
 
@@ -82,6 +83,31 @@ def test_the_page_shades_what_is_not_due_and_draws_what_is_tolerated(answered: P
     bins = calibrating.binned(np.array([0.1, 0.9]), np.array([False, True]))
     shown = calibrating.Calibration(first=FIRST, last=FIRST, rows=2, bins=bins, error=0.1, of="True")
     assert graph_objects.Figure(coloured(performance_charts.calibration_chart(shown))).data[0].y == (0.0, 1.0)
+
+
+def test_estimates_that_were_kept_stand_in_the_zone_with_their_past_error(answered: Project) -> None:
+    seen = Reader(answered, "production").read()
+    assert seen.windows["estimated"] == ()  # measured before there were any
+    last = seen.windows["performance"][-1].start
+    kept = [
+        (last, {"rows": 9, "loss": 0.9}),
+        (last + large.DAY, {"rows": 9, "loss": 0.16}),
+        (last + 2 * large.DAY, {"rows": 9, "loss": 0.3, "past_error": 0.02, "past_days": 9, "warning": True}),
+        (last + 3 * large.DAY, {"rows": 0, "loss": None}),
+    ]
+    windows = tuple(Window(start=start, watch="estimated", value=value) for start, value in kept)
+    seen = msgspec.structs.replace(seen, windows=seen.windows | {"estimated": windows})
+    own = tuple(calibrating.Coming(start=last + n * large.DAY, expected=0.2) for n in (2, 3))
+    coming = Found(standing="there", value=own)
+    page = performed.performance_page(seen, span=28, calibrated=None, coming=coming, now=lived.NOW)
+    assert [(one.expected, one.past_error, one.warning) for one in page.coming] == [
+        (0.16, None, False),
+        (0.3, 0.02, True),
+        (0.2, None, False),
+    ]
+    low, high, line = graph_objects.Figure(coloured(performance_charts.tolerance_chart(page))).data[-3:]
+    assert (low.y[0], high.y[0], high.fill) == (pytest.approx(0.28), pytest.approx(0.32), "tonexty")
+    assert (line.y, line.line.dash) == ((0.16, 0.3, 0.2), "dash")
 
 
 def test_cost_slices_and_what_is_tolerated_are_shown_of_the_days_that_have_them(answered: Project) -> None:

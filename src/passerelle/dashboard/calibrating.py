@@ -58,10 +58,14 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Coming(msgspec.Struct, frozen=True, kw_only=True):
-    """A day whose outcomes are not due yet: what its own scores expect."""
+    """A day whose outcomes are not due yet: the estimate that was kept of it, or what its own scores expect."""
 
     start: datetime
     expected: float
+    #: By how much such estimates of mature days were off, in the mean; None with too few of them.
+    past_error: float | None = None
+    #: Is it far above what is usual? It calls nobody.
+    warning: bool = False
 
 
 def days_for(windows: Sequence[Window]) -> tuple[datetime, datetime] | None:

@@ -12,7 +12,7 @@ from passerelle.dashboard.performed import PerformancePage
 
 
 def tolerance_chart(page: PerformancePage) -> Figure:
-    """The mature loss, the line that an alarm needs, and in the zone that is not due what the scores expect.
+    """The mature loss, the line that an alarm needs, and in the zone that is not due what is expected.
 
     Raises ValueError without a mature day.
     """
@@ -37,6 +37,13 @@ def tolerance_chart(page: PerformancePage) -> Figure:
         words: dict[str, Any] = {"xref": "x", "x": ends["x1"], "xanchor": "right", "yref": "paper", "y": 1}
         words |= {"yanchor": "bottom", "text": "labels not yet due", "showarrow": False}
         figure["layout"]["annotations"].append(words | {"font": {"color": "--soft", "size": 12}})
+    banded = [(one, one.past_error) for one in page.coming if one.past_error is not None]
+    for sign in (-1, 1) if banded else ():
+        edge = [max(0.0, one.expected + sign * error) for one, error in banded]
+        days = [middle(one.start) for one, _ in banded]
+        name = "less its past error" if sign < 0 else "with its past error"
+        side = trace(days, edge, "--clear", width=0, name=name)
+        figure["data"].append(side if sign < 0 else {**side, "fill": "tonexty", "fillcolor": "--band"})
     if page.coming:
         line = trace(
             [middle(one.start) for one in page.coming],
@@ -44,7 +51,7 @@ def tolerance_chart(page: PerformancePage) -> Figure:
             "--accent",
             width=2,
             name="expected, not known",
-            dash="dot",
+            dash="dash",
         )
         figure["data"].append(line | {"mode": "lines+markers", "marker": {"size": 6, "symbol": "circle-open"}})
     figure["layout"]["xaxis"] |= axis_of_days(known[0].start, last)

@@ -15,6 +15,7 @@ from passerelle.dashboard.reading import Seen
 from passerelle.dashboard.unjudged import unjudged
 from passerelle.dashboard.words import capital, counted, day, figure
 from passerelle.decoding import prepared
+from passerelle.monitoring.estimating import Estimated
 from passerelle.monitoring.parts import Slice
 from passerelle.monitoring.performance import WORSE
 from passerelle.monitoring.windows import Window
@@ -48,7 +49,8 @@ class PerformancePage(msgspec.Struct, frozen=True, kw_only=True):
     #: From here on outcomes are not due yet; None before there is a mature day.
     not_due: datetime | None
     now: datetime
-    #: What scores expect of the days that are not due; empty while it is computed.
+    #: What is expected of the days that are not due: estimates that were kept; of the others by their own scores, and
+    #: nothing while that is computed.
     coming: tuple[Coming, ...]
     calibration: Calibration | None
     #: there, computing or failed; and why it failed. "none" for numbers, of which there is no calibration.
@@ -77,12 +79,31 @@ def performance_page(
         worse=WORSE if tolerance is None else 1 + tolerance,
         not_due=windows[-1].start + timedelta(days=1) if windows else None,
         now=now,
-        coming=coming.value if coming and coming.standing == "there" else (),
+        coming=_coming(seen, coming.value if coming and coming.standing == "there" else ()),
         calibration=there if there is not None and there.rows else None,
         calibrated=calibrated.standing if calibrated else "none",
         reason=calibrated.reason if calibrated else "",
         slices=sliced([one for one in windows if days and one.start >= days[0].start]),
     )
+
+
+def _coming(seen: Seen, own: Sequence[Coming]) -> tuple[Coming, ...]:
+    """The days that are not due: their estimate, where one was kept; else what their own scores expect."""
+    mature = [one.start for one in seen.windows.get("performance", ())]
+    kept: dict[datetime, Coming] = {}
+    for window in seen.windows.get("estimated", ()):
+        if not mature or window.start <= mature[-1]:
+            continue
+        try:
+            found = msgspec.convert(window.value, prepared(Estimated))
+        except msgspec.ValidationError:  # of a later version of passerelle
+            continue
+        if found.loss is not None:
+            kept[window.start] = Coming(
+                start=window.start, expected=found.loss, past_error=found.past_error, warning=found.warning
+            )
+    found_of = {one.start: one for one in own} | kept
+    return tuple(found_of[start] for start in sorted(found_of))
 
 
 def sliced(windows: Sequence[Window]) -> tuple[SliceLoss, ...]:

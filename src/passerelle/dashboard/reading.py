@@ -39,7 +39,7 @@ from passerelle.trial.signing import Checked, check_record
 from passerelle.trial.verdict import Block, Record, Verdict
 
 #: What the charts are drawn from.
-_WATCHED = ("performance", "input_drift", "score_drift")
+_WATCHED = ("performance", "input_drift", "score_drift", "estimated")
 #: The counts behind drift: read a day at a time, since they are large.
 _COUNTS = "counts"
 _DAY = timedelta(days=1)

@@ -140,8 +140,8 @@ def test_a_project_that_tolerates_a_tenth(tmp_path: Path) -> None:
     assert [one.value["tolerated"] is not None for one in windows[:5]] == [False] * 5  # too few days as yet
     assert [one.value["tolerated"] is not None for one in windows[20:23]] == [True] * 3
     assert windows[21].value["tolerated"] == pytest.approx(1.1 * windows[21].value["reference"], rel=0.06)
-    [alert] = find_alerts(engine, "production")
-    assert (alert.watch, alert.first_day) == ("performance", FEBRUARY + 20 * DAY)
+    [alert] = [one for one in find_alerts(engine, "production") if one.watch == "performance"]
+    assert alert.first_day == FEBRUARY + 20 * DAY
     assert "is tolerated: a reference of 14 days" in alert.sentence
 
 

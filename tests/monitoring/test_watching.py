@@ -18,11 +18,12 @@ from watched import DAY, FEBRUARY, deploy, live, make_project
 from passerelle.errors import BundleError
 from passerelle.monitoring import watching
 from passerelle.monitoring.alerts import Alert, find_alerts, lines_of
+from passerelle.monitoring.looking import LOOKED
 from passerelle.monitoring.watching import WatchError, watch
-from passerelle.monitoring.windows import read_windows
+from passerelle.monitoring.windows import Window, keep_window, read_windows
 from passerelle.project.settings import Project
 from passerelle.state import tables
-from passerelle.state.database import open_state
+from passerelle.state.database import open_state, writing
 from passerelle.state.postgresql import VARIABLE
 from passerelle.state.timeline import events
 
@@ -89,6 +90,26 @@ def test_days_with_half_the_events_page_and_the_last_day_of_all_is_not_judged(tm
     assert _watch(project, range(16, 20)) == ["17 +volume", "18 -volume"]
     windows = read_windows(open_state(project.state), "production", "volume")
     assert [window.value["events"] for window in windows] == [100] * 16 + [40, 100]
+
+
+def test_traffic_that_stops_at_a_cloud_is_told_by_the_day(tmp_path: Path) -> None:
+    """No endpoint of this machine was ever seen, whose silence could be heard."""
+    project = make_project(tmp_path)
+    live(project, FEBRUARY, [0.0] * 22)
+    assert _watch(project, range(22, 24)) == []
+    [told] = _watch(project, range(24, 25))
+    assert "volume" in told
+    [alert] = find_alerts(open_state(project.state), "production", open_only=True)
+    assert alert.sentence == "2013-02-23 had only 0 events, and 100 are usual on such a day."
+
+
+def test_traffic_that_stops_here_is_for_silence_to_tell(tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    live(project, FEBRUARY, [0.0] * 22)
+    engine = open_state(project.state)
+    with writing(engine) as connection:
+        keep_window(connection, "production", Window(start=FEBRUARY, watch=LOOKED, value={}))
+    assert _watch(project, range(22, 30)) == []
 
 
 def test_a_changed_unit_is_a_ticket_that_names_the_field(tmp_path: Path) -> None:

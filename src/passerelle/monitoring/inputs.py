@@ -46,17 +46,24 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_counts(
-    folder: Path, start: datetime, *, reference: Profile, schema: Schema, version: int, privacy: dict[str, Privacy]
+    folder: Path,
+    start: datetime,
+    *,
+    reference: Profile,
+    schema: Schema,
+    version: int,
+    privacy: dict[str, Privacy],
+    last: bool = False,
 ) -> Counts | None:
     """Count the events of the day that begins at ``start``; None if no later day has any yet.
 
-    Raises LedgerError if the ledger cannot be read.
+    ``last``: also if none has. Raises LedgerError if the ledger cannot be read.
     """
     end = start + timedelta(days=1)
     with open_views(folder) as connection:
         try:
             [found] = connection.sql(_COUNT, params=[end, start]).to_arrow_table().to_pylist()
-            if found["newest"] is None or found["newest"] < end:
+            if not last and (found["newest"] is None or found["newest"] < end):
                 return None
             every = max(1, -(-found["events"] // MOST_ROWS))
             rows = connection.sql(_READ, params=[start, end, every]).to_arrow_table()

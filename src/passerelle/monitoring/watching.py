@@ -30,7 +30,7 @@ from passerelle.monitoring import drifting, estimating, incidents, performance, 
 from passerelle.monitoring.alerts import Alert, Finding, settle
 from passerelle.monitoring.handling import speak
 from passerelle.monitoring.inputs import Counts, read_counts, read_outputs
-from passerelle.monitoring.looking import look
+from passerelle.monitoring.looking import LOOKED, look
 from passerelle.monitoring.marking import drift_days, loss_days, read_marks
 from passerelle.monitoring.maturity import floor_day, read_day
 from passerelle.monitoring.measuring import Figures, held_out_days, measure
@@ -166,7 +166,7 @@ def watch_events(scene: Scene) -> list[Alert | None]:
     for start in _due(scene, "volume", horizon_hours=0):
         counts = _read_counts(scene, start)
         if counts is None:
-            break  # nothing follows this day: that no event comes is for the rule of silence to say
+            break  # nothing follows this day: that no event comes is for the rule of silence to say, where it can
         changed += _watch_events(scene, start, counts)
     return changed
 
@@ -257,6 +257,8 @@ def _due(scene: Scene, series: str, *, horizon_hours: float) -> list[datetime]:
 
 
 def _read_counts(scene: Scene, start: datetime) -> Counts | None:
+    # Silence is heard at an endpoint of this machine. Of a cloud's alone, a day without events is the only sign of it.
+    heard = newest(scene.engine, scene.environment, LOOKED) is not None
     return read_counts(
         scene.ledger,
         start,
@@ -264,6 +266,7 @@ def _read_counts(scene: Scene, start: datetime) -> Counts | None:
         schema=scene.manifest.schema,
         version=scene.champion.version,
         privacy=scene.project.privacy,
+        last=not heard and scene.now - start >= 2 * DAY,
     )
 
 

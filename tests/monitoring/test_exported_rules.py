@@ -150,11 +150,11 @@ def test_somebody_s_own_file_is_not_written_over(tmp_path: Path) -> None:
     own.parent.mkdir()
     own.write_text("global: {}\n")
     with pytest.raises(SettingsError, match="is not of an earlier export"):
-        export(project, "production", own.parent, now=NOW)
+        export(project, "production", own.parent, dashboard="127.0.0.1:8701", now=NOW)
     assert [path.name for path in own.parent.iterdir()] == ["prometheus.yml"]
     own.unlink()
     for _ in range(2):
-        written = export(project, "production", own.parent, now=NOW)
+        written = export(project, "production", own.parent, dashboard="127.0.0.1:8701", now=NOW)
     assert sorted(path.name for path in own.parent.iterdir()) == sorted(path.name for path in written)
 
 

@@ -10,7 +10,7 @@ import lived
 import pytest
 import tried
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route
 from shown import CHROMIUM, PAGES, browsing, drawn, showing, so
 
 from passerelle.project.settings import Project
@@ -165,4 +165,20 @@ def test_a_page_follows_what_happens_without_a_reload(browser: Browser, bare: Pr
         page.clock.run_for(11_000)
         page.locator("h1", has_text="1 alert is open").wait_for()
         assert page.evaluate("window.stays") is True
+        page.close()
+
+
+def test_what_was_computed_while_the_page_came_is_news_to_it(browser: Browser, bare: Project) -> None:
+    """It happens after the page was read, and before it asks for the first time."""
+    with showing(bare, now=lived.NOW) as url:
+        page = browser.new_page()
+
+        def late(route: Route) -> None:
+            answer = route.fetch()
+            lived.alert(bare, "ledger", opened=lived.NOW, closed=None, day=None, sentence="a segment is damaged")
+            route.fulfill(response=answer)
+
+        page.route(f"{url}/alerts", late, times=1)
+        page.goto(f"{url}/alerts")
+        page.locator("main", has_text="a segment is damaged").wait_for()
         page.close()

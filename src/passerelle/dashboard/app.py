@@ -118,6 +118,7 @@ class _Dashboard:
 
         async def reached(request: Request) -> Response:
             self._guard.check_read(request.headers, request.cookies.get(COOKIE))
+            request.state.mark = self._mark()  # before the page is read: what comes while it is made is news to it
             return await run_in_threadpool(page, request)
 
         return reached
@@ -223,11 +224,15 @@ class _Dashboard:
 
     def fingerprint(self, request: Request) -> Response:
         """What a page asks for now and then: has anything changed? 304 if not."""
-        said = f"{self._reader.fingerprint()}-{self._computed.later.finished}"
-        mark = f'"{hashlib.sha256(said.encode()).hexdigest()[:24]}"'
+        mark = request.state.mark
         headers = {"ETag": mark, "Cache-Control": "no-cache"}
         same = request.headers.get("if-none-match") == mark
         return Response(status_code=HTTPStatus.NOT_MODIFIED if same else HTTPStatus.NO_CONTENT, headers=headers)
+
+    def _mark(self) -> str:
+        """What changes with anything that a page shows."""
+        said = f"{self._reader.fingerprint()}-{self._computed.later.finished}"
+        return f'"{hashlib.sha256(said.encode()).hexdigest()[:24]}"'
 
     async def token_form(self, request: Request) -> Response:
         """Where a token is given."""
@@ -312,6 +317,7 @@ class _Dashboard:
             environment=self._environment,
             now=now,
             here=request.url.path,
+            mark=getattr(request.state, "mark", ""),
             admin=self._guard.may(secret, "admin"),
             known=secret is not None,
             most=MOST,

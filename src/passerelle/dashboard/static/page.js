@@ -3,6 +3,7 @@
 "use strict";
 (() => {
   const ASK_MS = 10000;
+  const SOON_MS = 1000;  // while something of the page is being computed
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
   const painted = (value, style) => {
@@ -24,7 +25,7 @@
     }
   };
 
-  let mark = null;
+  let mark = document.querySelector("main").dataset.mark || null;
   const news = () => document.getElementById("news");
 
   const follow = async () => {
@@ -32,9 +33,10 @@
     const asked = await fetch("/fingerprint", { headers: mark ? { "If-None-Match": mark } : {}, cache: "no-store" });
     const found = asked.headers.get("ETag");
     if (!asked.ok || !found || found === mark) return;
-    const first = mark === null;
-    mark = found;
-    if (first) return;
+    if (mark === null) {
+      mark = found;
+      return;
+    }
     if (document.querySelector("main form :focus")) {  // somebody writes: do not take the page from under them
       news().textContent = "There is news: reload the page.";
       return;
@@ -43,6 +45,7 @@
     if (!fresh.ok) return;
     const read = new DOMParser().parseFromString(await fresh.text(), "text/html");
     const open = [...document.querySelectorAll("details[open]")].map((one) => one.id).filter(Boolean);
+    mark = read.querySelector("main").dataset.mark || found;
     document.querySelector("main").replaceWith(read.querySelector("main"));
     document.querySelector("footer").replaceWith(read.querySelector("footer"));
     for (const id of open) document.getElementById(id)?.setAttribute("open", "");
@@ -53,6 +56,8 @@
 
   draw();
   dark.addEventListener("change", draw);
-  setInterval(() => follow().catch(() => {}), ASK_MS);
-  follow().catch(() => {});
+  const ask = () => follow().catch(() => {}).finally(() => {
+    setTimeout(ask, document.querySelector("[data-soon]") ? SOON_MS : ASK_MS);
+  });
+  ask();
 })();

@@ -53,6 +53,14 @@ def test_promotion_needs_the_guardrail_too() -> None:
     assert ", and guardrails must pass: errors" in waiting.sentence
 
 
+def test_a_trial_that_goes_on_says_at_what_evidence_it_decides() -> None:
+    """With guardrails the loss rolls back at half of alpha; without, at alpha."""
+    blocks = [with_tally(day, 0.01 * (-1) ** day, Tally(events=10, worse=0, better=0)) for day in range(6)]
+    assert " of 20, to roll back " in judge(guarded(), blocks).sentence
+    assert " of 40" in judge(guarded(), blocks).sentence
+    assert " of 40" not in judge(msgspec.structs.replace(guarded(), guardrails=()), blocks).sentence
+
+
 def test_a_guardrail_that_fails_rolls_back_whatever_the_loss_says() -> None:
     plan = guarded()
     failing = [with_tally(day, GOOD[day % 4], Tally(events=200, worse=20, better=1)) for day in range(8)]

@@ -52,6 +52,16 @@ def test_days_after_the_closed_ones_are_shown_as_far_as_they_are_known(tmp_path:
     assert trials.blocks(open_state(project.state), record.plan.id) == [block]
 
 
+def test_of_rows_each_row_counts_the_same_as_in_the_verdict(tmp_path: Path) -> None:
+    project = project_in(tmp_path)
+    record = trials.start(open_state(project.state), plan_of(unit="row"))
+    write(project, [*event("closed", 1, 2), *event("early", 25, 2), *event("late", 26, 30)])
+    now = START + DAY + 36 * HOUR
+    assert len(close_blocks(project, record, now=now)) == 1
+    [first, _] = provisional(project, record, now)
+    assert first.estimate == pytest.approx((0.08 + 0.08 - 0.32) / 3)
+
+
 def test_a_trial_that_is_over_has_nothing_provisional(tmp_path: Path) -> None:
     project = project_in(tmp_path)
     engine = open_state(project.state)

@@ -35,7 +35,7 @@ class Provisional(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     #: Of these rows, challenger - champion (a split: the mean pseudo-outcome); None without any.
     difference: float | None
-    #: The mean of all days with a difference, closed ones and these, up to this one.
+    #: The mean over the closed days and these, up to this one; as the verdict's: of days (weeks), or of their events.
     estimate: float | None
 
 
@@ -45,21 +45,30 @@ def provisional(project: Project, record: Record, now: datetime) -> list[Provisi
     Of a trial of units, too, these are of rows: units are not complete here.
     """
     blocks = trials.blocks(open_state(project.state), record.plan.id)
-    differences = [block.difference for block in blocks if block.difference is not None]
+    by_day = record.plan.unit in ("day", "week")
+    sums = [_weighed(block, by_day=by_day) for block in blocks]
     found = []
     for block in _open_days(project, record, blocks, now):
-        if block.difference is not None:
-            differences.append(block.difference)
+        sums.append(_weighed(block, by_day=by_day))
+        weight = math.fsum(one for _, one in sums)
         found.append(
             Provisional(
                 start=block.start,
                 events=block.rows + block.unlabelled,
                 rows=block.rows,
                 difference=block.difference,
-                estimate=math.fsum(differences) / len(differences) if differences else None,
+                estimate=math.fsum(one for one, _ in sums) / weight if weight else None,
             )
         )
     return found
+
+
+def _weighed(block: Block, *, by_day: bool) -> tuple[float, float]:
+    """A day's difference times its weight, and its weight: each day the same, or each observation."""
+    if block.difference is None:
+        return 0.0, 0.0
+    weight = 1.0 if by_day else float(block.observations or len(block.values) or block.rows)
+    return block.difference * weight, weight
 
 
 def guardrails_now(project: Project, record: Record, now: datetime) -> list[Guarding]:

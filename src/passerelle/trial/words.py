@@ -176,10 +176,11 @@ def _missing(plan: Plan, figures: Figures) -> str:
     if have < needed:
         waits = f"{needed - have} more of the {needed} {unit} that a verdict needs are missing"
     else:
-        wanted = f"{1 / plan.alpha:.0f}"
+        # With guardrails the loss rolls back at half of alpha: see judging.
+        wanted, wanted_below = 1 / plan.alpha, (2 if figures.guards else 1) / plan.alpha
         waits = (
-            f"the evidence to promote is {figures.promote_evidence:.2g} of {wanted}, to roll back "
-            f"{figures.rollback_evidence:.2g} of {wanted}"
+            f"the evidence to promote is {figures.promote_evidence:.2g} of {wanted:.0f}, to roll back "
+            f"{figures.rollback_evidence:.2g} of {wanted_below:.0f}"
         )
         if pending := [one.watch for one in figures.guards if one.state != "pass"]:
             waits += f", and guardrails must pass: {', '.join(pending)}"

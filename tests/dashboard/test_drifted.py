@@ -59,8 +59,8 @@ def test_the_alarm_names_its_field_and_its_day_is_shown_first(seen: Seen, projec
     assert temp.most > 1000 > (page.fields[0].most or 0)
     assert temp.alone == 8000  # four streams of numbers, three of names, one of a hidden field
     inputs, scores = page.rules
-    assert (inputs.raised, inputs.threshold, inputs.judged) == (1, 1000, 126)
-    assert inputs.expected == pytest.approx(0.126)
+    assert (inputs.raised, inputs.threshold, inputs.judged) == (1, 1000, 127)
+    assert inputs.expected == pytest.approx(0.127)
     assert (scores.raised, scores.judged) == (0, 129)
 
 

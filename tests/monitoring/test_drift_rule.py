@@ -92,6 +92,10 @@ def test_after_an_alarm_the_change_becomes_what_is_usual() -> None:
     judged = _judged([*_days(30), *_days(40, seed=2, x2=lambda values: values + 1)])
     assert sum(one.alarm for one in judged) == 1
     opened = next(number for number, one in enumerate(judged) if one.alarm)
+    assert len(judged[opened].evidence) == len(judged[opened].streams)
+    assert judged[opened].evidence["x2.level"] == max(judged[opened].evidence.values())
+    assert [one.evidence for one in judged[opened + 1 : opened + LEARNING]] == [{}] * (LEARNING - 1)
+    assert max(judged[opened + LEARNING].evidence.values()) < 10, "it begins anew"
     states = [finding(one, START, what="inputs").state for one in judged[opened:]]
     assert states[: LEARNING + 1] == ["firing", *["unsure"] * (LEARNING - 1), "quiet"]
 

@@ -247,7 +247,7 @@ def _mean(window: Window) -> float | None:
 
 
 def _strongest(window: Window) -> dict[str, float]:
-    """Field → the evidence of its strongest stream; of an alarm's day only the fields that it names are kept."""
+    """Field → the evidence of its strongest stream; of an alarm's day older states keep those that it names alone."""
     found: dict[str, float] = {}
     named = [(f"{one['field']}.", one["evidence"]) for one in window.value.get("named") or ()]
     for stream, value in [*(window.value.get("evidence") or {}).items(), *named]:

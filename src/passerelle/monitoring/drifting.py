@@ -51,7 +51,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     #: "field.kind" → its figure.
     streams: dict[str, Stream]
-    #: "field.kind" → evidence gathered since the baseline began; empty while it is being learned.
+    #: "field.kind" → evidence gathered since the baseline began, an alarm's day included; empty while one is learned.
     evidence: dict[str, float] = {}
     #: Mean evidence over the streams: what is compared with the threshold.
     mean: float = 0.0
@@ -105,7 +105,8 @@ def judge(
         return msgspec.structs.replace(plain, restarts=True)
     starts = [place for place, one in enumerate(earlier) if one.restarts]
     base = [one for one in earlier[starts[-1] if starts else 0 :] if one.rows >= FEWEST_ROWS]
-    kept = msgspec.structs.replace(plain, evidence=last.evidence, mean=last.mean, baseline_days=len(base))
+    gathered = {} if last.restarts else last.evidence  # what has called somebody is not used again
+    kept = msgspec.structs.replace(plain, evidence=gathered, mean=last.mean, baseline_days=len(base))
     if rows < FEWEST_ROWS or len(base) < LEARNING or not streams:
         return kept
     names = sorted(streams)
@@ -123,7 +124,7 @@ def judge(
     large = np.abs(now - before) >= np.array([matters[kind] for kind in kinds])
     # Evidence below 1 is kept: where a change does not matter, only what speaks for it is cut.
     e = np.where(large, e_value(p), np.minimum(e_value(p), 1.0))
-    earlier_sums = [last.evidence.get(name, 0.0) for name in names]
+    earlier_sums = [gathered.get(name, 0.0) for name in names]
     sums, mean, alarm, strongest = gather_all(earlier_sums, e, false_alarm_every=false_alarm_every)
     named = [
         Named(
@@ -137,7 +138,7 @@ def judge(
     ]
     return msgspec.structs.replace(
         plain,
-        evidence={} if alarm else dict(zip(names, sums.tolist(), strict=True)),
+        evidence=dict(zip(names, sums.tolist(), strict=True)),
         mean=mean,
         baseline_days=len(base),
         restarts=alarm,

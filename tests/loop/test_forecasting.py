@@ -59,7 +59,10 @@ def test_a_person_reads_what_is_refused_and_what_would_do(take: Take) -> None:
     again = asked(project, "--margin", wider, "--mode", "split")
     assert again.exit_code == 0, again.output
     assert "half of all trials have their verdict by" in again.output
-    assert asked(project, "--margin", wider, "--mode", "split", "--per-day", "1").exit_code == 3
+    poor = asked(project, "--margin", wider, "--mode", "split", "--per-day", "1")
+    assert poor.exit_code == 3
+    granted = "Taken for granted: days differ by as much at that traffic; of fewer events, by more."
+    assert (granted in poor.output, granted in again.output) == (True, False)
 
 
 def test_of_what_has_lived_it_reads_the_ledger_and_the_trials_before(take: Take) -> None:

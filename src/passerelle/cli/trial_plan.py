@@ -57,12 +57,12 @@ def plan(
         per_day=per_day,
         max_days=max_days,
     )
-    show(found, as_json=as_json, text=_lines(found))
+    show(found, as_json=as_json, text=_lines(found, other_traffic=per_day is not None))
     if found.forecast.refused is not None:
         context.exit(_REFUSED)
 
 
-def _lines(found: Outlook) -> list[str]:
+def _lines(found: Outlook, *, other_traffic: bool) -> list[str]:
     """A forecast, for a person."""
     forecast = found.forecast
     unit = f"one {forecast.unit}"
@@ -77,6 +77,10 @@ def _lines(found: Outlook) -> list[str]:
         lines.append(f"  A split needs {forecast.ratio:.1f} times the labels of a shadow.")
     lines.append(f"  For an equal challenger; the evidence of {unit} varies by {forecast.need.deviation:.3g}.")
     lines += [f"  Taken for granted: {assumed}." for assumed in forecast.assumed]
+    if other_traffic and forecast.unit in ("day", "week"):
+        lines.append(
+            f"  Taken for granted: {forecast.unit}s differ by as much at that traffic; of fewer events, by more."
+        )
     if forecast.refused is not None:
         lines += [f"REFUSED: {forecast.refused}.", *(f"  Instead: {one}." for one in forecast.instead)]
         if forecast.resolvable is not None:

@@ -52,10 +52,14 @@ def test_the_first_verdict_is_due_when_its_day_is_mature(seen: Seen) -> None:
     record = seen.trials[-1]
     blocks = seen.blocks[record.plan.id]
     midnight = record.plan.started_at.replace(hour=0)
-    assert first_verdict(record, ()) == midnight + timedelta(days=14, hours=36)
-    # Its blocks begin on the day after it started, one day later than the earliest.
+    # Its blocks begin on the day after it started.
+    assert first_verdict(record, ()) == midnight + timedelta(days=15, hours=36)
     assert first_verdict(record, blocks[:5]) == midnight + timedelta(days=15, hours=36)
     assert first_verdict(record, blocks) == blocks[-1].start + timedelta(days=2, hours=36)
+    of_weeks = msgspec.structs.replace(record, plan=msgspec.structs.replace(record.plan, unit="week", max_days=90))
+    assert first_verdict(of_weeks, blocks[:5]) == midnight + timedelta(days=43, hours=36)
+    of_units = msgspec.structs.replace(record, plan=msgspec.structs.replace(record.plan, unit="unit", unit_days=7))
+    assert first_verdict(of_units, ()) == midnight + timedelta(days=21, hours=36)
     empty: Block = msgspec.structs.replace(blocks[4], rows=0, difference=None)
     assert first_verdict(record, (*blocks[:4], empty)) == midnight + timedelta(days=16, hours=36)
 

@@ -139,14 +139,14 @@ def refuse(context: click.Context, environment: str, *, as_json: bool) -> None:
 def _standing(project: Project, record: Record, blocks: Sequence[Block]) -> list[str]:
     """A trial with what it has found so far, and who is to act."""
     from passerelle.deployment.spec import Revisions, environment_folder
-    from passerelle.trial.judging import judge
+    from passerelle.trial.judging import earliest_days, judge
 
     plan, lines = record.plan, _lines(record)
     if record.status == "running":
         verdict = judge(plan, blocks)
         days = f"{verdict.blocks} day{'' if verdict.blocks == 1 else 's'}"
         stepped = _step(project, plan)
-        needed = f"a verdict needs {plan.min_days} days, and comes within {plan.max_days}"
+        needed = f"a verdict needs {earliest_days(plan)} days, and comes within {plan.max_days}"
         return [
             *lines,
             *stepped,

@@ -29,6 +29,7 @@ from passerelle.dashboard.drawing import (
 from passerelle.dashboard.lists import DayLoss
 from passerelle.dashboard.reading import Point
 from passerelle.dashboard.trying import TrialPage
+from passerelle.trial.judging import earliest_days
 from passerelle.trial.provisional import Provisional
 from passerelle.trial.verdict import Plan, Verdict
 
@@ -224,7 +225,7 @@ def _mark_verdict(
         return
     if verdict is not None and verdict.decided_by is not None:
         place, text, colour = float(points[-1].events), verdict.kind.replace("_", " "), "--ink"
-    elif len(points) < plan.min_days and points[-1].events:
+    elif len(points) < earliest_days(plan) and points[-1].events:
         place, text, colour = _reach(plan, points), "first possible verdict", "--soft"
     else:
         return
@@ -272,7 +273,7 @@ def _now(point: Point, low: float, high: float) -> dict[str, Any]:
 
 def _reach(plan: Plan, points: Sequence[Point]) -> float:
     """The events by the day of the first possible verdict, at this pace: how far it still is shows."""
-    return points[-1].events / len(points) * max(plan.min_days, len(points)) if points else 0.0
+    return points[-1].events / len(points) * max(earliest_days(plan), len(points)) if points else 0.0
 
 
 def _range(plan: Plan, points: Sequence[Point], early: Sequence[float]) -> tuple[float, float]:

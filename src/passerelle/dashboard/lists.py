@@ -124,10 +124,10 @@ class QuarantinePage(msgspec.Struct, frozen=True, kw_only=True):
 
 def timeline_page(seen: Seen, *, kind: str | None, skip: int, now: datetime) -> TimelinePage:
     """What happened, newest first: ``MOST`` entries after the ``skip`` newest, of one kind or of all."""
-    every = [entry(event, seen=seen) for event in reversed(seen.events)]
+    every = list(reversed(seen.events))
     counts = Counter(one.kind for one in every)
     wanted = [one for one in every if kind in (None, one.kind)]
-    shown = wanted[skip : skip + MOST]
+    shown = [entry(one, seen=seen) for one in wanted[skip : skip + MOST]]  # what each leads to is looked for
     if not every:
         sentence = "Nothing has happened yet: put a delivery into the inbox and run passerelle ingest."
     elif not wanted:

@@ -15,7 +15,9 @@ from passerelle.dashboard.words import capital, counted, day, listed, minute
 from passerelle.data.deliveries import Delivery
 from passerelle.deployment.spec import Deployment, Variant
 from passerelle.monitoring.alerts import Alert
+from passerelle.project.triable import DAYS_OF_A_WEEK
 from passerelle.state.timeline import Event
+from passerelle.trial.judging import earliest_days, first_block
 from passerelle.trial.verdict import Block, Record
 
 #: "over" is what ended otherwise than it said: neither good nor wrong.
@@ -119,17 +121,20 @@ def progress(record: Record, blocks: Sequence[Block]) -> str:
     Only days with evidence count.
     """
     days = sum(1 for block in blocks if block.rows)
-    plan = record.plan
-    return f"day {days} of {plan.min_days}" if days < plan.min_days else f"day {days} of {plan.max_days} at most"
+    plan, least = record.plan, earliest_days(record.plan)
+    return f"day {days} of {least}" if days < least else f"day {days} of {plan.max_days} at most"
 
 
 def first_verdict(record: Record, blocks: Sequence[Block]) -> datetime:
     """When the block that may bring the next verdict closes, at the earliest: a day without evidence adds one."""
     plan = record.plan
-    midnight = plan.started_at.replace(hour=0, minute=0, second=0, microsecond=0)
-    last = blocks[-1].start if blocks else midnight - _DAY
-    missing = max(plan.min_days - sum(1 for block in blocks if block.rows), 1)
-    return last + (missing + 1) * _DAY + timedelta(hours=plan.horizon_hours)
+    least, closed = earliest_days(plan), len(blocks)
+    if plan.unit == "week":
+        days = max(least, (closed // DAYS_OF_A_WEEK + 1) * DAYS_OF_A_WEEK)
+    else:
+        without = sum(1 for block in blocks if not block.rows)  # some of a trial of units always are
+        days = max(least + max(0, without - (least - plan.min_days)), closed + 1)
+    return first_block(plan) + days * _DAY + timedelta(hours=plan.horizon_hours)
 
 
 def path_page(seen: Seen, *, now: datetime) -> PathPage:
@@ -261,7 +266,12 @@ def _trial(seen: Seen, record: Record | None, *, now: datetime) -> Station:
     last = seen.trials[-1]
     ended = f" {day(last.ended_at, now=now)}" if last.ended_at else ""
     standing: Standing = "done" if as_meant(last, seen.revisions) else "over"
-    kinds = {"PROMOTE": "proven no worse, ", "ROLL_BACK": "proven worse, ", "BROKEN": "failed, "}
+    kinds = {
+        "PROMOTE": "proven no worse, ",
+        "ROLL_BACK": "proven worse, ",
+        "BROKEN": "failed, ",
+        "INVALID": "not comparable, ",
+    }
     told = "" if standing == "done" or last.verdict is None else kinds.get(last.verdict.kind, "undecided, ")
     sentence = f"version {last.plan.challenger}: {told}{done(last, seen.revisions)}{ended}"
     return Station(name="Trial", standing=standing, sentence=sentence, link="/trial")
@@ -323,7 +333,7 @@ def _coming(seen: Seen, record: Record | None, *, now: datetime) -> str:
         return "While the loop runs, it executes the verdict at its next look."
     blocks = seen.blocks.get(record.plan.id, ())
     when = minute(first_verdict(record, blocks), now=now)
-    if sum(1 for block in blocks if block.rows) >= record.plan.min_days:
+    if sum(1 for block in blocks if block.rows) >= earliest_days(record.plan):
         return f"The next day of evidence closes on {when}; each may bring the verdict."
     return f"The first verdict on version {record.plan.challenger} can come on {when}."
 

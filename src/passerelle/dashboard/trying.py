@@ -14,6 +14,7 @@ from passerelle.dashboard.ending import done, ending, found, undone
 from passerelle.dashboard.pages import Waiting, path_page, progress
 from passerelle.dashboard.reading import Point, Seen
 from passerelle.dashboard.words import capital, counted, day, figure, minute, places
+from passerelle.trial.judging import earliest_days
 from passerelle.trial.refusing import Fit, fits
 from passerelle.trial.verdict import Block, Guarding, Kind, Plan, Record, Verdict
 from passerelle.trial.words import LOSSES
@@ -50,6 +51,8 @@ class TrialPage(msgspec.Struct, frozen=True, kw_only=True):
     record: Record | None
     #: The plan, for people: name → value.
     plan: dict[str, str]
+    #: The day of evidence from which on there may be a verdict, and a band.
+    earliest: int = 0
     #: What a rolled back challenger is proven not to be: "worse by at most 0.0042 (Brier per event)".
     worsening: str
     #: Decimal places of differences: two digits of the margin.
@@ -127,6 +130,7 @@ def trial_page(
         undone=undone(record, seen.revisions),
         record=record,
         plan=_plan(record.plan, now=now),
+        earliest=earliest_days(record.plan),
         worsening=f"worse by at most {_loss(record.plan, record.plan.rollback_above)}"
         if record.plan.rollback_above
         else "no worse",
@@ -174,14 +178,15 @@ def _loss(plan: Plan, value: float) -> str:
 
 
 def _plan(plan: Plan, *, now: datetime) -> dict[str, str]:
-    unit = "a day's mean" if plan.unit == "day" else "a row"
+    of_units = f"a unit's mean over its first {counted(plan.unit_days, 'day')}"
+    units = {"day": "a day's mean", "week": "a week's mean", "unit": of_units, "row": "a row"}
     return {
         "Tried by": _how(plan),
         "Compared": f"{LOSSES[plan.loss]} per event" + (f", capped at {figure(plan.cap)}" if plan.cap else ""),
         "Accepted worsening": f"{_loss(plan, plan.margin)}, the margin",
         "Champion's loss": f"{_loss(plan, plan.reference)}, {plan.reference_source}",
-        "Unit of evidence": unit,
-        "First verdict": f"after {counted(plan.min_days, 'day')}",
+        "Unit of evidence": units[plan.unit],
+        "First verdict": f"after {counted(earliest_days(plan), 'day')}",
         "Given up": f"after {counted(plan.max_days, 'day')}",
         "Chance of a wrong promotion": f"{plan.alpha:.0%} at most",
         "Rolled back": "if proven worse"

@@ -143,6 +143,13 @@ def fewest_blocks(plan: Plan) -> int:
     return plan.min_days if plan.unit != "week" else max(FEWEST_WEEKS, math.ceil(plan.min_days / DAYS_OF_A_WEEK))
 
 
+def earliest_days(plan: Plan) -> int:
+    """How many of the trial's days have closed, at least, by its first verdict; a unit takes its days to be whole."""
+    if plan.unit == "week":
+        return fewest_blocks(plan) * DAYS_OF_A_WEEK
+    return plan.min_days + (plan.unit_days - 1 if plan.unit == "unit" else 0)
+
+
 def _reach(plan: Plan, block: Block, bound: float) -> float:
     """How far from 0 a value of this block can be."""
     least = min(plan.share, 1 - plan.share) if block.least_chance is None else block.least_chance

@@ -92,9 +92,13 @@ def test_days_with_half_the_events_page_and_the_last_day_of_all_is_not_judged(tm
     assert [window.value["events"] for window in windows] == [100] * 16 + [40, 100]
 
 
-def test_traffic_that_stops_at_a_cloud_is_told_by_the_day(tmp_path: Path) -> None:
-    """No endpoint of this machine was ever seen, whose silence could be heard."""
+@pytest.mark.parametrize("seen", [False, True])
+def test_traffic_that_stops_at_a_cloud_is_told_by_the_day(tmp_path: Path, *, seen: bool) -> None:
+    """No endpoint of this machine ever had an event, whose silence could be heard."""
     project = make_project(tmp_path)
+    if seen:
+        with writing(open_state(project.state)) as connection:
+            keep_window(connection, "production", Window(start=FEBRUARY, watch=LOOKED, value={}))
     live(project, FEBRUARY, [0.0] * 22)
     assert _watch(project, range(22, 24)) == []
     [told] = _watch(project, range(24, 25))
@@ -108,8 +112,8 @@ def test_traffic_that_stops_here_is_for_silence_to_tell(tmp_path: Path) -> None:
     live(project, FEBRUARY, [0.0] * 22)
     engine = open_state(project.state)
     with writing(engine) as connection:
-        keep_window(connection, "production", Window(start=FEBRUARY, watch=LOOKED, value={}))
-    assert _watch(project, range(22, 30)) == []
+        keep_window(connection, "production", Window(start=FEBRUARY, watch=LOOKED, value={"silent_s": 0.0}))
+    assert _watch(project, range(22, 27)) == []
 
 
 def test_a_changed_unit_is_a_ticket_that_names_the_field(tmp_path: Path) -> None:

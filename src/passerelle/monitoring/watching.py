@@ -257,8 +257,9 @@ def _due(scene: Scene, series: str, *, horizon_hours: float) -> list[datetime]:
 
 
 def _read_counts(scene: Scene, start: datetime) -> Counts | None:
-    # Silence is heard at an endpoint of this machine. Of a cloud's alone, a day without events is the only sign of it.
-    heard = newest(scene.engine, scene.environment, LOOKED) is not None
+    # Silence is heard at an endpoint of this machine that had events. Else a day without any is the only sign of it.
+    looked = newest(scene.engine, scene.environment, LOOKED)
+    heard = looked is not None and looked.value.get("silent_s") is not None
     return read_counts(
         scene.ledger,
         start,

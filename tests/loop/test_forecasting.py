@@ -59,6 +59,9 @@ def test_a_person_reads_what_is_refused_and_what_would_do(take: Take) -> None:
     again = asked(project, "--margin", wider, "--mode", "split")
     assert again.exit_code == 0, again.output
     assert "half of all trials have their verdict by" in again.output
+    absurd = asked(project, "--margin", "1000")
+    assert absurd.exit_code == 1
+    assert "every challenger would keep to it. Say a smaller one" in absurd.output
     poor = asked(project, "--margin", wider, "--mode", "split", "--per-day", "1")
     assert poor.exit_code == 3
     granted = "Taken for granted: days differ by as much at that traffic; of fewer events, by more."

@@ -128,7 +128,12 @@ def forecast_of(
     if not reference > 0:
         raise DeploymentError(f"the mean loss is {reference:g} ({record.source}): a margin cannot be a share of it.")
     margin_share = margin or project.trial.margin
-    trial = project.trial
+    trial, bound = project.trial, _bound(project, version, record.losses, margin_share * reference)
+    if margin_share * reference >= bound:
+        raise DeploymentError(
+            f"a margin of {margin_share:g} of the loss is {margin_share * reference:.3g}, and no loss is worse than "
+            f"{bound:.3g}: every challenger would keep to it. Say a smaller one, 0.03 or so."
+        )
     forecast = plan(
         margin=margin_share * reference,
         per_day=traffic,
@@ -140,7 +145,7 @@ def forecast_of(
         days=days,
         share=share or (trial.steps or (trial.share,))[-1],
         alpha=trial.alpha,
-        bounds=(0.0, _bound(project, version, record.losses, margin_share * reference)),
+        bounds=(0.0, bound),
         min_days=min(trial.min_days, max_days or trial.max_days),
         max_days=max_days or trial.max_days,
     )

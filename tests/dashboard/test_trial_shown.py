@@ -143,7 +143,7 @@ def test_a_margin_beyond_the_bounds_is_said_in_words(tried_projects: Projects) -
     with ask(tried_projects["BROKEN"]) as client:
         beside = client.get("/trial", params={"format": "json", "margin": "100"}).json()["beside"]
         text = told(client.get("/trial", params={"margin": "100"}).text)
-    assert beside["unplanned"].startswith("this cannot be planned: margin")
+    assert beside["unplanned"].startswith("a margin of 100 of the loss is ")
     assert beside["unplanned"][1:] in text
 
 
